@@ -1,0 +1,242 @@
+//! Settings, with safe defaults; what is not safe is behind [`Config::dangerous`].
+
+use std::time::Duration;
+
+use xmpp_parsers::disco::Identity as DiscoIdentity;
+
+use crate::security::{Identity, Trust};
+
+/// How an [`Endpoint`](crate::Endpoint) behaves: who it is, whom it trusts, how long it waits, how much it takes.
+///
+/// The defaults are safe: encryption is required, TLS 1.3 only, every input is bounded.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) identity: Identity,
+    pub(crate) trust: Trust,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+    pub(crate) ibb: IbbConfig,
+    pub(crate) disco: DiscoConfig,
+    pub(crate) pass_foreign: bool,
+    pub(crate) allow_plaintext: bool,
+}
+
+impl Config {
+    /// The default settings for this certificate and this trust policy.
+    #[must_use]
+    pub fn new(identity: Identity, trust: impl Into<Trust>) -> Self {
+        Self {
+            identity,
+            trust: trust.into(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            ibb: IbbConfig::default(),
+            disco: DiscoConfig::default(),
+            pass_foreign: false,
+            allow_plaintext: false,
+        }
+    }
+
+    /// Replaces the deadlines.
+    #[must_use]
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// Replaces the bounds.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Replaces the settings of in-band bytestreams.
+    #[must_use]
+    pub fn ibb(mut self, ibb: IbbConfig) -> Self {
+        self.ibb = ibb;
+        self
+    }
+
+    /// Replaces what service discovery says about the bot, and who says it.
+    #[must_use]
+    pub fn disco(mut self, disco: DiscoConfig) -> Self {
+        self.disco = disco;
+        self
+    }
+
+    /// Hands Jingle sessions of other applications, and in-band bytestreams that no session of
+    /// ours negotiated, to the bot as ordinary events instead of refusing them. Off by default;
+    /// for a bot that does, say, file transfer with code of its own. Such a bot must answer them.
+    #[must_use]
+    pub fn pass_foreign(mut self, pass: bool) -> Self {
+        self.pass_foreign = pass;
+        self
+    }
+
+    /// The settings that give up security.
+    pub fn dangerous(&mut self) -> Dangerous<'_> {
+        Dangerous(self)
+    }
+}
+
+/// Settings that give up security; see [`Config::dangerous`].
+#[derive(Debug)]
+pub struct Dangerous<'a>(&'a mut Config);
+
+impl Dangerous<'_> {
+    /// Goes on without encryption where the peer does not do XTLS.
+    ///
+    /// XTLS is still offered, and used with every peer that agrees to it. Where a session does run in plaintext, both
+    /// servers and everybody between them can read and change every stanza, and it is logged at `warn`.
+    pub fn allow_plaintext(&mut self) -> &mut Self {
+        tracing::warn!("plaintext e2e streams are allowed: servers can read and change what is said");
+        self.0.allow_plaintext = true;
+        self
+    }
+}
+
+/// How long each step may take. Every deadline that passes gives an
+/// [`Error::Timeout`](crate::Error::Timeout) that names its step.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// For the client-server session to come up before `connect` gives up. Default 30 s.
+    pub online: Duration,
+    /// For the peer's answer to disco#info. Default 15 s.
+    pub disco: Duration,
+    /// For the acknowledgement of a Jingle request. Default 30 s: a rate-limited server may hold it.
+    pub jingle_ack: Duration,
+    /// For the peer's session-accept; a person may have to decide. Default 120 s.
+    pub accept: Duration,
+    /// For our own user to accept or decline an [`Incoming`](crate::Incoming). Default 120 s.
+    pub decision: Duration,
+    /// From session-accept to an open bytestream. Default 30 s.
+    pub transport: Duration,
+    /// For the TLS handshake. Default 30 s.
+    pub tls: Duration,
+    /// For the peer's stream header and features. Default 30 s.
+    pub stream_header: Duration,
+    /// For the acknowledgement of a block of in-band data; after that the peer is gone. Default 90 s:
+    /// a rate-limited server delays a block by tens of seconds.
+    pub block_ack: Duration,
+    /// For the reply to an iq, on either stream. Default 60 s.
+    pub iq: Duration,
+    /// After this long the stream answers an incoming iq request with `service-unavailable` if the
+    /// bot has not answered it (RFC 6120 §8.2.3). Default 20 s.
+    pub iq_unanswered: Duration,
+    /// Silence after which a space is sent to keep the bytestream alive (RFC 6120 §4.6.1); zero for
+    /// never. Default 60 s.
+    pub keep_alive: Duration,
+    /// For each side of an orderly close. Default 10 s.
+    pub close: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            online: Duration::from_secs(30),
+            disco: Duration::from_secs(15),
+            jingle_ack: Duration::from_secs(30),
+            accept: Duration::from_secs(120),
+            decision: Duration::from_secs(120),
+            transport: Duration::from_secs(30),
+            tls: Duration::from_secs(30),
+            stream_header: Duration::from_secs(30),
+            block_ack: Duration::from_secs(90),
+            iq: Duration::from_secs(60),
+            iq_unanswered: Duration::from_secs(20),
+            keep_alive: Duration::from_secs(60),
+            close: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How much a peer may make us hold. What goes beyond is refused, never silently dropped.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Sessions at the same time, in both directions together. More are answered `busy`. Default 256.
+    pub sessions: usize,
+    /// Incoming sessions at the same time from one bare JID. More are answered `busy`. Default 8.
+    pub sessions_per_peer: usize,
+    /// Size of one stanza on the e2e stream, in bytes of XML. Larger ones end the stream with
+    /// `policy-violation`. Default 1 MiB.
+    pub stanza_bytes: usize,
+    /// Depth of element nesting in a stanza, the stanza itself being 1. Deeper ones end the stream
+    /// with `policy-violation`. Default 128: parsers recurse, and a stack overflow ends the process.
+    pub stanza_depth: usize,
+    /// Stanzas' bytes that wait for the bot to call `next`; after that the stream stops reading, and
+    /// the peer's sending slows down. Default 1 MiB.
+    pub inbox_bytes: usize,
+    /// Bytes that wait to be written to the bytestream; after that `send` waits. Default 256 KiB.
+    pub outbox_bytes: usize,
+    /// Incoming iq requests that wait for the bot's answer; further ones are answered
+    /// `resource-constraint`. Default 256.
+    pub pending_requests: usize,
+    /// Events that wait for the bot to call `Events::next`; after that nothing more is read from the
+    /// server until it does. Default 4096.
+    pub events: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 256,
+            sessions_per_peer: 8,
+            stanza_bytes: 1024 * 1024,
+            stanza_depth: 128,
+            inbox_bytes: 1024 * 1024,
+            outbox_bytes: 256 * 1024,
+            pending_requests: 256,
+            events: 4096,
+        }
+    }
+}
+
+/// In-band bytestreams (XEP-0047, XEP-0261).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct IbbConfig {
+    /// The largest block to offer or accept, in bytes before base64, 1 to 65535. Default 4096, as
+    /// XEP-0047 #usage recommends.
+    pub block_size: u16,
+    /// Blocks in flight that wait for their acknowledgement, at least 1. Default 4: most of what a
+    /// larger one gives on a short path, and little queue in a rate-limited server.
+    pub window: usize,
+    /// Received bytes that wait to be read before acknowledgements are held back. Default 64 KiB.
+    pub receive_buffer: usize,
+}
+
+impl Default for IbbConfig {
+    fn default() -> Self {
+        Self { block_size: 4096, window: 4, receive_buffer: 64 * 1024 }
+    }
+}
+
+/// What disco#info says about the bot, and who answers it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DiscoConfig {
+    /// Whether the endpoint answers disco#info. If not, the bot gets the requests as events and must
+    /// include [`Endpoint::features`](crate::Endpoint::features) in its answers. Default true.
+    pub answer: bool,
+    /// The bot's identities. Default: one, `client/bot`.
+    pub identities: Vec<DiscoIdentity>,
+    /// Features of the bot's own, added to those of the endpoint. Default none.
+    pub features: Vec<String>,
+    /// The `node` of entity capabilities (XEP-0115): a URI that names the software. Default: the
+    /// crate's.
+    pub node: String,
+}
+
+impl Default for DiscoConfig {
+    fn default() -> Self {
+        Self {
+            answer: true,
+            identities: vec![DiscoIdentity::new_anonymous::<_, _, String, String>("client", "bot")],
+            features: Vec::new(),
+            node: "https://crates.io/crates/jingle-xmlstream".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! Errors by blame, and their one mapping to Jingle reasons and stream errors.
+//!
+//! An [`Error`] says first whose fault it was, then what happened. It is cheap to clone: the same
+//! error may end a read, a write and a pending iq.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use jid::BareJid;
+use xmpp_parsers::{stanza_error::StanzaError, stream_error::DefinedCondition};
+
+use crate::{reason::Reason, security::Fingerprint};
+
+/// Whatever can go wrong with an e2e stream, sorted by who is to blame.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The peer broke a protocol: it sent something that its specification forbids.
+    #[error("the peer broke the protocol: {0}")]
+    PeerMisbehaved(PeerMisbehaved),
+
+    /// The peer keeps to the protocols, but lacks something that the stream needs.
+    #[error("the peer is incompatible: {0}")]
+    PeerIncompatible(PeerIncompatible),
+
+    /// The peer is not, or can't be shown to be, who it should be; or the channel would not be secure.
+    #[error("security: {0}")]
+    Security(SecurityError),
+
+    /// The bytestream under the XML stream failed.
+    #[error("transport: {0}")]
+    Transport(TransportError),
+
+    /// The client-server session or a request over it failed.
+    #[error("signalling: {0}")]
+    Signalling(SignallingError),
+
+    /// The peer ended or declined the session, in good order.
+    #[error("{0}")]
+    Terminated(Terminated),
+
+    /// A stream error was sent or received on the XML stream (RFC 6120 §4.9).
+    #[error("{0}")]
+    Stream(StreamFailure),
+
+    /// A step took longer than its deadline in [`Timeouts`](crate::Timeouts).
+    #[error("timed out after {1:?}: {0}")]
+    Timeout(Step, Duration),
+
+    /// The crate was used in a way that it can't serve; the text says what to do instead.
+    #[error("{0}")]
+    ApiMisuse(ApiMisuse),
+}
+
+/// What the peer did that it must not do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerMisbehaved {
+    /// A Jingle stanza lacked something, or said something that makes no sense.
+    #[error("malformed Jingle: {0}")]
+    MalformedJingle(String),
+    /// The session-accept did not fit the offer.
+    #[error("the session-accept does not fit the offer: {0}")]
+    BadAccept(String),
+    /// In-band bytestream data did not follow XEP-0047.
+    #[error("in-band bytestream: {0}")]
+    Bytestream(String),
+    /// The XML stream broke the rules of RFC 6120 §4.
+    #[error("XML stream: {0}")]
+    XmlStream(String),
+    /// TLS failed for another reason than a certificate.
+    #[error("TLS: {0}")]
+    Tls(String),
+}
+
+/// What the peer lacks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerIncompatible {
+    /// Service discovery does not list a feature that the stream needs.
+    #[error("it does not announce the feature {0}")]
+    MissingFeature(String),
+    /// It answered that it does not know Jingle, or this part of it.
+    #[error("it refused the request: {0}")]
+    Unsupported(String),
+}
+
+/// Why the other end can't be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecurityError {
+    /// The certificate in the TLS handshake is not the one that was announced by Jingle: somebody
+    /// between the two rewrites one or the other.
+    #[error("the peer announced the certificate {announced} and presented {presented}")]
+    FingerprintMismatch {
+        /// What `<security/>` announced.
+        announced: Fingerprint,
+        /// What TLS showed.
+        presented: Fingerprint,
+    },
+    /// The certificate is none of the pinned ones.
+    #[error("the certificate {presented} is not among the pinned ones ({})", list(.pinned))]
+    NotPinned {
+        /// What TLS showed.
+        presented: Fingerprint,
+        /// What the user pinned.
+        pinned: Vec<Fingerprint>,
+    },
+    /// The peer had another certificate before.
+    #[error("the certificate of {peer} changed: expected {expected}, presented {presented}")]
+    KeyChanged {
+        /// Whose certificate it is.
+        peer: BareJid,
+        /// The certificate that was seen before.
+        expected: Fingerprint,
+        /// What TLS showed.
+        presented: Fingerprint,
+    },
+    /// The offer or the accept has no `<security/>`, and plaintext is not allowed.
+    #[error("the peer did not agree to encryption (no <security/>)")]
+    NotOffered,
+    /// `<security/>` has no fingerprint of a kind that can be checked.
+    #[error("the peer announced no usable certificate fingerprint")]
+    NoFingerprint,
+    /// `<security/>` lists methods, and `x509` is not one of them.
+    #[error("the peer does not support the XTLS method x509 (it offers {0})")]
+    NoCommonMethod(String),
+    /// The peer presented no certificate, or one that can't be used.
+    #[error("the peer's certificate is unusable: {0}")]
+    BadCertificate(String),
+    /// The peer refused our certificate.
+    #[error("the peer refused our certificate{}", text(.0))]
+    PeerRefused(Option<String>),
+    /// An own identity could not be made, read or stored.
+    #[error("identity: {0}")]
+    Identity(String),
+}
+
+/// How the bytestream failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// The bytestream ended before the XML stream did.
+    #[error("the bytestream was closed before the XML stream")]
+    Closed,
+    /// A request of the in-band bytestream was answered with an error.
+    #[error("in-band bytestream: {}", stanza_error(.0))]
+    Refused(Arc<StanzaError>),
+    /// Reading or writing failed.
+    #[error("{0}")]
+    Io(Arc<io::Error>),
+}
+
+/// How the client-server session failed us.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignallingError {
+    /// There is no client-server session, or it ended for good.
+    #[error("there is no session with the server")]
+    Offline,
+    /// The client-server session was lost and came back with another full JID, so that the
+    /// Jingle sessions of the old one are gone.
+    #[error("the session with the server was lost and replaced by a new one")]
+    Rebound,
+    /// The peer, or a server in between, answered that the peer is not there.
+    #[error("the peer can't be reached: {}", stanza_error(.0))]
+    PeerUnreachable(Arc<StanzaError>),
+    /// A request was answered with an error.
+    #[error("the request was refused: {}", stanza_error(.0))]
+    Refused(Arc<StanzaError>),
+}
+
+/// The peer ended the session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the peer ended the session: {reason}{}", text(.text))]
+#[non_exhaustive]
+pub struct Terminated {
+    /// Why, as the peer says.
+    pub reason: Reason,
+    /// What the peer says about it to a person.
+    pub text: Option<String>,
+}
+
+impl Terminated {
+    pub(crate) fn new(reason: Reason, text: Option<String>) -> Self {
+        Self { reason, text }
+    }
+}
+
+/// A stream error (RFC 6120 §4.9).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct StreamFailure {
+    /// Who reported it.
+    pub direction: Direction,
+    /// The condition (RFC 6120 §4.9.3).
+    pub condition: DefinedCondition,
+    /// The descriptive text that came or went with it.
+    pub text: Option<String>,
+}
+
+/// Who reported a stream error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// We sent it: the peer made a mistake.
+    Sent,
+    /// The peer sent it.
+    Received,
+}
+
+impl fmt::Display for StreamFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = match self.direction {
+            Direction::Sent => "the XML stream was ended with",
+            Direction::Received => "the peer ended the XML stream with",
+        };
+        write!(f, "{who} {}{}", condition_name(&self.condition), text(&self.text))
+    }
+}
+
+/// The step whose deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Waiting for the client-server session.
+    Online,
+    /// Asking what the peer supports.
+    Disco,
+    /// Waiting for the acknowledgement of session-initiate, or of another Jingle request.
+    JingleAck,
+    /// Waiting for session-accept: the other user does not decide.
+    Accept,
+    /// Waiting for our own user to accept or decline.
+    Decision,
+    /// Opening the bytestream.
+    Transport,
+    /// The TLS handshake.
+    Tls,
+    /// Exchanging stream headers and features.
+    StreamHeader,
+    /// Waiting for a block of the bytestream to be acknowledged.
+    BlockAck,
+    /// Waiting for an iq reply.
+    Iq,
+    /// Closing in good order.
+    Close,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Online => "waiting for the session with the server",
+            Self::Disco => "asking what the peer supports",
+            Self::JingleAck => "waiting for the peer to acknowledge a Jingle request",
+            Self::Accept => "waiting for the peer to accept",
+            Self::Decision => "waiting for an incoming session to be accepted or declined",
+            Self::Transport => "opening the bytestream",
+            Self::Tls => "the TLS handshake",
+            Self::StreamHeader => "exchanging stream headers",
+            Self::BlockAck => "waiting for the peer to acknowledge data",
+            Self::Iq => "waiting for an iq reply",
+            Self::Close => "closing in good order",
+        })
+    }
+}
+
+/// How the crate was misused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiMisuse {
+    /// `Endpoint::attach` on a multi-thread runtime.
+    #[error(
+        "Endpoint::attach needs a current-thread runtime, because tokio_xmpp::Client loses wake-ups \
+         on a multi-thread one and then receives nothing ever again; use Endpoint::login there"
+    )]
+    AttachOnMultiThread,
+    /// The endpoint was closed before.
+    #[error("the endpoint is closed")]
+    EndpointClosed,
+    /// The stream was closed before.
+    #[error("the stream is closed")]
+    StreamClosed,
+    /// A stanza that can't be sent.
+    #[error("the stanza can't be sent: {0}")]
+    BadStanza(String),
+    /// A setting that makes no sense.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl Error {
+    /// The Jingle reason with which a session ends because of this error (XEP-0166 #def-reason).
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Security(_) => Reason::SecurityError,
+            Self::PeerMisbehaved(PeerMisbehaved::Tls(_)) => Reason::SecurityError,
+            Self::PeerMisbehaved(PeerMisbehaved::Bytestream(_)) => Reason::FailedTransport,
+            Self::PeerMisbehaved(PeerMisbehaved::XmlStream(_)) | Self::Stream(_) => Reason::FailedApplication,
+            Self::PeerMisbehaved(_) => Reason::GeneralError,
+            Self::PeerIncompatible(_) => Reason::IncompatibleParameters,
+            Self::Transport(TransportError::Refused(_)) => Reason::FailedTransport,
+            Self::Transport(_) | Self::Signalling(_) => Reason::ConnectivityError,
+            Self::Terminated(terminated) => terminated.reason.clone(),
+            Self::Timeout(..) => Reason::Timeout,
+            Self::ApiMisuse(_) => Reason::GeneralError,
+        }
+    }
+
+    pub(crate) fn io(error: &io::Error) -> Self {
+        // A layer below may have wrapped one of ours to pass through `AsyncRead`.
+        if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<Self>()) {
+            return inner.clone();
+        }
+        let copy = io::Error::new(error.kind(), error.to_string());
+        Self::Transport(TransportError::Io(Arc::new(copy)))
+    }
+
+    pub(crate) fn into_io(self) -> io::Error {
+        io::Error::other(self)
+    }
+}
+
+impl From<SecurityError> for Error {
+    fn from(error: SecurityError) -> Self {
+        Self::Security(error)
+    }
+}
+
+impl From<PeerMisbehaved> for Error {
+    fn from(error: PeerMisbehaved) -> Self {
+        Self::PeerMisbehaved(error)
+    }
+}
+
+impl From<ApiMisuse> for Error {
+    fn from(error: ApiMisuse) -> Self {
+        Self::ApiMisuse(error)
+    }
+}
+
+impl From<Terminated> for Error {
+    fn from(terminated: Terminated) -> Self {
+        Self::Terminated(terminated)
+    }
+}
+
+fn list(fingerprints: &[Fingerprint]) -> String {
+    let shown: Vec<_> = fingerprints.iter().map(ToString::to_string).collect();
+    shown.join(", ")
+}
+
+fn text(text: &Option<String>) -> String {
+    text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
+}
+
+fn stanza_error(error: &StanzaError) -> String {
+    let said = error.texts.values().next().cloned();
+    format!("{}{}", stanza_condition_name(error), text(&said))
+}
+
+/// `service-unavailable` rather than `ServiceUnavailable`.
+fn stanza_condition_name(error: &StanzaError) -> String {
+    kebab(&format!("{:?}", error.defined_condition))
+}
+
+pub(crate) fn condition_name(condition: &DefinedCondition) -> String {
+    kebab(&format!("{condition:?}"))
+}
+
+fn kebab(camel: &str) -> String {
+    let mut kebab = String::with_capacity(camel.len() + 4);
+    for letter in camel.chars().take_while(|letter| letter.is_ascii_alphanumeric()) {
+        if letter.is_ascii_uppercase() && !kebab.is_empty() {
+            kebab.push('-');
+        }
+        kebab.push(letter.to_ascii_lowercase());
+    }
+    kebab
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_named_as_on_the_wire() {
+        assert_eq!(condition_name(&DefinedCondition::NotWellFormed), "not-well-formed");
+        let see_other = DefinedCondition::SeeOtherHost("example.org".into());
+        assert_eq!(condition_name(&see_other), "see-other-host");
+    }
+
+    #[test]
+    fn an_error_survives_the_trip_through_io() {
+        let error = Error::Security(SecurityError::NotOffered);
+        let back = Error::io(&error.clone().into_io());
+        assert_eq!(back.to_string(), error.to_string());
+        assert_eq!(back.reason(), Reason::SecurityError);
+    }
+}

@@ -1,0 +1,7 @@
+//! stub
+/// stub
+#[derive(Clone, Debug)]
+pub struct Trust;
+/// stub
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {}
