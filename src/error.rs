@@ -128,7 +128,7 @@ pub enum SecurityError {
     #[error("the peer's certificate is unusable: {0}")]
     BadCertificate(String),
     /// The peer refused our certificate.
-    #[error("the peer refused our certificate{}", text(.0))]
+    #[error("the peer refused our certificate{}", in_brackets(.0))]
     PeerRefused(Option<String>),
     /// An own identity could not be made, read or stored.
     #[error("identity: {0}")]
@@ -171,7 +171,7 @@ pub enum SignallingError {
 
 /// The peer ended the session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the peer ended the session: {reason}{}", text(.text))]
+#[error("the peer ended the session: {reason}{}", in_brackets(.text))]
 #[non_exhaustive]
 pub struct Terminated {
     /// Why, as the peer says.
@@ -213,7 +213,7 @@ impl fmt::Display for StreamFailure {
             Direction::Sent => "the XML stream was ended with",
             Direction::Received => "the peer ended the XML stream with",
         };
-        write!(f, "{who} {}{}", condition_name(&self.condition), text(&self.text))
+        write!(f, "{who} {}{}", condition_name(&self.condition), in_brackets(&self.text))
     }
 }
 
@@ -349,13 +349,13 @@ fn list(fingerprints: &[Fingerprint]) -> String {
     shown.join(", ")
 }
 
-fn text(text: &Option<String>) -> String {
+fn in_brackets(text: &Option<String>) -> String {
     text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
 }
 
 fn stanza_error(error: &StanzaError) -> String {
     let said = error.texts.values().next().cloned();
-    format!("{}{}", stanza_condition_name(error), text(&said))
+    format!("{}{}", stanza_condition_name(error), in_brackets(&said))
 }
 
 /// `service-unavailable` rather than `ServiceUnavailable`.
