@@ -1,3 +1,3 @@
 //! XML in, Rust types out, and back; nothing else happens here.
 
-pub mod ns;
+pub(crate) mod ns;

@@ -1,32 +1,32 @@
 //! Every XML namespace and service discovery feature of the crate, in one place.
 
 /// Client stanzas, and the default namespace of an e2e stream.
-pub const CLIENT: &str = "jabber:client";
+pub(crate) const CLIENT: &str = "jabber:client";
 /// The namespace of `<stream:stream>` and its direct, non-stanza children.
-pub const STREAMS: &str = "http://etherx.jabber.org/streams";
+pub(crate) const STREAMS: &str = "http://etherx.jabber.org/streams";
 /// Stanza error conditions (RFC 6120 §8.3).
-pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+pub(crate) const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
 /// Jingle (XEP-0166).
-pub const JINGLE: &str = "urn:xmpp:jingle:1";
+pub(crate) const JINGLE: &str = "urn:xmpp:jingle:1";
 /// Jingle as XEP-0247's and jingle-xtls' printed examples spell it; accepted and answered in kind.
-pub const JINGLE_0: &str = "urn:xmpp:jingle:0";
+pub(crate) const JINGLE_0: &str = "urn:xmpp:jingle:0";
 /// Jingle's application-specific error conditions (XEP-0166 #errors).
-pub const JINGLE_ERRORS: &str = "urn:xmpp:jingle:errors:1";
+pub(crate) const JINGLE_ERRORS: &str = "urn:xmpp:jingle:errors:1";
 /// The application format of this crate (XEP-0247).
-pub const XMLSTREAM: &str = "urn:xmpp:jingle:apps:xmlstream:0";
+pub(crate) const XMLSTREAM: &str = "urn:xmpp:jingle:apps:xmlstream:0";
 /// In-band bytestreams as a Jingle transport (XEP-0261).
-pub const JINGLE_IBB: &str = "urn:xmpp:jingle:transports:ibb:1";
+pub(crate) const JINGLE_IBB: &str = "urn:xmpp:jingle:transports:ibb:1";
 /// The same as XEP-0247's printed examples spell it.
-pub const JINGLE_IBB_0: &str = "urn:xmpp:jingle:transports:ibb:0";
+pub(crate) const JINGLE_IBB_0: &str = "urn:xmpp:jingle:transports:ibb:0";
 /// XTLS, the security precondition (jingle-xtls).
-pub const XTLS: &str = "urn:xmpp:jingle:security:xtls:0";
+pub(crate) const XTLS: &str = "urn:xmpp:jingle:security:xtls:0";
 
 /// In-band bytestreams (XEP-0047).
-pub const IBB: &str = "http://jabber.org/protocol/ibb";
+pub(crate) const IBB: &str = "http://jabber.org/protocol/ibb";
 /// Service discovery (XEP-0030).
-pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// Entity capabilities (XEP-0115).
-pub const CAPS: &str = "http://jabber.org/protocol/caps";
+pub(crate) const CAPS: &str = "http://jabber.org/protocol/caps";
 /// XMPP ping (XEP-0199).
-pub const PING: &str = "urn:xmpp:ping";
+pub(crate) const PING: &str = "urn:xmpp:ping";
