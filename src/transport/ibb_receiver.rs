@@ -1,0 +1,97 @@
+//! The receiving direction of an in-band bytestream: order, and acknowledgements as back-pressure.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+
+/// What a peer may have sent beyond the receive buffer, before it counts as one that does not wait
+/// for acknowledgements. No known peer has more than 16 blocks of 64 KiB in flight.
+const OVERRUN_BYTES: usize = 2 * 1024 * 1024;
+/// The same in blocks, for small ones.
+const OVERRUN_BLOCKS: usize = 1024;
+
+/// Received blocks, in order, until they are read.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    blocks: VecDeque<Bytes>,
+    buffered: usize,
+    capacity: usize,
+    expected_seq: u16,
+    /// The ids of blocks whose acknowledgement is held back until the reader has caught up.
+    unacknowledged: VecDeque<String>,
+}
+
+/// Why a block can't be taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// XEP-0047 #send: a block was lost, or came twice.
+    OutOfSequence { expected: u16, got: u16 },
+    /// The peer does not wait for acknowledgements.
+    Overrun,
+}
+
+impl Receiver {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            blocks: VecDeque::new(),
+            buffered: 0,
+            capacity,
+            expected_seq: 0,
+            unacknowledged: VecDeque::new(),
+        }
+    }
+
+    /// Takes a block if it is the next one.
+    pub(super) fn block(&mut self, id: String, seq: u16, bytes: Vec<u8>) -> Result<(), Refused> {
+        if !self.is_next(seq) {
+            return Err(Refused::OutOfSequence { expected: self.expected_seq, got: seq });
+        }
+        let overrun = self.buffered.saturating_sub(self.capacity) + bytes.len() > OVERRUN_BYTES;
+        if overrun || self.unacknowledged.len() >= OVERRUN_BLOCKS {
+            return Err(Refused::Overrun);
+        }
+        self.expected_seq = seq.wrapping_add(1);
+        self.buffered += bytes.len();
+        if !bytes.is_empty() {
+            self.blocks.push_back(bytes.into());
+        }
+        self.unacknowledged.push_back(id);
+        Ok(())
+    }
+
+    fn is_next(&self, seq: u16) -> bool {
+        // COMPAT Libervia: counts modulo 65535, so that 0 follows 65534.
+        seq == self.expected_seq || (self.expected_seq == u16::MAX && seq == 0)
+    }
+
+    /// The id of a block to acknowledge now: the reader keeps up.
+    pub(super) fn next_acknowledgement(&mut self) -> Option<String> {
+        if self.buffered > self.capacity { None } else { self.unacknowledged.pop_front() }
+    }
+
+    /// Reads what is there; 0 if nothing is.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
+        let mut read = 0;
+        while let Some(block) = self.blocks.front_mut() {
+            let rest = buffer.get_mut(read..).unwrap_or_default();
+            let taken = block.len().min(rest.len());
+            if taken == 0 {
+                break;
+            }
+            if let Some(target) = rest.get_mut(..taken) {
+                block.copy_to_slice(target);
+            }
+            read += taken;
+            if block.is_empty() {
+                self.blocks.pop_front();
+            }
+        }
+        self.buffered -= read;
+        read
+    }
+
+    #[cfg(test)]
+    pub(super) fn start_at(&mut self, seq: u16) {
+        self.expected_seq = seq;
+    }
+}
