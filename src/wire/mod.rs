@@ -1,3 +1,45 @@
 //! XML in, Rust types out, and back; nothing else happens here.
+//!
+//! The types are dumb: public fields, no rules beyond what makes an element readable at all. Every
+//! `parse` takes whatever a peer or a server may send, and says what was wrong with it.
 
+pub(crate) mod errors;
+pub(crate) mod ibb;
+pub(crate) mod jingle;
 pub(crate) mod ns;
+pub(crate) mod xtls;
+
+/// The longest piece of a peer's text that an error message repeats, in bytes: enough to recognise
+/// it, too little to fill a log.
+const MAX_QUOTED: usize = 48;
+
+/// A peer's text for an error message: escaped, in quotes, and cut where it is long.
+fn quoted(text: &str) -> String {
+    let start = cut(text, MAX_QUOTED);
+    let dots = if start.len() < text.len() { "…" } else { "" };
+    format!("{start:?}{dots}")
+}
+
+/// The longest start of `text` that fits into `max` bytes.
+fn cut(text: &str, max: usize) -> &str {
+    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    end.and_then(|end| text.get(..end)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_text_is_short_and_has_no_control_characters() {
+        assert_eq!(quoted("a\nb"), r#""a\nb""#);
+        assert_eq!(quoted(&"ä".repeat(100)), format!("{:?}…", "ä".repeat(24)));
+    }
+
+    #[test]
+    fn a_cut_never_splits_a_character() {
+        assert_eq!(cut("aäb", 2), "a");
+        assert_eq!(cut("aäb", 3), "aä");
+        assert_eq!(cut("aäb", 99), "aäb");
+    }
+}

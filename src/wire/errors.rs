@@ -1,0 +1,117 @@
+//! Stanza errors (RFC 6120 §8.3) as Jingle and in-band bytestreams use them.
+
+use std::collections::BTreeMap;
+
+use xmpp_parsers::{
+    minidom::Element,
+    stanza_error::{DefinedCondition, ErrorType, StanzaError},
+};
+
+use super::ns;
+
+/// Jingle's conditions inside a stanza error (XEP-0166 #errors).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JingleCondition {
+    /// The request can't occur in the present state.
+    OutOfOrder,
+    /// The request crossed a similar one of ours, and ours stands.
+    TieBreak,
+    /// There is no such session, or no longer.
+    UnknownSession,
+    /// The payload of session-info is not understood.
+    UnsupportedInfo,
+}
+
+impl JingleCondition {
+    const ALL: [Self; 4] = [Self::OutOfOrder, Self::TieBreak, Self::UnknownSession, Self::UnsupportedInfo];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::OutOfOrder => "out-of-order",
+            Self::TieBreak => "tie-break",
+            Self::UnknownSession => "unknown-session",
+            Self::UnsupportedInfo => "unsupported-info",
+        }
+    }
+
+    /// The Jingle condition that a received error carries, if any.
+    pub(crate) fn of(error: &StanzaError) -> Option<Self> {
+        let element = error.other.as_ref().filter(|element| element.has_ns(ns::JINGLE_ERRORS))?;
+        Self::ALL.into_iter().find(|condition| condition.name() == element.name())
+    }
+
+    fn on(self, mut error: StanzaError) -> StanzaError {
+        error.other = Some(Element::bare(self.name(), ns::JINGLE_ERRORS));
+        error
+    }
+}
+
+/// XEP-0166 #errors: the sid is none of ours.
+pub(crate) fn unknown_session() -> StanzaError {
+    JingleCondition::UnknownSession.on(error(ErrorType::Cancel, DefinedCondition::ItemNotFound, None))
+}
+
+/// XEP-0166 #errors: not now.
+pub(crate) fn out_of_order() -> StanzaError {
+    JingleCondition::OutOfOrder.on(error(ErrorType::Wait, DefinedCondition::UnexpectedRequest, None))
+}
+
+/// XEP-0166 #errors: our own request goes first.
+pub(crate) fn tie_break() -> StanzaError {
+    JingleCondition::TieBreak.on(error(ErrorType::Cancel, DefinedCondition::Conflict, None))
+}
+
+/// XEP-0166 #errors: a session-info with a payload that means nothing to us.
+pub(crate) fn unsupported_info() -> StanzaError {
+    JingleCondition::UnsupportedInfo.on(error(
+        ErrorType::Modify,
+        DefinedCondition::FeatureNotImplemented,
+        None,
+    ))
+}
+
+/// The request itself is broken. Type `cancel`: it is what XEP-0166 #session-response-errors shows and
+/// XEP-0047 #send demands.
+pub(crate) fn bad_request(text: impl Into<String>) -> StanzaError {
+    error(ErrorType::Cancel, DefinedCondition::BadRequest, Some(text.into()))
+}
+
+/// There is no such thing here.
+pub(crate) fn item_not_found(text: impl Into<String>) -> StanzaError {
+    error(ErrorType::Cancel, DefinedCondition::ItemNotFound, Some(text.into()))
+}
+
+/// Understood, but not offered.
+pub(crate) fn feature_not_implemented(text: impl Into<String>) -> StanzaError {
+    error(ErrorType::Cancel, DefinedCondition::FeatureNotImplemented, Some(text.into()))
+}
+
+/// Nobody here for that; says nothing about why, so that strangers learn nothing.
+pub(crate) fn service_unavailable() -> StanzaError {
+    error(ErrorType::Cancel, DefinedCondition::ServiceUnavailable, None)
+}
+
+/// Too much at once (`wait`: later; `modify`: less, as a block size in XEP-0047 #create).
+pub(crate) fn resource_constraint(type_: ErrorType) -> StanzaError {
+    error(type_, DefinedCondition::ResourceConstraint, None)
+}
+
+/// Understood and refused (XEP-0047 #create).
+pub(crate) fn not_acceptable(text: impl Into<String>) -> StanzaError {
+    error(ErrorType::Cancel, DefinedCondition::NotAcceptable, Some(text.into()))
+}
+
+/// A block that does not follow on the last one (XEP-0047 #send).
+pub(crate) fn unexpected_request(text: impl Into<String>) -> StanzaError {
+    error(ErrorType::Cancel, DefinedCondition::UnexpectedRequest, Some(text.into()))
+}
+
+/// Nobody may do this.
+pub(crate) fn not_allowed(text: impl Into<String>) -> StanzaError {
+    error(ErrorType::Cancel, DefinedCondition::NotAllowed, Some(text.into()))
+}
+
+fn error(type_: ErrorType, defined_condition: DefinedCondition, text: Option<String>) -> StanzaError {
+    let texts: BTreeMap<_, _> = text.map(|text| ("en".to_owned(), text)).into_iter().collect();
+    StanzaError { type_, by: None, defined_condition, texts, other: None }
+}

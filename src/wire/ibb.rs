@@ -1,0 +1,218 @@
+//! In-band bytestreams: XEP-0047's elements, and their Jingle transport (XEP-0261).
+
+use base64::{DecodeError, Engine, engine::general_purpose::STANDARD};
+use rxml::xml_ncname;
+use xmpp_parsers::minidom::Element;
+
+use super::{
+    jingle::{MAX_SID, Malformed},
+    ns,
+};
+
+/// Numbers of blocks before the counter starts again at 0 (XEP-0047 #send: 16 bits).
+pub(crate) const SEQUENCE_NUMBERS: u32 = 65536;
+
+/// What is wrong with an element of an in-band bytestream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum IbbMalformed {
+    /// It is another element, or in another namespace.
+    #[error("it is no <{0}/> of an in-band bytestream")]
+    WrongElement(&'static str),
+    /// A required attribute is missing.
+    #[error("the attribute {0} is missing")]
+    Missing(&'static str),
+    /// An attribute, or the content, has a value that makes no sense.
+    #[error("the {0} is invalid")]
+    Invalid(&'static str),
+    /// The data is not base64 as RFC 4648 §4 has it.
+    #[error("the data is not valid base64: {0}")]
+    Base64(DecodeError),
+}
+
+impl From<IbbMalformed> for Malformed {
+    fn from(malformed: IbbMalformed) -> Self {
+        Self(format!("in-band bytestream: {malformed}"))
+    }
+}
+
+/// `<transport/>` of XEP-0261.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IbbTransport {
+    /// Whether it is in the namespace that XEP-0247 prints, `…:ibb:0`, instead of `…:ibb:1`.
+    pub(crate) v0: bool,
+    /// The largest block in bytes before base64; at least 1. Required in an offer.
+    pub(crate) block_size: Option<u32>,
+    /// The id of the bytestream, 1 to [`MAX_SID`] bytes. Required in an offer.
+    // COMPAT Conversations: its transport-accept lacks the sid.
+    pub(crate) sid: Option<String>,
+    /// Whether data goes in message stanzas instead of iqs.
+    pub(crate) message_mode: bool,
+}
+
+impl IbbTransport {
+    /// Whether this is an in-band transport of either namespace, readable or not.
+    pub(crate) fn matches(element: &Element) -> bool {
+        element.is("transport", ns::JINGLE_IBB) || element.is("transport", ns::JINGLE_IBB_0)
+    }
+
+    pub(crate) fn parse(element: &Element) -> Result<Self, IbbMalformed> {
+        if !Self::matches(element) {
+            return Err(IbbMalformed::WrongElement("transport"));
+        }
+        Ok(Self {
+            v0: element.has_ns(ns::JINGLE_IBB_0),
+            block_size: block_size(element)?,
+            sid: sid(element)?,
+            message_mode: message_mode(element)?,
+        })
+    }
+
+    pub(crate) fn to_element(&self) -> Element {
+        let ns = if self.v0 { ns::JINGLE_IBB_0 } else { ns::JINGLE_IBB };
+        Element::builder("transport", ns)
+            .attr(xml_ncname!("block-size").into(), self.block_size)
+            .attr(xml_ncname!("sid").into(), self.sid.as_deref())
+            .attr(xml_ncname!("stanza").into(), self.message_mode.then_some("message"))
+            .build()
+    }
+}
+
+/// `<open/>` (XEP-0047 #create).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// The largest block in bytes before base64; at least 1.
+    pub(crate) block_size: u32,
+    /// The id of the bytestream, 1 to [`MAX_SID`] bytes.
+    pub(crate) sid: String,
+    /// Whether data goes in message stanzas instead of iqs.
+    pub(crate) message_mode: bool,
+}
+
+impl Open {
+    pub(crate) fn parse(element: &Element) -> Result<Self, IbbMalformed> {
+        expect(element, "open")?;
+        Ok(Self {
+            block_size: block_size(element)?.ok_or(IbbMalformed::Missing("block-size"))?,
+            sid: required_sid(element)?,
+            message_mode: message_mode(element)?,
+        })
+    }
+
+    pub(crate) fn to_element(&self) -> Element {
+        Element::builder("open", ns::IBB)
+            .attr(xml_ncname!("block-size").into(), self.block_size)
+            .attr(xml_ncname!("sid").into(), self.sid.as_str())
+            .attr(xml_ncname!("stanza").into(), if self.message_mode { "message" } else { "iq" })
+            .build()
+    }
+}
+
+/// `<data/>` (XEP-0047 #send).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Data {
+    /// The block's number, less than [`SEQUENCE_NUMBERS`].
+    pub(crate) seq: u32,
+    /// The id of the bytestream, 1 to [`MAX_SID`] bytes.
+    pub(crate) sid: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Data {
+    /// The sid alone, to find out whose data this is before decoding it.
+    pub(crate) fn sid_of(element: &Element) -> Option<&str> {
+        element.attr("sid").filter(|_| element.is("data", ns::IBB))
+    }
+
+    pub(crate) fn parse(element: &Element) -> Result<Self, IbbMalformed> {
+        expect(element, "data")?;
+        let seq = element.attr("seq").ok_or(IbbMalformed::Missing("seq"))?;
+        let seq: u32 = seq.parse().map_err(|_| IbbMalformed::Invalid("seq"))?;
+        Ok(Self {
+            // COMPAT Conversations, Swift: they count on after 65535.
+            seq: seq % SEQUENCE_NUMBERS,
+            sid: required_sid(element)?,
+            bytes: decode(element)?,
+        })
+    }
+
+    pub(crate) fn to_element(&self) -> Element {
+        data_element(&self.sid, &self.bytes, self.seq)
+    }
+}
+
+/// A `<data/>` with these bytes; `seq` is reduced to its 16 bits.
+pub(crate) fn data_element(sid: &str, bytes: &[u8], seq: u32) -> Element {
+    Element::builder("data", ns::IBB)
+        .attr(xml_ncname!("seq").into(), seq % SEQUENCE_NUMBERS)
+        .attr(xml_ncname!("sid").into(), sid)
+        .append(STANDARD.encode(bytes))
+        .build()
+}
+
+/// `<close/>` (XEP-0047 #close).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Close {
+    /// The id of the bytestream, 1 to [`MAX_SID`] bytes.
+    pub(crate) sid: String,
+}
+
+impl Close {
+    pub(crate) fn parse(element: &Element) -> Result<Self, IbbMalformed> {
+        expect(element, "close")?;
+        Ok(Self { sid: required_sid(element)? })
+    }
+
+    pub(crate) fn to_element(&self) -> Element {
+        Element::builder("close", ns::IBB).attr(xml_ncname!("sid").into(), self.sid.as_str()).build()
+    }
+}
+
+fn expect(element: &Element, name: &'static str) -> Result<(), IbbMalformed> {
+    if element.is(name, ns::IBB) { Ok(()) } else { Err(IbbMalformed::WrongElement(name)) }
+}
+
+fn block_size(element: &Element) -> Result<Option<u32>, IbbMalformed> {
+    let Some(size) = element.attr("block-size") else { return Ok(None) };
+    match size.parse() {
+        Ok(0) | Err(_) => Err(IbbMalformed::Invalid("block-size")),
+        Ok(size) => Ok(Some(size)),
+    }
+}
+
+fn sid(element: &Element) -> Result<Option<String>, IbbMalformed> {
+    match element.attr("sid") {
+        Some(sid) if sid.is_empty() || sid.len() > MAX_SID => Err(IbbMalformed::Invalid("sid")),
+        sid => Ok(sid.map(ToOwned::to_owned)),
+    }
+}
+
+fn required_sid(element: &Element) -> Result<String, IbbMalformed> {
+    sid(element)?.ok_or(IbbMalformed::Missing("sid"))
+}
+
+fn message_mode(element: &Element) -> Result<bool, IbbMalformed> {
+    match element.attr("stanza") {
+        None | Some("iq") => Ok(false),
+        Some("message") => Ok(true),
+        Some(_) => Err(IbbMalformed::Invalid("stanza")),
+    }
+}
+
+/// Base64 in strict form (XEP-0047 #sec: other characters and misplaced padding must be refused).
+/// White space of XML is the exception: the examples of XEP-0047 and XEP-0247 themselves are wrapped.
+fn decode(element: &Element) -> Result<Vec<u8>, IbbMalformed> {
+    if element.children().next().is_some() {
+        return Err(IbbMalformed::Invalid("content"));
+    }
+    let mut texts = element.texts();
+    // Nearly all blocks are one text without white space, and need no copy.
+    if let (Some(text), None) = (texts.next(), texts.next())
+        && let Ok(bytes) = STANDARD.decode(text)
+    {
+        return Ok(bytes);
+    }
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let characters: Vec<u8> =
+        element.texts().flat_map(|text| text.bytes()).filter(|byte| !is_space(byte)).collect();
+    STANDARD.decode(characters).map_err(IbbMalformed::Base64)
+}
