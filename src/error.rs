@@ -46,6 +46,10 @@ pub enum Error {
     #[error("timed out after {1:?}: {0}")]
     Timeout(Step, Duration),
 
+    /// There are as many sessions as [`Limits::sessions`](crate::Limits::sessions) allows.
+    #[error("there are {0} sessions already, as many as the limit allows")]
+    TooManySessions(usize),
+
     /// The crate was used in a way that it can't serve; the text says what to do instead.
     #[error("{0}")]
     ApiMisuse(ApiMisuse),
@@ -127,8 +131,8 @@ pub enum SecurityError {
     /// The peer presented no certificate, or one that can't be used.
     #[error("the peer's certificate is unusable: {0}")]
     BadCertificate(String),
-    /// The peer refused our certificate.
-    #[error("the peer refused our certificate{}", in_brackets(.0))]
+    /// The peer refused us, in the TLS handshake or before: most likely it does not trust our certificate.
+    #[error("the peer refused us on security grounds{}", in_brackets(.0))]
     PeerRefused(Option<String>),
     /// An own identity could not be made, read or stored.
     #[error("identity: {0}")]
@@ -161,6 +165,9 @@ pub enum SignallingError {
     /// Jingle sessions of the old one are gone.
     #[error("the session with the server was lost and replaced by a new one")]
     Rebound,
+    /// The peer's presence says that it is gone, and nothing else was heard from it since.
+    #[error("the peer went offline")]
+    PeerGone,
     /// The peer, or a server in between, answered that the peer is not there.
     #[error("the peer can't be reached: {}", stanza_error(.0))]
     PeerUnreachable(Arc<StanzaError>),
@@ -299,9 +306,11 @@ impl Error {
             Self::PeerMisbehaved(_) => Reason::GeneralError,
             Self::PeerIncompatible(_) => Reason::IncompatibleParameters,
             Self::Transport(TransportError::Refused(_)) => Reason::FailedTransport,
+            Self::Signalling(SignallingError::PeerGone) => Reason::Gone,
             Self::Transport(_) | Self::Signalling(_) => Reason::ConnectivityError,
             Self::Terminated(terminated) => terminated.reason.clone(),
             Self::Timeout(..) => Reason::Timeout,
+            Self::TooManySessions(_) => Reason::Busy,
             Self::ApiMisuse(_) => Reason::GeneralError,
         }
     }

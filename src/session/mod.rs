@@ -1,1 +1,509 @@
-//! stub
+//! All Jingle sessions of an endpoint (XEP-0166), sans-IO.
+//!
+//! Stanzas, the time and the local user's wishes go in; stanzas and news come out of
+//! [`Sessions::poll_output`]. Sessions are keyed by the peer's full JID and the sid, in-band
+//! bytestreams by the peer's full JID and their own sid: nobody else can touch them.
+
+mod actions;
+mod bytestreams;
+mod initiator;
+mod requests;
+mod responder;
+mod security;
+mod state;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use jid::{FullJid, Jid};
+use tokio_xmpp::{IqRequest, IqResponse};
+use xmpp_parsers::{
+    iq::{Iq, IqHeader, IqPayload},
+    jingle::Action,
+    minidom::Element,
+    presence::{Presence, Type as PresenceType},
+    stanza::Stanza,
+    stanza_error::StanzaError,
+};
+
+use self::{
+    requests::Requests,
+    state::{ABSENCE, Announced, Ended, Farewell, Session, State},
+    table::Table,
+};
+pub(crate) use self::state::{Role, SessionId};
+use crate::{
+    Config, Error, Reason, SignallingError, Step,
+    disco::Disco,
+    transport,
+    wire::{
+        errors,
+        jingle::{Dialect, Jingle, ReasonElement},
+        ns,
+    },
+};
+
+/// Everything sans-IO behind an endpoint.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    config: Config,
+    /// The full JID that the server gave us, while there is a session with it.
+    bound: Option<FullJid>,
+    table: Table,
+    requests: Requests<Purpose>,
+    disco: Disco,
+    outputs: VecDeque<Output>,
+    /// No timer is due before this.
+    wake_at: Option<Instant>,
+}
+
+/// What the sessions want done, or made known.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// To be sent to the server.
+    Send(Stanza),
+    /// A peer opened a session; the local user has to decide.
+    Incoming(SessionId),
+    /// Something about the session changed: look at it again.
+    Changed(SessionId),
+    /// The reply to a request that the local user made.
+    Reply(RequestToken, Result<IqResponse, Error>),
+}
+
+/// Names a request of the local user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RequestToken(pub(crate) u64);
+
+/// How far a session is.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Being negotiated, or the bytestream being opened.
+    Pending,
+    /// The bytestream can be used.
+    Open,
+    /// Ended on the wire. The acknowledgement of our session-terminate may be outstanding.
+    Ended(Option<Error>),
+}
+
+/// What a request's reply is for.
+#[derive(Debug)]
+enum Purpose {
+    User(RequestToken),
+    Disco { session: SessionId, node: Option<String> },
+    Jingle { session: SessionId, action: Action },
+    Transport { session: SessionId, request: transport::Request },
+}
+
+/// An iq request from somebody, taken apart.
+struct Request {
+    from: FullJid,
+    id: String,
+    payload: Element,
+}
+
+impl Sessions {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            table: Table::new(config.limits),
+            requests: Requests::new(format!("{}-", random_id())),
+            disco: Disco::new(&config.disco),
+            config,
+            bound: None,
+            outputs: VecDeque::new(),
+            wake_at: None,
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn disco(&self) -> &Disco {
+        &self.disco
+    }
+
+    pub(crate) fn bound(&self) -> Option<&FullJid> {
+        self.bound.as_ref()
+    }
+
+    // ---- the session with the server -----------------------------------------------------
+
+    /// The server gave us this full JID, on a new stream: whatever was said on an old one is lost.
+    pub(crate) fn handle_bound(&mut self, now: Instant, jid: FullJid) {
+        let before = self.bound.replace(jid);
+        if let Some(before) = before {
+            let reachable_as_before = self.bound.as_ref() == Some(&before);
+            self.lose_everything(now, &SignallingError::Rebound, reachable_as_before);
+        }
+        self.begin_waiting(now);
+    }
+
+    /// The session with the server is gone for good.
+    pub(crate) fn handle_disconnected(&mut self, now: Instant) {
+        self.bound = None;
+        self.lose_everything(now, &SignallingError::Offline, false);
+    }
+
+    fn lose_everything(&mut self, now: Instant, why: &SignallingError, say_so: bool) {
+        for purpose in self.requests.drain() {
+            if let Purpose::User(token) = purpose {
+                self.outputs.push_back(Output::Reply(token, Err(Error::Signalling(why.clone()))));
+            }
+        }
+        for id in self.table.ids() {
+            let Some(session) = self.table.get_mut(id) else { continue };
+            if let (State::Preparing(preparing), SignallingError::Rebound) = (&mut session.state, why) {
+                // Nothing was said to the peer yet, so nothing is lost.
+                preparing.waits_for = Step::Online;
+                continue;
+            }
+            if say_so {
+                self.fail(now, id, Error::Signalling(why.clone()));
+            } else {
+                self.end(id, Some(Error::Signalling(why.clone())), Farewell::Over);
+            }
+        }
+    }
+
+    /// Takes a stanza from the server, and gives it back if it is not for us.
+    pub(crate) fn handle_stanza(&mut self, now: Instant, stanza: Stanza) -> Option<Stanza> {
+        match stanza {
+            Stanza::Iq(iq) => self.handle_iq(now, iq).map(Stanza::Iq),
+            Stanza::Presence(presence) => {
+                self.handle_presence(now, &presence);
+                Some(Stanza::Presence(presence))
+            }
+            message @ Stanza::Message(_) => Some(message),
+        }
+    }
+
+    fn handle_presence(&mut self, now: Instant, presence: &Presence) {
+        self.disco.handle_presence(presence);
+        let Some(from) = presence.from.as_ref().and_then(|from| from.try_as_full().ok()) else { return };
+        if presence.type_ == PresenceType::Unavailable {
+            for session in self.table.with_peer_mut(from) {
+                session.absent_since.get_or_insert(now);
+            }
+            self.wake_no_later_than(now + ABSENCE);
+        } else {
+            self.heard_from(&from.clone());
+        }
+    }
+
+    fn heard_from(&mut self, peer: &FullJid) {
+        for session in self.table.with_peer_mut(peer) {
+            session.absent_since = None;
+        }
+    }
+
+    fn handle_iq(&mut self, now: Instant, iq: Iq) -> Option<Iq> {
+        match iq {
+            Iq::Get { from: Some(from), to, id, payload } => {
+                let ours = payload.is("query", ns::DISCO_INFO) && self.config.disco.answer;
+                if !ours || !self.is_for_us(to.as_ref()) {
+                    return Some(Iq::Get { from: Some(from), to, id, payload });
+                }
+                let answer = self.disco.info(payload.attr("node"));
+                self.send_iq(from, id, answer.map(Some));
+                None
+            }
+            Iq::Set { from: Some(from), to, id, payload } => {
+                let jingle = Jingle::matches(&payload);
+                if !jingle && !payload.has_ns(ns::IBB) {
+                    return Some(Iq::Set { from: Some(from), to, id, payload });
+                }
+                let from = match from.try_into_full() {
+                    Ok(from) => from,
+                    Err(bare) if self.config.pass_foreign => {
+                        return Some(Iq::Set { from: Some(bare.into()), to, id, payload });
+                    }
+                    Err(bare) => {
+                        // Sessions are between full JIDs (XEP-0166 #def-jingle).
+                        let refusal = errors::bad_request("a session needs the full JID of either side");
+                        self.send_iq(bare.into(), id, Err(refusal));
+                        return None;
+                    }
+                };
+                let back = if jingle { self.handle_jingle(now, Request { from, id, payload }) } else {
+                    self.handle_ibb(now, Request { from, id, payload })
+                };
+                back.map(|Request { from, id, payload }| Iq::Set { from: Some(from.into()), to, id, payload })
+            }
+            reply @ (Iq::Result { .. } | Iq::Error { .. }) => self.handle_reply(now, reply),
+            request => Some(request),
+        }
+    }
+
+    fn is_for_us(&self, to: Option<&Jid>) -> bool {
+        match (to, &self.bound) {
+            (None, _) | (_, None) => true,
+            (Some(to), Some(bound)) => to.try_as_full().is_ok_and(|to| to == bound),
+        }
+    }
+
+    fn handle_reply(&mut self, now: Instant, reply: Iq) -> Option<Iq> {
+        let own = self.bound.clone().map(Jid::from);
+        let Some(purpose) = self.requests.take(reply.id(), reply.from(), own.as_ref()) else {
+            return Some(reply);
+        };
+        let (IqHeader { from, .. }, payload) = reply.split();
+        if let Some(from) = from.and_then(|from| from.try_into_full().ok()) {
+            self.heard_from(&from);
+        }
+        let reply = match payload {
+            IqPayload::Error(error) => Err(error),
+            IqPayload::Result(payload) => Ok(payload),
+            IqPayload::Get(_) | IqPayload::Set(_) => return None,
+        };
+        self.settle(now, purpose, reply);
+        None
+    }
+
+    fn settle(&mut self, now: Instant, purpose: Purpose, reply: Result<Option<Element>, StanzaError>) {
+        match purpose {
+            Purpose::User(token) => {
+                let response = reply.map_or_else(IqResponse::Error, IqResponse::Result);
+                self.outputs.push_back(Output::Reply(token, Ok(response)));
+            }
+            Purpose::Disco { session, node } => self.handle_disco_reply(now, session, node.as_deref(), reply),
+            Purpose::Jingle { session, action } => self.handle_ack(now, session, action, reply.map(drop)),
+            Purpose::Transport { session, request } => {
+                let Some(transport) = self.table.get_mut(session).and_then(Session::transport_mut) else { return };
+                transport.handle_reply(now, request, reply.map(drop));
+                self.after_transport(now, session);
+            }
+        }
+    }
+
+    // ---- what the local user wants -------------------------------------------------------
+
+    /// Sends an iq request; the reply comes as [`Output::Reply`].
+    pub(crate) fn request(&mut self, now: Instant, token: RequestToken, to: Option<Jid>, request: IqRequest) {
+        let deadline = (now + self.config.timeouts.iq, self.config.timeouts.iq);
+        let id = self.requests.add(to.clone(), Purpose::User(token), Some(deadline));
+        let iq = match request {
+            IqRequest::Get(payload) => Iq::Get { from: None, to, id, payload },
+            IqRequest::Set(payload) => Iq::Set { from: None, to, id, payload },
+        };
+        self.wake_no_later_than(deadline.0);
+        self.outputs.push_back(Output::Send(iq.into()));
+    }
+
+    /// The user does not wait for the reply any more.
+    pub(crate) fn forget_request(&mut self, token: RequestToken) {
+        self.requests.cancel(|purpose| matches!(purpose, Purpose::User(cancelled) if *cancelled == token));
+    }
+
+    /// Ends the session with session-terminate, if the peer knows of it (XEP-0166 #session-terminate).
+    pub(crate) fn terminate(&mut self, now: Instant, id: SessionId, reason: Reason, text: Option<&str>) {
+        self.terminate_with(now, id, reason, text, None);
+    }
+
+    /// Ends the session because of an error of this side's making or finding.
+    pub(crate) fn fail(&mut self, now: Instant, id: SessionId, error: Error) {
+        let text = error.to_string();
+        self.terminate_with(now, id, error.reason(), Some(&text), Some(error));
+    }
+
+    fn terminate_with(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        reason: Reason,
+        text: Option<&str>,
+        error: Option<Error>,
+    ) {
+        let Some(session) = self.table.get_mut(id) else { return };
+        if matches!(session.state, State::Ended(_)) {
+            return;
+        }
+        if !session.is_on_wire() {
+            return self.end(id, error, Farewell::Over);
+        }
+        tracing::debug!(peer = %session.peer, sid = session.sid, %reason, "terminating the session");
+        let mut why = ReasonElement::new(reason);
+        why.text = text.map(ToOwned::to_owned);
+        let jingle = Jingle::new(Action::SessionTerminate, session.sid.clone()).with_reason(why);
+        self.send_jingle(now, id, Action::SessionTerminate, jingle);
+        self.end(id, error, Farewell::AwaitingAck);
+    }
+
+    /// The user let go of the session: it is ended if need be, and forgotten.
+    pub(crate) fn release(&mut self, now: Instant, id: SessionId) {
+        let Some(session) = self.table.get_mut(id) else { return };
+        let reason = session.reason_for_dropping();
+        self.terminate(now, id, reason, None);
+        self.table.remove(id);
+    }
+
+    pub(crate) fn progress(&self, id: SessionId) -> Progress {
+        match self.table.get(id).map(|session| &session.state) {
+            Some(State::Active(active)) if active.transport.is_open() => Progress::Open,
+            Some(State::Ended(Ended { error, .. })) => Progress::Ended(error.clone()),
+            Some(_) => Progress::Pending,
+            None => Progress::Ended(None),
+        }
+    }
+
+    /// Whether nothing of the session is outstanding on the wire.
+    pub(crate) fn is_over(&self, id: SessionId) -> bool {
+        match self.table.get(id).map(|session| &session.state) {
+            Some(State::Ended(Ended { farewell, .. })) => *farewell == Farewell::Over,
+            Some(_) => false,
+            None => true,
+        }
+    }
+
+    pub(crate) fn role(&self, id: SessionId) -> Option<Role> {
+        self.table.get(id).map(|session| session.role)
+    }
+
+    pub(crate) fn peer(&self, id: SessionId) -> Option<&FullJid> {
+        self.table.get(id).map(|session| &session.peer)
+    }
+
+    pub(crate) fn sid(&self, id: SessionId) -> Option<&str> {
+        self.table.get(id).map(|session| session.sid.as_str())
+    }
+
+    /// What the peer announced about its certificate; `None` for a session in plaintext.
+    pub(crate) fn announced(&self, id: SessionId) -> Option<Vec<crate::Fingerprint>> {
+        let announced = match &self.table.get(id)?.state {
+            State::Ringing(ringing) => &ringing.announced,
+            State::Active(active) => &active.announced,
+            State::Ended(ended) => &ended.announced,
+            State::Preparing(_) | State::Offered(_) => return None,
+        };
+        match announced {
+            Announced::Fingerprints(fingerprints) => Some(fingerprints.clone()),
+            Announced::Nothing => None,
+        }
+    }
+
+    /// The sessions that are not over, oldest first.
+    pub(crate) fn live(&self) -> Vec<SessionId> {
+        self.table.ids().into_iter().filter(|id| !self.is_over(*id)).collect()
+    }
+
+    // ---- time and output -----------------------------------------------------------------
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.wake_at
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.wake_at.is_none_or(|due| now < due) {
+            return;
+        }
+        while let Some((purpose, given)) = self.requests.take_expired(now) {
+            self.expire(now, purpose, given);
+        }
+        for id in self.table.ids() {
+            self.handle_session_timeout(now, id);
+        }
+        let sessions = self.table.sessions().filter_map(Session::poll_timeout).min();
+        self.wake_at = sessions.into_iter().chain(self.requests.poll_timeout()).min();
+    }
+
+    fn expire(&mut self, now: Instant, purpose: Purpose, given: Duration) {
+        match purpose {
+            Purpose::User(token) => {
+                self.outputs.push_back(Output::Reply(token, Err(Error::Timeout(Step::Iq, given))));
+            }
+            Purpose::Disco { session, .. } => self.fail(now, session, Error::Timeout(Step::Disco, given)),
+            Purpose::Jingle { session, action: Action::SessionTerminate } => {
+                self.end(session, None, Farewell::Over);
+            }
+            Purpose::Jingle { session, action: Action::SessionInitiate | Action::SessionAccept } => {
+                self.fail(now, session, Error::Timeout(Step::JingleAck, given));
+            }
+            // The rest informs the peer; nothing of ours depends on it.
+            Purpose::Jingle { .. } | Purpose::Transport { .. } => {}
+        }
+    }
+
+    fn handle_session_timeout(&mut self, now: Instant, id: SessionId) {
+        let Some(session) = self.table.get_mut(id) else { return };
+        if session.absent_since.is_some_and(|since| now >= since + ABSENCE) {
+            return self.fail(now, id, Error::Signalling(SignallingError::PeerGone));
+        }
+        let late = match &mut session.state {
+            State::Active(active) => {
+                active.transport.handle_timeout(now);
+                return self.after_transport(now, id);
+            }
+            State::Preparing(preparing) => (preparing.waits_for, preparing.since, preparing.deadline),
+            State::Offered(offered) => (Step::Accept, offered.since, offered.deadline),
+            State::Ringing(ringing) => (Step::Decision, ringing.since, ringing.deadline),
+            State::Ended(_) => return,
+        };
+        let (step, since, deadline) = late;
+        if now >= deadline {
+            self.fail(now, id, Error::Timeout(step, deadline - since));
+        }
+    }
+
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    // ---- inside --------------------------------------------------------------------------
+
+    fn end(&mut self, id: SessionId, error: Option<Error>, farewell: Farewell) {
+        self.table.close(id, error, farewell);
+        self.outputs.push_back(Output::Changed(id));
+    }
+
+    fn wake_no_later_than(&mut self, at: Instant) {
+        self.wake_at = Some(self.wake_at.map_or(at, |wake_at| wake_at.min(at)));
+    }
+
+    fn watch(&mut self, id: SessionId) {
+        if let Some(at) = self.table.get(id).and_then(Session::poll_timeout) {
+            self.wake_no_later_than(at);
+        }
+    }
+
+    /// Sends a Jingle action as a request of its own.
+    fn send_jingle(&mut self, now: Instant, id: SessionId, action: Action, jingle: Jingle) {
+        let Some(session) = self.table.get(id) else { return };
+        let to = Jid::from(session.peer.clone());
+        let payload = jingle.into_element(session.dialect);
+        let deadline = (now + self.config.timeouts.jingle_ack, self.config.timeouts.jingle_ack);
+        let purpose = Purpose::Jingle { session: id, action };
+        let id = self.requests.add(Some(to.clone()), purpose, Some(deadline));
+        self.wake_no_later_than(deadline.0);
+        self.outputs.push_back(Output::Send(Iq::Set { from: None, to: Some(to), id, payload }.into()));
+    }
+
+    fn acknowledge(&mut self, to: FullJid, id: String) {
+        self.send_iq(to.into(), id, Ok(None));
+    }
+
+    fn refuse(&mut self, to: FullJid, id: String, refusal: StanzaError) {
+        self.send_iq(to.into(), id, Err(refusal));
+    }
+
+    fn send_iq(&mut self, to: Jid, id: String, answer: Result<Option<Element>, StanzaError>) {
+        let (from, to) = (None, Some(to));
+        let iq = match answer {
+            Ok(payload) => Iq::Result { from, to, id, payload },
+            Err(error) => Iq::Error { from, to, id, error, payload: None },
+        };
+        self.outputs.push_back(Output::Send(iq.into()));
+    }
+}
+
+/// A name that can't be guessed, fit for an NMTOKEN (XEP-0166 #def-jingle, RFC 4086).
+pub(crate) fn random_id() -> String {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let mut bytes = [0; 18];
+    #[expect(clippy::expect_used, reason = "no peer can make the operating system run out of randomness")]
+    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system has randomness");
+    URL_SAFE_NO_PAD.encode(bytes)
+}

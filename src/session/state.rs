@@ -19,7 +19,7 @@
 //!   ENDED          Ended    (what was received before can still be read)
 //! ```
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jid::FullJid;
 use xmpp_parsers::jingle::Creator;
@@ -29,6 +29,10 @@ use crate::{
     transport::{Offer, Transport},
     wire::jingle::Dialect,
 };
+
+/// How long after a peer's unavailable presence its session may stay without a sign of life
+/// (XEP-0166 #session-terminate: 5 or 10 seconds).
+pub(super) const ABSENCE: Duration = Duration::from_secs(10);
 
 /// Names a session inside this process, for as long as somebody holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,7 +55,7 @@ pub(crate) struct Session {
     pub(super) dialect: Dialect,
     pub(super) content: ContentName,
     pub(super) state: State,
-    /// When the session counts as lost, because the peer's presence says that it is gone.
+    /// Since when the peer's presence says that it is gone, with no sign of life after it.
     pub(super) absent_since: Option<Instant>,
 }
 
@@ -149,6 +153,16 @@ pub(crate) enum Farewell {
 }
 
 impl State {
+    /// Over, with nothing left of it.
+    pub(super) fn ended() -> Self {
+        Self::Ended(Ended {
+            transport: None,
+            announced: Announced::Nothing,
+            error: None,
+            farewell: Farewell::Over,
+        })
+    }
+
     /// Until when the session may stay in this state, apart from what its requests wait for.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self {
@@ -172,6 +186,11 @@ impl State {
 }
 
 impl Session {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let absent = self.absent_since.filter(|_| self.is_on_wire()).map(|since| since + ABSENCE);
+        self.state.poll_timeout().into_iter().chain(absent).min()
+    }
+
     /// Whether the peer knows of the session: only then is there something to terminate.
     pub(super) fn is_on_wire(&self) -> bool {
         matches!(self.state, State::Offered(_) | State::Ringing(_) | State::Active(_))

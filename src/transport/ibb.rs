@@ -184,6 +184,10 @@ impl Ibb {
         self.block_size
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.state, State::AwaitingOpen { .. } | State::Opening { .. } | State::Failed(_))
+    }
+
     // ---- what the peer sends -------------------------------------------------------------
 
     /// XEP-0261 #protocol-start: `<open/>` repeats what Jingle negotiated.
@@ -441,7 +445,7 @@ impl Ibb {
         let had_room = self.sender.has_room();
         let mut sent = false;
         while let Some(block) = self.sender.next_block(now) {
-            let data = data_element(&self.sid, block.seq, &block.bytes);
+            let data = data_element(&self.sid, &block.bytes, block.seq.into());
             self.outputs.push_back(Output::Request(Request::IbbData, data));
             sent = true;
         }

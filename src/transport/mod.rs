@@ -113,6 +113,13 @@ impl Transport {
         }
     }
 
+    /// Whether bytes can go both ways.
+    pub(crate) fn is_open(&self) -> bool {
+        match self {
+            Self::Ibb(ibb) => ibb.is_open(),
+        }
+    }
+
     pub(crate) fn handle_reply(&mut self, now: Instant, request: Request, reply: Result<(), StanzaError>) {
         match self {
             Self::Ibb(ibb) => ibb.handle_reply(now, request, reply),

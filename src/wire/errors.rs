@@ -20,10 +20,18 @@ pub(crate) enum JingleCondition {
     UnknownSession,
     /// The payload of session-info is not understood.
     UnsupportedInfo,
+    /// The sender expects this over an encrypted channel only (XEP-0166 #preconditions).
+    SecurityRequired,
 }
 
 impl JingleCondition {
-    const ALL: [Self; 4] = [Self::OutOfOrder, Self::TieBreak, Self::UnknownSession, Self::UnsupportedInfo];
+    const ALL: [Self; 5] = [
+        Self::OutOfOrder,
+        Self::TieBreak,
+        Self::UnknownSession,
+        Self::UnsupportedInfo,
+        Self::SecurityRequired,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -31,6 +39,7 @@ impl JingleCondition {
             Self::TieBreak => "tie-break",
             Self::UnknownSession => "unknown-session",
             Self::UnsupportedInfo => "unsupported-info",
+            Self::SecurityRequired => "security-required",
         }
     }
 

@@ -1,0 +1,203 @@
+//! Jingle requests, by action and by the state of their session.
+
+use std::time::Instant;
+
+use xmpp_parsers::{
+    jingle::{Action, Senders},
+    minidom::Element,
+};
+
+use super::{
+    Request, Sessions, security,
+    state::{ContentName, Farewell, Session, SessionId, State},
+};
+use crate::{
+    Error, Reason, Terminated,
+    wire::{
+        errors,
+        jingle::{Content, Jingle},
+        ns,
+    },
+};
+
+impl Sessions {
+    /// Answers one `<jingle/>` request; gives it back if it is the bot's.
+    pub(super) fn handle_jingle(&mut self, now: Instant, request: Request) -> Option<Request> {
+        self.heard_from(&request.from);
+        let (jingle, dialect) = match Jingle::parse(request.payload.clone()) {
+            Ok(parsed) => parsed,
+            Err(malformed) if !self.config.pass_foreign => {
+                self.refuse(request.from, request.id, errors::bad_request(malformed.to_string()));
+                return None;
+            }
+            Err(_) => return Some(request),
+        };
+        let session = self.table.find(&request.from, &jingle.sid);
+        let Some(action) = jingle.known_action() else {
+            if session.is_none() && self.config.pass_foreign {
+                return Some(request);
+            }
+            // XEP-0166 #def-action.
+            let what = format!("there is no Jingle action {:?}", jingle.action);
+            self.refuse(request.from, request.id, errors::bad_request(what));
+            return None;
+        };
+        match (action, session) {
+            (Action::SessionInitiate, _) => return self.handle_session_initiate(now, request, jingle, dialect),
+            (action, Some(id)) => self.handle_action(now, id, action, request, jingle),
+            (_, None) if self.config.pass_foreign => return Some(request),
+            (_, None) => self.refuse(request.from, request.id, errors::unknown_session()),
+        }
+        None
+    }
+
+    fn handle_action(&mut self, now: Instant, id: SessionId, action: Action, request: Request, jingle: Jingle) {
+        match action {
+            Action::SessionAccept => self.handle_session_accept(now, id, request, &jingle),
+            Action::SessionTerminate => self.handle_session_terminate(id, request, jingle),
+            Action::SessionInfo => self.handle_session_info(request, &jingle),
+            Action::SecurityInfo => self.handle_security_info(id, request, &jingle),
+            Action::DescriptionInfo => self.handle_named(id, request, &jingle, |sessions, request| {
+                // XEP-0247's description has no parameters.
+                sessions.refuse(request.from, request.id, errors::unsupported_info());
+            }),
+            Action::TransportInfo => self.handle_named(id, request, &jingle, |sessions, request| {
+                // XEP-0261 #protocol-multi: further bytestreams of a session, which an XML stream has no use for.
+                sessions.refuse(request.from, request.id, errors::unsupported_info());
+            }),
+            Action::TransportReplace => self.handle_transport_replace(now, id, request, jingle),
+            Action::ContentAdd => self.handle_content_add(now, id, request, jingle),
+            Action::ContentModify => self.handle_content_modify(now, id, request, &jingle),
+            Action::ContentRemove => self.handle_content_remove(now, id, request, &jingle),
+            // Answers to requests that we don't make.
+            Action::TransportAccept | Action::TransportReject | Action::ContentAccept | Action::ContentReject => {
+                self.refuse(request.from, request.id, errors::out_of_order());
+            }
+            Action::SessionInitiate => self.refuse(request.from, request.id, errors::out_of_order()),
+        }
+    }
+
+    /// XEP-0166 #session-terminate: acknowledged whatever state the session is in.
+    fn handle_session_terminate(&mut self, id: SessionId, request: Request, jingle: Jingle) {
+        let (reason, text) = match jingle.reason {
+            Some(why) => (why.reason, why.text),
+            None => (Reason::Other(String::new()), None),
+        };
+        tracing::debug!(peer = %request.from, sid = jingle.sid, %reason, "the peer terminated the session");
+        self.acknowledge(request.from, request.id);
+        self.end(id, Some(Error::Terminated(Terminated::new(reason, text))), Farewell::Over);
+    }
+
+    /// XEP-0166 #session-info: empty, it is a ping; we know no payload.
+    fn handle_session_info(&mut self, request: Request, jingle: &Jingle) {
+        if jingle.others.is_empty() && jingle.contents.is_empty() {
+            self.acknowledge(request.from, request.id);
+        } else {
+            self.refuse(request.from, request.id, errors::unsupported_info());
+        }
+    }
+
+    /// jingle-xtls #proto: the initiator names the method it chose; the responder needs no telling.
+    fn handle_security_info(&mut self, id: SessionId, request: Request, jingle: &Jingle) {
+        let understood = |content: &Content| content.security().is_some_and(security::is_understood);
+        let all_understood = jingle.contents.iter().all(understood);
+        self.handle_named(id, request, jingle, |sessions, request| {
+            if all_understood {
+                sessions.acknowledge(request.from, request.id);
+            } else {
+                sessions.refuse(request.from, request.id, errors::unsupported_info());
+            }
+        });
+    }
+
+    /// XEP-0166 #def-action-transport-replace: there is one transport, so the answer is transport-reject.
+    fn handle_transport_replace(&mut self, now: Instant, id: SessionId, request: Request, jingle: Jingle) {
+        if jingle.contents.iter().any(|content| content.transport().is_none()) {
+            let what = "a transport-replace without <transport/>";
+            return self.refuse(request.from, request.id, errors::bad_request(what));
+        }
+        let mut reject = Jingle::new(Action::TransportReject, jingle.sid.clone());
+        for content in &jingle.contents {
+            let transport = content.transport().cloned().unwrap_or_else(|| Element::bare("transport", ns::JINGLE_IBB));
+            let named = Content::new(content.creator.clone(), content.name.clone());
+            reject = reject.with_content(named.with_child(transport));
+        }
+        self.handle_named(id, request, &jingle, |sessions, request| {
+            sessions.acknowledge(request.from, request.id);
+            sessions.send_jingle(now, id, Action::TransportReject, reject);
+        });
+    }
+
+    /// XEP-0166 #def-action-content-add: one stream is all that a session has here.
+    fn handle_content_add(&mut self, now: Instant, id: SessionId, request: Request, jingle: Jingle) {
+        if jingle.contents.is_empty() {
+            return self.refuse(request.from, request.id, errors::bad_request("a content-add without <content/>"));
+        }
+        if jingle.contents.iter().any(|content| self.has_content(id, content)) {
+            let what = "a content-add of a content that is there already";
+            return self.refuse(request.from, request.id, errors::bad_request(what));
+        }
+        self.acknowledge(request.from, request.id);
+        let mut reject = Jingle::new(Action::ContentReject, jingle.sid);
+        reject.contents = jingle.contents;
+        self.send_jingle(now, id, Action::ContentReject, reject);
+    }
+
+    /// XEP-0166 #def-action-content-modify: an XML stream goes both ways, which we say again if need be.
+    fn handle_content_modify(&mut self, now: Instant, id: SessionId, request: Request, jingle: &Jingle) {
+        let one_way = jingle.contents.iter().any(|content| content.senders != Senders::Both);
+        self.handle_named(id, request, jingle, |sessions, request| {
+            sessions.acknowledge(request.from, request.id);
+            let Some(session) = sessions.table.get(id).filter(|_| one_way) else { return };
+            // `senders` is required here, even where it is the default.
+            let contrary = Jingle::new(Action::ContentModify, session.sid.clone()).with_content(session.own_content());
+            sessions.send_jingle(now, id, Action::ContentModify, contrary);
+        });
+    }
+
+    /// XEP-0166 #def-action-content-remove: a session without content is void.
+    fn handle_content_remove(&mut self, now: Instant, id: SessionId, request: Request, jingle: &Jingle) {
+        self.handle_named(id, request, jingle, |sessions, request| {
+            sessions.acknowledge(request.from, request.id);
+            let text = Some("the peer removed the only content".to_owned());
+            let error = Error::Terminated(Terminated::new(Reason::Success, text));
+            sessions.terminate_with(now, id, Reason::Success, None, Some(error));
+        });
+    }
+
+    /// Goes on with a request about contents if they are the session's.
+    fn handle_named(
+        &mut self,
+        id: SessionId,
+        request: Request,
+        jingle: &Jingle,
+        then: impl FnOnce(&mut Self, Request),
+    ) {
+        if jingle.contents.is_empty() {
+            let what = format!("a {} without <content/>", jingle.action);
+            self.refuse(request.from, request.id, errors::bad_request(what));
+        } else if !jingle.contents.iter().all(|content| self.has_content(id, content)) {
+            let what = format!("a {} about a content that the session does not have", jingle.action);
+            self.refuse(request.from, request.id, errors::item_not_found(what));
+        } else {
+            then(self, request);
+        }
+    }
+
+    fn has_content(&self, id: SessionId, content: &Content) -> bool {
+        let named = |name: &ContentName| name.name == content.name && name.creator == content.creator;
+        self.table.get(id).is_some_and(|session| named(&session.content) || session.offers(named))
+    }
+}
+
+impl Session {
+    /// Our side of the session's one content, to be filled.
+    pub(super) fn own_content(&self) -> Content {
+        Content::new(self.content.creator.clone(), self.content.name.clone())
+    }
+
+    /// Whether a pending offer has further contents, and one of them is meant.
+    fn offers(&self, named: impl Fn(&ContentName) -> bool) -> bool {
+        matches!(&self.state, State::Ringing(ringing) if ringing.declined.iter().any(named))
+    }
+}

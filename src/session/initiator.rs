@@ -1,0 +1,278 @@
+//! The initiator's side: from the wish to connect to a bytestream being opened.
+
+use std::time::Instant;
+
+use jid::{FullJid, Jid};
+use xmpp_parsers::{
+    iq::Iq,
+    jingle::{Action, Creator},
+    minidom::Element,
+    stanza_error::{DefinedCondition, StanzaError},
+};
+
+use super::{
+    Output, Purpose, Request, Sessions, random_id, security,
+    state::{
+        Ack, Active, Announced, ContentName, Farewell, Offered, Precondition, Preparing, Role, Session, SessionId,
+        State,
+    },
+};
+use crate::{
+    Error, PeerIncompatible, PeerMisbehaved, SecurityError, SignallingError, Step,
+    disco::{Lookup, Support},
+    transport::{self, ibb},
+    wire::{
+        errors::{self, JingleCondition},
+        jingle::{Content, Dialect, Jingle},
+        ns,
+    },
+};
+
+/// What we call our content; it means nothing.
+const CONTENT_NAME: &str = "xmlstream";
+
+impl Sessions {
+    /// Starts towards a session with this peer.
+    pub(crate) fn connect(&mut self, now: Instant, peer: FullJid) -> Result<SessionId, Error> {
+        if self.table.is_full() {
+            return Err(Error::TooManySessions(self.config.limits.sessions));
+        }
+        let deadline = now + self.config.timeouts.online;
+        let id = self.table.insert(Session {
+            peer,
+            sid: String::new(),
+            role: Role::Initiator,
+            dialect: Dialect::V1,
+            content: ContentName { creator: Creator::Initiator, name: CONTENT_NAME.to_owned() },
+            state: State::Preparing(Preparing { waits_for: Step::Online, since: now, deadline }),
+            absent_since: None,
+        });
+        self.watch(id);
+        self.begin_waiting(now);
+        Ok(id)
+    }
+
+    /// Takes the next step with every session that waited for the server.
+    pub(super) fn begin_waiting(&mut self, now: Instant) {
+        if self.bound.is_none() {
+            return;
+        }
+        for id in self.table.ids() {
+            let Some(session) = self.table.get(id) else { continue };
+            if matches!(session.state, State::Preparing(Preparing { waits_for: Step::Online, .. })) {
+                self.find_out(now, id);
+            }
+        }
+    }
+
+    /// XEP-0247 #protocol: first, the initiator determines the responder's capabilities.
+    fn find_out(&mut self, now: Instant, id: SessionId) {
+        let timeout = self.config.timeouts.disco;
+        let Some(session) = self.table.get_mut(id) else { return };
+        match self.disco.lookup(&session.peer) {
+            Lookup::Known(support) => self.offer(now, id, &support),
+            Lookup::Ask { node } => {
+                session.state =
+                    State::Preparing(Preparing { waits_for: Step::Disco, since: now, deadline: now + timeout });
+                let to = Jid::from(session.peer.clone());
+                let mut query = Element::builder("query", ns::DISCO_INFO).build();
+                if let Some(node) = &node {
+                    query.set_attr(rxml::xml_ncname!("node").to_owned(), node);
+                }
+                let purpose = Purpose::Disco { session: id, node };
+                let iq_id = self.requests.add(Some(to.clone()), purpose, Some((now + timeout, timeout)));
+                self.watch(id);
+                let iq = Iq::Get { from: None, to: Some(to), id: iq_id, payload: query };
+                self.outputs.push_back(Output::Send(iq.into()));
+            }
+        }
+    }
+
+    pub(super) fn handle_disco_reply(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        node: Option<&str>,
+        reply: Result<Option<Element>, StanzaError>,
+    ) {
+        let Some(session) = self.table.get(id) else { return };
+        if !matches!(session.state, State::Preparing(_)) {
+            return;
+        }
+        let query = match reply {
+            Ok(Some(query)) => query,
+            Ok(None) => return self.fail(now, id, PeerMisbehaved::MalformedJingle("an empty disco#info".into()).into()),
+            Err(error) => return self.fail(now, id, refusal(error)),
+        };
+        match self.disco.handle_answer(&session.peer.clone(), node, &query) {
+            Ok(support) => self.offer(now, id, &support),
+            Err(what) => self.fail(now, id, PeerMisbehaved::MalformedJingle(what).into()),
+        }
+    }
+
+    /// XEP-0247 #protocol: session-initiate with the application, the transport, and XTLS.
+    fn offer(&mut self, now: Instant, id: SessionId, support: &Support) {
+        let needs = match support.require(!self.config.allow_plaintext) {
+            Ok(needs) => needs,
+            Err(missing) => return self.fail(now, id, Error::PeerIncompatible(missing)),
+        };
+        let Some(own) = self.bound.clone() else { return };
+        let ibb = ibb::Offer::new(random_id(), needs.ibb_v0, &self.config.ibb);
+        let transport = transport::Offer::Ibb(ibb);
+        let security = if needs.xtls { Precondition::Xtls } else { Precondition::Plaintext };
+        let identity = self.config.identity.clone();
+        let timeout = self.config.timeouts.accept;
+        let Some(session) = self.table.get_mut(id) else { return };
+
+        session.sid = random_id();
+        session.dialect = needs.dialect;
+        let mut content = Content::new(Creator::Initiator, CONTENT_NAME)
+            .with_child(Element::bare("description", ns::XMLSTREAM))
+            .with_child(transport.to_element());
+        match security {
+            Precondition::Xtls => content = content.with_child(security::announcement(&identity)),
+            Precondition::Plaintext => tracing::warn!(peer = %session.peer, "offering a stream in plaintext"),
+        }
+        tracing::info!(peer = %session.peer, sid = session.sid, "initiating a session");
+        let jingle =
+            Jingle::new(Action::SessionInitiate, session.sid.clone()).with_initiator(own).with_content(content);
+        session.state =
+            State::Offered(Offered { transport, security, ack: Ack::Awaited, since: now, deadline: now + timeout });
+        self.table.name(id);
+        self.watch(id);
+        self.send_jingle(now, id, Action::SessionInitiate, jingle);
+    }
+
+    /// The reply to one of our Jingle requests.
+    pub(super) fn handle_ack(&mut self, now: Instant, id: SessionId, action: Action, ack: Result<(), StanzaError>) {
+        match (action, ack) {
+            // An item-not-found means that the peer has ended it too, which is as good (XEP-0166 #session-terminate).
+            (Action::SessionTerminate, _) => {
+                if self.table.awaits_farewell(id) {
+                    self.end(id, None, Farewell::Over);
+                }
+            }
+            (Action::SessionInitiate, Ok(())) => {
+                if let Some(State::Offered(offered)) = self.table.get_mut(id).map(|session| &mut session.state) {
+                    offered.ack = Ack::Received;
+                }
+            }
+            (Action::SessionInitiate, Err(error)) => self.initiate_refused(id, error),
+            (Action::SessionAccept, Err(error)) => {
+                // The peer refused it, so it does not have a session that could be terminated.
+                self.end(id, Some(refusal(error)), Farewell::Over);
+            }
+            (action, Err(error)) => {
+                tracing::debug!(?action, condition = ?error.defined_condition, "the peer refused a Jingle request");
+            }
+            (_, Ok(())) => {}
+        }
+    }
+
+    fn initiate_refused(&mut self, id: SessionId, error: StanzaError) {
+        // A session that gave way to the peer's is the responder of that one by now.
+        let offered = matches!(self.table.get(id).map(|session| &session.state), Some(State::Offered(_)));
+        if offered {
+            self.end(id, Some(refusal(error)), Farewell::Over);
+        }
+    }
+
+    /// XEP-0166 #session-acceptance. The request is answered here.
+    pub(super) fn handle_session_accept(&mut self, now: Instant, id: SessionId, request: Request, jingle: &Jingle) {
+        let Some(session) = self.table.get(id) else { return };
+        let State::Offered(offered) = &session.state else {
+            return self.refuse(request.from, request.id, errors::out_of_order());
+        };
+        let precondition = offered.security;
+        let checked = check_accept(jingle, &session.content).and_then(|(transport, security)| {
+            match (precondition, security) {
+                (Precondition::Plaintext, Some(_)) => Err("<security/>, which was not offered".to_owned()),
+                (Precondition::Plaintext, None) => Ok((transport, Ok(Announced::Nothing))),
+                (Precondition::Xtls, _) => {
+                    Ok((transport, security::announced(security, self.config.allow_plaintext)))
+                }
+            }
+        });
+        let (transport, announced) = match checked {
+            Ok((transport, Ok(announced))) => (transport, announced),
+            Ok((_, Err(insecure))) => {
+                self.acknowledge(request.from, request.id);
+                return self.fail(now, id, Error::Security(insecure));
+            }
+            Err(what) => {
+                self.refuse(request.from, request.id, errors::bad_request(what.clone()));
+                return self.fail(now, id, PeerMisbehaved::BadAccept(what).into());
+            }
+        };
+        self.activate(now, id, request, transport, announced);
+    }
+
+    fn activate(&mut self, now: Instant, id: SessionId, request: Request, answer: &Element, announced: Announced) {
+        let (ibb, timeouts) = (self.config.ibb, self.config.timeouts);
+        let Some(session) = self.table.get_mut(id) else { return };
+        let State::Offered(offered) = &mut session.state else { return };
+        let transport = match offered.transport.accepted(answer, now, &ibb, &timeouts) {
+            Ok(transport) => transport,
+            Err(what) => {
+                self.refuse(request.from, request.id, errors::bad_request(what.clone()));
+                return self.fail(now, id, PeerMisbehaved::BadAccept(what).into());
+            }
+        };
+        if announced == Announced::Nothing {
+            tracing::warn!(peer = %session.peer, "the stream is in plaintext: both servers can read it");
+        }
+        tracing::debug!(peer = %session.peer, sid = session.sid, "the session was accepted");
+        let secure = announced != Announced::Nothing;
+        let sid = offered.transport.bytestream_sid().to_owned();
+        let choice = session.own_content().with_child(security::choice());
+        let info = Jingle::new(Action::SecurityInfo, session.sid.clone()).with_content(choice);
+        session.state = State::Active(Active { transport, announced });
+        if !self.table.name_bytestream(id, &sid) {
+            // Our own sids don't repeat, so the peer has used ours for a session of its own.
+            self.refuse(request.from, request.id, errors::bad_request("the bytestream's sid is in use"));
+            return self.fail(now, id, PeerMisbehaved::BadAccept("the bytestream's sid is in use".into()).into());
+        }
+        self.acknowledge(request.from, request.id);
+        if secure {
+            // jingle-xtls #proto: it helps the responder to prepare; nothing waits for it.
+            self.send_jingle(now, id, Action::SecurityInfo, info);
+        }
+        self.after_transport(now, id);
+    }
+}
+
+/// Finds what the responder accepted, if it is what was offered.
+fn check_accept<'a>(
+    jingle: &'a Jingle,
+    offered: &ContentName,
+) -> Result<(&'a Element, Option<&'a Element>), String> {
+    let [content] = jingle.contents.as_slice() else {
+        return Err(format!("{} contents where one was offered", jingle.contents.len()));
+    };
+    if content.name != offered.name || content.creator != offered.creator {
+        return Err("a content that was not offered".to_owned());
+    }
+    if !content.description().is_some_and(|description| description.is("description", ns::XMLSTREAM)) {
+        return Err("another application than the offered one".to_owned());
+    }
+    let transport = content.transport().ok_or("a content without <transport/>")?;
+    Ok((transport, content.security()))
+}
+
+/// Whose fault a refused request is.
+fn refusal(error: StanzaError) -> Error {
+    match error.defined_condition {
+        DefinedCondition::ServiceUnavailable
+        | DefinedCondition::RecipientUnavailable
+        | DefinedCondition::RemoteServerNotFound
+        | DefinedCondition::RemoteServerTimeout
+        | DefinedCondition::Gone { .. } => Error::Signalling(SignallingError::PeerUnreachable(error.into())),
+        DefinedCondition::FeatureNotImplemented => {
+            Error::PeerIncompatible(PeerIncompatible::Unsupported("feature-not-implemented".into()))
+        }
+        DefinedCondition::NotAcceptable if JingleCondition::of(&error) == Some(JingleCondition::SecurityRequired) => {
+            Error::Security(SecurityError::PeerRefused(Some("it requires security".into())))
+        }
+        _ => Error::Signalling(SignallingError::Refused(error.into())),
+    }
+}

@@ -1,0 +1,273 @@
+//! The responder's side: judging an offer, and the local user's decision.
+
+use std::time::Instant;
+
+use xmpp_parsers::{
+    jingle::{Action, Creator, Senders},
+    minidom::Element,
+};
+
+use super::{
+    Output, Request, Sessions, security,
+    state::{Ack, Active, Announced, ContentName, Farewell, Offered, Ringing, Role, Session, SessionId, State},
+};
+use crate::{
+    ApiMisuse, Error, Reason,
+    transport::Offer,
+    wire::{
+        errors,
+        jingle::{Content, Dialect, Jingle, ReasonElement},
+        ns,
+    },
+};
+
+/// An offer that we can accept.
+struct Acceptable {
+    content: ContentName,
+    transport: Offer,
+    announced: Announced,
+    declined: Vec<ContentName>,
+}
+
+/// What a session-initiate that crossed one of ours comes to (XEP-0166 #def-action-ties).
+enum Tie {
+    None,
+    /// Ours overrules.
+    Won,
+    /// Theirs overrules; this session of ours gives way, and its user gets theirs.
+    Lost(SessionId),
+}
+
+impl Sessions {
+    /// XEP-0166 #protocol-initiate. Gives the request back if it is for another application, and the
+    /// bot wants those.
+    pub(super) fn handle_session_initiate(
+        &mut self,
+        now: Instant,
+        request: Request,
+        jingle: Jingle,
+        dialect: Dialect,
+    ) -> Option<Request> {
+        if !jingle.contents.iter().any(is_xmlstream) && self.config.pass_foreign {
+            return Some(Request { payload: jingle.into_element(dialect), ..request });
+        }
+        if let Err(what) = check_contents(&jingle.contents) {
+            self.refuse(request.from, request.id, errors::bad_request(what));
+            return None;
+        }
+        let loser = match self.tie(&request, &jingle) {
+            Tie::Won => {
+                self.refuse(request.from, request.id, errors::tie_break());
+                return None;
+            }
+            Tie::Lost(loser) => Some(loser),
+            Tie::None if self.table.find(&request.from, &jingle.sid).is_some() => {
+                self.refuse(request.from, request.id, errors::out_of_order());
+                return None;
+            }
+            Tie::None => None,
+        };
+        // XEP-0166 #protocol-response-ack: acknowledge at once, and terminate if it comes to nothing.
+        self.acknowledge(request.from.clone(), request.id);
+        if loser.is_none() && self.table.is_full_for(&request.from) {
+            tracing::info!(peer = %request.from, sid = jingle.sid, "too many sessions: busy");
+            self.turn_down(now, &request.from, &jingle.sid, dialect, ReasonElement::new(Reason::Busy));
+            return None;
+        }
+        match self.judge(&jingle.contents) {
+            Ok(offer) => self.ring(now, request.from, jingle.sid, dialect, offer, loser),
+            Err((why, error)) => {
+                tracing::info!(peer = %request.from, sid = jingle.sid, reason = %why.reason, "declining an offer");
+                self.turn_down(now, &request.from, &jingle.sid, dialect, why);
+                if let Some(loser) = loser {
+                    self.end(loser, Some(error), Farewell::Over);
+                }
+            }
+        }
+        None
+    }
+
+    fn tie(&self, request: &Request, jingle: &Jingle) -> Tie {
+        if !jingle.contents.iter().any(is_xmlstream) {
+            return Tie::None;
+        }
+        let crossing = self.table.ids().into_iter().filter_map(|id| {
+            let session = self.table.get(id).filter(|session| session.peer == request.from)?;
+            matches!(session.state, State::Offered(Offered { ack: Ack::Awaited, .. })).then_some((&session.sid, id))
+        });
+        let Some((sid, id)) = crossing.min() else { return Tie::None };
+        let own = self.bound.as_ref().map(ToString::to_string).unwrap_or_default();
+        // The lower sid overrules, and if they are the same, the lower JID; both by octets.
+        let ours = (sid.as_bytes(), own.as_bytes());
+        let their_jid = request.from.to_string();
+        if ours < (jingle.sid.as_bytes(), their_jid.as_bytes()) { Tie::Won } else { Tie::Lost(id) }
+    }
+
+    /// Finds the content that we can accept, or says what is wrong with the offer.
+    fn judge(&self, contents: &[Content]) -> Result<Acceptable, (ReasonElement, Error)> {
+        let mut streams = contents.iter().filter(|content| is_xmlstream(content)).peekable();
+        if streams.peek().is_none() {
+            let what = "the only application here is the XML stream of XEP-0247";
+            return Err(unsupported(Reason::UnsupportedApplications, what));
+        }
+        let mut obstacle = None;
+        for content in streams {
+            match self.judge_content(content) {
+                Ok((transport, announced)) => {
+                    let accepted = name_of(content);
+                    let declined = contents.iter().map(name_of).filter(|name| *name != accepted).collect();
+                    return Ok(Acceptable { content: accepted, transport, announced, declined });
+                }
+                Err(why) => obstacle = obstacle.or(Some(why)),
+            }
+        }
+        Err(obstacle.unwrap_or_else(|| unsupported(Reason::GeneralError, "nothing to accept")))
+    }
+
+    fn judge_content(&self, content: &Content) -> Result<(Offer, Announced), (ReasonElement, Error)> {
+        if content.senders != Senders::Both {
+            return Err(unsupported(Reason::IncompatibleParameters, "an XML stream needs senders='both'"));
+        }
+        let transport = content.transport().and_then(|element| Offer::from_peer(element, &self.config.ibb));
+        let transport = match transport {
+            Some(Ok(transport)) => transport,
+            Some(Err(what)) => return Err(unsupported(Reason::UnsupportedTransports, &what)),
+            None => return Err(unsupported(Reason::UnsupportedTransports, "the transports here: ibb")),
+        };
+        match security::announced(content.security(), self.config.allow_plaintext) {
+            Ok(announced) => Ok((transport, announced)),
+            Err(insecure) => {
+                let text = insecure.to_string();
+                Err((ReasonElement::new(Reason::SecurityError).with_text(text), Error::Security(insecure)))
+            }
+        }
+    }
+
+    /// The offer is sound: it waits for the local user, or takes the place of the user's own.
+    fn ring(
+        &mut self,
+        now: Instant,
+        peer: jid::FullJid,
+        sid: String,
+        dialect: Dialect,
+        offer: Acceptable,
+        loser: Option<SessionId>,
+    ) {
+        let Acceptable { content, transport, announced, declined } = offer;
+        let deadline = now + self.config.timeouts.decision;
+        let bytestream = transport.bytestream_sid().to_owned();
+        let state = State::Ringing(Ringing { transport, announced, declined, since: now, deadline });
+        let session = Session { peer, sid, role: Role::Responder, dialect, content, state, absent_since: None };
+        tracing::info!(peer = %session.peer, sid = session.sid, "a session is offered");
+        let id = match loser {
+            None => self.table.insert(session),
+            Some(loser) => {
+                self.table.unname(loser);
+                if let Some(slot) = self.table.get_mut(loser) {
+                    *slot = session;
+                }
+                self.table.name(loser);
+                loser
+            }
+        };
+        if !self.table.name_bytestream(id, &bytestream) {
+            let error = unsupported(Reason::FailedTransport, "the bytestream's sid is in use").1;
+            return self.fail(now, id, error);
+        }
+        self.watch(id);
+        match loser {
+            None => self.outputs.push_back(Output::Incoming(id)),
+            // Its user asked for a session with this peer, so has decided already.
+            Some(id) => drop(self.accept(now, id)),
+        }
+    }
+
+    /// Ends a session that never came to be.
+    fn turn_down(&mut self, now: Instant, peer: &jid::FullJid, sid: &str, dialect: Dialect, why: ReasonElement) {
+        let id = self.table.insert(Session {
+            peer: peer.clone(),
+            sid: String::new(),
+            role: Role::Responder,
+            dialect,
+            content: ContentName { creator: Creator::Initiator, name: String::new() },
+            state: State::ended(),
+            absent_since: None,
+        });
+        let jingle = Jingle::new(Action::SessionTerminate, sid).with_reason(why);
+        self.send_jingle(now, id, Action::SessionTerminate, jingle);
+        self.table.remove(id);
+    }
+
+    /// The local user accepts (XEP-0166 #session-acceptance).
+    pub(crate) fn accept(&mut self, now: Instant, id: SessionId) -> Result<(), Error> {
+        let (ibb, timeouts) = (self.config.ibb, self.config.timeouts);
+        let own = self.bound.clone();
+        let Some(session) = self.table.get_mut(id) else { return Err(ApiMisuse::StreamClosed.into()) };
+        let before = std::mem::replace(&mut session.state, State::ended());
+        let State::Ringing(Ringing { transport, announced, declined, .. }) = before else {
+            session.state = before;
+            return Err(self.why_over(id));
+        };
+        let mut content = session
+            .own_content()
+            .with_child(Element::bare("description", ns::XMLSTREAM))
+            .with_child(transport.to_element());
+        if announced == Announced::Nothing {
+            tracing::warn!(peer = %session.peer, "the stream is in plaintext: both servers can read it");
+        } else {
+            content = content.with_child(security::announcement(&self.config.identity));
+        }
+        let mut accept = Jingle::new(Action::SessionAccept, session.sid.clone()).with_content(content);
+        accept.responder = own.map(|own| own.to_string());
+        let mut remove = Jingle::new(Action::ContentRemove, session.sid.clone());
+        for ContentName { creator, name } in &declined {
+            remove = remove.with_content(Content::new(creator.clone(), name.clone()));
+        }
+        session.state = State::Active(Active { transport: transport.accept(now, &ibb, &timeouts), announced });
+        if !declined.is_empty() {
+            self.send_jingle(now, id, Action::ContentRemove, remove);
+        }
+        self.send_jingle(now, id, Action::SessionAccept, accept);
+        self.watch(id);
+        Ok(())
+    }
+
+    /// Why a session can't be used any more.
+    fn why_over(&self, id: SessionId) -> Error {
+        match self.progress(id) {
+            super::Progress::Ended(Some(error)) => error,
+            _ => ApiMisuse::StreamClosed.into(),
+        }
+    }
+}
+
+fn is_xmlstream(content: &Content) -> bool {
+    content.description().is_some_and(|description| description.is("description", ns::XMLSTREAM))
+}
+
+fn name_of(content: &Content) -> ContentName {
+    ContentName { creator: content.creator.clone(), name: content.name.clone() }
+}
+
+/// What makes a session-initiate malformed, whatever it is for.
+fn check_contents(contents: &[Content]) -> Result<(), String> {
+    if contents.is_empty() {
+        return Err("a session-initiate without <content/>".to_owned());
+    }
+    if contents.iter().any(|content| content.creator != Creator::Initiator) {
+        return Err("a session-initiate with a content that its sender did not create".to_owned());
+    }
+    // XEP-0166 #def-action-session-initiate.
+    if !contents.iter().any(|content| content.disposition == "session") {
+        return Err("a session-initiate without a content of disposition 'session'".to_owned());
+    }
+    match contents.iter().find(|content| content.description().is_none() || content.transport().is_none()) {
+        Some(content) => Err(format!("the content {:?} lacks <description/> or <transport/>", content.name)),
+        None => Ok(()),
+    }
+}
+
+fn unsupported(reason: Reason, what: &str) -> (ReasonElement, Error) {
+    let error = Error::PeerIncompatible(crate::PeerIncompatible::Unsupported(what.to_owned()));
+    (ReasonElement::new(reason).with_text(what), error)
+}
