@@ -1,0 +1,139 @@
+//! What a peer supports, as far as it matters here.
+
+use std::collections::BTreeSet;
+
+use xmpp_parsers::minidom::Element;
+
+use crate::{
+    error::PeerIncompatible,
+    wire::{
+        jingle::{Dialect, Malformed},
+        ns,
+    },
+};
+
+/// Features in one answer. Programs of today list 30 to 100.
+pub(crate) const MAX_FEATURES: usize = 512;
+
+/// The features that anybody here asks about; others are not kept.
+const RELEVANT: [&str; 6] =
+    [ns::JINGLE, ns::JINGLE_0, ns::XMLSTREAM, ns::JINGLE_IBB, ns::JINGLE_IBB_0, ns::XTLS];
+
+/// The features of a peer, reduced to those that matter here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Support {
+    features: BTreeSet<&'static str>,
+}
+
+/// What a session with a peer will use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// The Jingle namespaces to speak.
+    pub(crate) dialect: Dialect,
+    /// Whether the in-band transport must be the one of `…:ibb:0`.
+    pub(crate) ibb_v0: bool,
+    /// Whether the peer does XTLS.
+    pub(crate) xtls: bool,
+}
+
+impl Support {
+    /// Reads the features of a disco#info answer.
+    pub(crate) fn parse(answer: &Element) -> Result<Self, Malformed> {
+        if !answer.is("query", ns::DISCO_INFO) {
+            return Err(Malformed::new("the answer to disco#info is no disco#info"));
+        }
+        let features = || answer.children().filter(|child| child.is("feature", ns::DISCO_INFO));
+        if features().count() > MAX_FEATURES {
+            return Err(Malformed(format!(
+                "the answer to disco#info lists more than {MAX_FEATURES} features"
+            )));
+        }
+        let named: BTreeSet<_> = features().filter_map(|feature| feature.attr("var")).collect();
+        Ok(Self { features: RELEVANT.into_iter().filter(|feature| named.contains(feature)).collect() })
+    }
+
+    fn has(&self, feature: &str) -> bool {
+        self.features.contains(feature)
+    }
+
+    /// How to talk to this peer.
+    ///
+    /// # Errors
+    ///
+    /// Names the first feature that the peer lacks.
+    pub(crate) fn require(&self, xtls_required: bool) -> Result<Needs, PeerIncompatible> {
+        let missing = |feature: &str| PeerIncompatible::MissingFeature(feature.to_owned());
+
+        let dialect = match (self.has(ns::JINGLE), self.has(ns::JINGLE_0)) {
+            (true, _) => Dialect::V1,
+            (false, true) => Dialect::V0,
+            (false, false) => return Err(missing(ns::JINGLE)),
+        };
+        if !self.has(ns::XMLSTREAM) {
+            return Err(missing(ns::XMLSTREAM));
+        }
+        let ibb_v0 = !self.has(ns::JINGLE_IBB);
+        if ibb_v0 && !self.has(ns::JINGLE_IBB_0) {
+            return Err(missing(ns::JINGLE_IBB));
+        }
+        let xtls = self.has(ns::XTLS);
+        if xtls_required && !xtls {
+            return Err(missing(ns::XTLS));
+        }
+        Ok(Needs { dialect, ibb_v0, xtls })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(features: &[&str]) -> Element {
+        let features = features.iter().map(|feature| {
+            Element::builder("feature", ns::DISCO_INFO).attr(rxml::xml_ncname!("var").into(), *feature)
+        });
+        Element::builder("query", ns::DISCO_INFO).append_all(features).build()
+    }
+
+    fn support(features: &[&str]) -> Support {
+        Support::parse(&answer(features)).unwrap()
+    }
+
+    #[test]
+    fn the_first_missing_feature_is_named() {
+        let all = [ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB, ns::XTLS];
+        for missing in all {
+            let rest: Vec<_> = all.into_iter().filter(|feature| *feature != missing).collect();
+            let error = support(&rest).require(true).unwrap_err();
+            assert_eq!(error, PeerIncompatible::MissingFeature(missing.to_owned()));
+        }
+        assert!(support(&all).require(true).is_ok());
+    }
+
+    #[test]
+    fn xtls_may_be_missing_where_it_is_not_required() {
+        let needs = support(&[ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB]).require(false).unwrap();
+        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb_v0: false, xtls: false });
+    }
+
+    #[test]
+    fn the_namespaces_that_xep_0247_prints_are_enough() {
+        let needs =
+            support(&[ns::JINGLE_0, ns::XMLSTREAM, ns::JINGLE_IBB_0, ns::XTLS]).require(true).unwrap();
+        assert_eq!(needs, Needs { dialect: Dialect::V0, ibb_v0: true, xtls: true });
+    }
+
+    #[test]
+    fn the_registered_namespaces_are_preferred() {
+        let all = [ns::JINGLE_0, ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB_0, ns::JINGLE_IBB];
+        let needs = support(&all).require(false).unwrap();
+        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb_v0: false, xtls: false });
+    }
+
+    #[test]
+    fn huge_answers_and_other_elements_are_refused() {
+        assert!(Support::parse(&answer(&["a"; MAX_FEATURES])).is_ok());
+        assert!(Support::parse(&answer(&["a"; MAX_FEATURES + 1])).is_err());
+        assert!(Support::parse(&Element::bare("query", ns::IBB)).is_err());
+    }
+}
