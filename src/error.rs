@@ -119,6 +119,12 @@ pub enum SecurityError {
         /// What TLS showed.
         presented: Fingerprint,
     },
+    /// The peer is unknown, and no more peers can be remembered.
+    #[error("the peer is unknown, and {limit} peers are remembered already")]
+    TooManyPeers {
+        /// How many are remembered at most.
+        limit: usize,
+    },
     /// The offer or the accept has no `<security/>`, and plaintext is not allowed.
     #[error("the peer did not agree to encryption (no <security/>)")]
     NotOffered,

@@ -6,7 +6,7 @@ pub(crate) mod tls_io;
 mod trust;
 
 pub use self::{
-    fingerprint::{Fingerprint, HashAlgo},
+    fingerprint::{Fingerprint, FingerprintError, HashAlgo},
     identity::Identity,
     trust::{Trust, Verification},
 };
