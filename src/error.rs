@@ -62,6 +62,9 @@ pub enum PeerMisbehaved {
     /// A Jingle stanza lacked something, or said something that makes no sense.
     #[error("malformed Jingle: {0}")]
     MalformedJingle(String),
+    /// The answer to disco#info makes no sense.
+    #[error("malformed service discovery: {0}")]
+    MalformedDisco(String),
     /// The session-accept did not fit the offer.
     #[error("the session-accept does not fit the offer: {0}")]
     BadAccept(String),

@@ -19,7 +19,7 @@ use xmpp_parsers::{
 use self::peers::Peers;
 pub(crate) use self::{
     peers::Lookup,
-    support::{Needs, Support},
+    support::Support,
 };
 use crate::{
     config::DiscoConfig,

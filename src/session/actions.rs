@@ -43,7 +43,9 @@ impl Sessions {
             return None;
         };
         match (action, session) {
-            (Action::SessionInitiate, _) => return self.handle_session_initiate(now, request, jingle, dialect),
+            (Action::SessionInitiate, _) => {
+                return self.handle_session_initiate(now, request, jingle, dialect);
+            }
             (action, Some(id)) => self.handle_action(now, id, action, request, jingle),
             (_, None) if self.config.pass_foreign => return Some(request),
             (_, None) => self.refuse(request.from, request.id, errors::unknown_session()),
@@ -51,7 +53,14 @@ impl Sessions {
         None
     }
 
-    fn handle_action(&mut self, now: Instant, id: SessionId, action: Action, request: Request, jingle: Jingle) {
+    fn handle_action(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        action: Action,
+        request: Request,
+        jingle: Jingle,
+    ) {
         match action {
             Action::SessionAccept => self.handle_session_accept(now, id, request, &jingle),
             Action::SessionTerminate => self.handle_session_terminate(id, request, jingle),
@@ -70,7 +79,10 @@ impl Sessions {
             Action::ContentModify => self.handle_content_modify(now, id, request, &jingle),
             Action::ContentRemove => self.handle_content_remove(now, id, request, &jingle),
             // Answers to requests that we don't make.
-            Action::TransportAccept | Action::TransportReject | Action::ContentAccept | Action::ContentReject => {
+            Action::TransportAccept
+            | Action::TransportReject
+            | Action::ContentAccept
+            | Action::ContentReject => {
                 self.refuse(request.from, request.id, errors::out_of_order());
             }
             Action::SessionInitiate => self.refuse(request.from, request.id, errors::out_of_order()),
@@ -118,7 +130,8 @@ impl Sessions {
         }
         let mut reject = Jingle::new(Action::TransportReject, jingle.sid.clone());
         for content in &jingle.contents {
-            let transport = content.transport().cloned().unwrap_or_else(|| Element::bare("transport", ns::JINGLE_IBB));
+            let transport =
+                content.transport().cloned().unwrap_or_else(|| Element::bare("transport", ns::JINGLE_IBB));
             let named = Content::new(content.creator.clone(), content.name.clone());
             reject = reject.with_content(named.with_child(transport));
         }
@@ -131,7 +144,11 @@ impl Sessions {
     /// XEP-0166 #def-action-content-add: one stream is all that a session has here.
     fn handle_content_add(&mut self, now: Instant, id: SessionId, request: Request, jingle: Jingle) {
         if jingle.contents.is_empty() {
-            return self.refuse(request.from, request.id, errors::bad_request("a content-add without <content/>"));
+            return self.refuse(
+                request.from,
+                request.id,
+                errors::bad_request("a content-add without <content/>"),
+            );
         }
         if jingle.contents.iter().any(|content| self.has_content(id, content)) {
             let what = "a content-add of a content that is there already";
@@ -150,7 +167,8 @@ impl Sessions {
             sessions.acknowledge(request.from, request.id);
             let Some(session) = sessions.table.get(id).filter(|_| one_way) else { return };
             // `senders` is required here, even where it is the default.
-            let contrary = Jingle::new(Action::ContentModify, session.sid.clone()).with_content(session.own_content());
+            let contrary =
+                Jingle::new(Action::ContentModify, session.sid.clone()).with_content(session.own_content());
             sessions.send_jingle(now, id, Action::ContentModify, contrary);
         });
     }

@@ -5,7 +5,10 @@ use std::time::Instant;
 use jid::Jid;
 use xmpp_parsers::iq::Iq;
 
-use super::{Output, Purpose, Request, Sessions, state::{Session, SessionId, State}};
+use super::{
+    Output, Purpose, Request, Sessions,
+    state::{Session, SessionId, State},
+};
 use crate::{
     ApiMisuse, Error,
     transport::{self, Ibb, Transport},
@@ -82,7 +85,8 @@ impl Sessions {
                 transport::Output::Request(request, payload) => {
                     let to = Some(Jid::from(peer));
                     // The bytestream has a deadline of its own for each.
-                    let iq_id = self.requests.add(to.clone(), Purpose::Transport { session: id, request }, None);
+                    let iq_id =
+                        self.requests.add(to.clone(), Purpose::Transport { session: id, request }, None);
                     let iq = Iq::Set { from: None, to, id: iq_id, payload };
                     self.outputs.push_back(Output::Send(iq.into()));
                 }
@@ -110,7 +114,12 @@ impl Sessions {
     }
 
     /// See [`Transport::read`].
-    pub(crate) fn read(&mut self, now: Instant, id: SessionId, buffer: &mut [u8]) -> Result<transport::Read, Error> {
+    pub(crate) fn read(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        buffer: &mut [u8],
+    ) -> Result<transport::Read, Error> {
         self.with_transport(now, id, |transport| transport.read(buffer))
     }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use jid::{FullJid, Jid};
 use xmpp_parsers::{
+    disco::DiscoInfoQuery,
     iq::Iq,
     jingle::{Action, Creator},
     minidom::Element,
@@ -13,8 +14,8 @@ use xmpp_parsers::{
 use super::{
     Output, Purpose, Request, Sessions, random_id, security,
     state::{
-        Ack, Active, Announced, ContentName, Farewell, Offered, Precondition, Preparing, Role, Session, SessionId,
-        State,
+        Ack, Active, Announced, ContentName, Farewell, Offered, Precondition, Preparing, Role, Session,
+        SessionId, State,
     },
 };
 use crate::{
@@ -72,13 +73,13 @@ impl Sessions {
         match self.disco.lookup(&session.peer) {
             Lookup::Known(support) => self.offer(now, id, &support),
             Lookup::Ask { node } => {
-                session.state =
-                    State::Preparing(Preparing { waits_for: Step::Disco, since: now, deadline: now + timeout });
+                session.state = State::Preparing(Preparing {
+                    waits_for: Step::Disco,
+                    since: now,
+                    deadline: now + timeout,
+                });
                 let to = Jid::from(session.peer.clone());
-                let mut query = Element::builder("query", ns::DISCO_INFO).build();
-                if let Some(node) = &node {
-                    query.set_attr(rxml::xml_ncname!("node").to_owned(), node);
-                }
+                let query = DiscoInfoQuery { node: node.clone() }.into();
                 let purpose = Purpose::Disco { session: id, node };
                 let iq_id = self.requests.add(Some(to.clone()), purpose, Some((now + timeout, timeout)));
                 self.watch(id);
@@ -101,12 +102,14 @@ impl Sessions {
         }
         let query = match reply {
             Ok(Some(query)) => query,
-            Ok(None) => return self.fail(now, id, PeerMisbehaved::MalformedJingle("an empty disco#info".into()).into()),
+            Ok(None) => {
+                return self.fail(now, id, PeerMisbehaved::MalformedDisco("an empty answer".into()).into());
+            }
             Err(error) => return self.fail(now, id, refusal(error)),
         };
         match self.disco.handle_answer(&session.peer.clone(), node, &query) {
             Ok(support) => self.offer(now, id, &support),
-            Err(what) => self.fail(now, id, PeerMisbehaved::MalformedJingle(what).into()),
+            Err(what) => self.fail(now, id, PeerMisbehaved::MalformedDisco(what.to_string()).into()),
         }
     }
 
@@ -134,17 +137,23 @@ impl Sessions {
             Precondition::Plaintext => tracing::warn!(peer = %session.peer, "offering a stream in plaintext"),
         }
         tracing::info!(peer = %session.peer, sid = session.sid, "initiating a session");
-        let jingle =
-            Jingle::new(Action::SessionInitiate, session.sid.clone()).with_initiator(own).with_content(content);
-        session.state =
-            State::Offered(Offered { transport, security, ack: Ack::Awaited, since: now, deadline: now + timeout });
+        let jingle = Jingle::new(Action::SessionInitiate, session.sid.clone())
+            .with_initiator(own)
+            .with_content(content);
+        session.state = State::Offered(Offered {
+            transport,
+            security,
+            ack: Ack::Awaited,
+            since: now,
+            deadline: now + timeout,
+        });
         self.table.name(id);
         self.watch(id);
         self.send_jingle(now, id, Action::SessionInitiate, jingle);
     }
 
     /// The reply to one of our Jingle requests.
-    pub(super) fn handle_ack(&mut self, now: Instant, id: SessionId, action: Action, ack: Result<(), StanzaError>) {
+    pub(super) fn handle_ack(&mut self, id: SessionId, action: Action, ack: Result<(), StanzaError>) {
         match (action, ack) {
             // An item-not-found means that the peer has ended it too, which is as good (XEP-0166 #session-terminate).
             (Action::SessionTerminate, _) => {
@@ -153,7 +162,9 @@ impl Sessions {
                 }
             }
             (Action::SessionInitiate, Ok(())) => {
-                if let Some(State::Offered(offered)) = self.table.get_mut(id).map(|session| &mut session.state) {
+                if let Some(State::Offered(offered)) =
+                    self.table.get_mut(id).map(|session| &mut session.state)
+                {
                     offered.ack = Ack::Received;
                 }
             }
@@ -178,7 +189,13 @@ impl Sessions {
     }
 
     /// XEP-0166 #session-acceptance. The request is answered here.
-    pub(super) fn handle_session_accept(&mut self, now: Instant, id: SessionId, request: Request, jingle: &Jingle) {
+    pub(super) fn handle_session_accept(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        request: Request,
+        jingle: &Jingle,
+    ) {
         let Some(session) = self.table.get(id) else { return };
         let State::Offered(offered) = &session.state else {
             return self.refuse(request.from, request.id, errors::out_of_order());
@@ -207,10 +224,17 @@ impl Sessions {
         self.activate(now, id, request, transport, announced);
     }
 
-    fn activate(&mut self, now: Instant, id: SessionId, request: Request, answer: &Element, announced: Announced) {
+    fn activate(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        request: Request,
+        answer: &Element,
+        announced: Announced,
+    ) {
         let (ibb, timeouts) = (self.config.ibb, self.config.timeouts);
         let Some(session) = self.table.get_mut(id) else { return };
-        let State::Offered(offered) = &mut session.state else { return };
+        let State::Offered(offered) = &session.state else { return };
         let transport = match offered.transport.accepted(answer, now, &ibb, &timeouts) {
             Ok(transport) => transport,
             Err(what) => {
@@ -230,7 +254,11 @@ impl Sessions {
         if !self.table.name_bytestream(id, &sid) {
             // Our own sids don't repeat, so the peer has used ours for a session of its own.
             self.refuse(request.from, request.id, errors::bad_request("the bytestream's sid is in use"));
-            return self.fail(now, id, PeerMisbehaved::BadAccept("the bytestream's sid is in use".into()).into());
+            return self.fail(
+                now,
+                id,
+                PeerMisbehaved::BadAccept("the bytestream's sid is in use".into()).into(),
+            );
         }
         self.acknowledge(request.from, request.id);
         if secure {
@@ -270,7 +298,9 @@ fn refusal(error: StanzaError) -> Error {
         DefinedCondition::FeatureNotImplemented => {
             Error::PeerIncompatible(PeerIncompatible::Unsupported("feature-not-implemented".into()))
         }
-        DefinedCondition::NotAcceptable if JingleCondition::of(&error) == Some(JingleCondition::SecurityRequired) => {
+        DefinedCondition::NotAcceptable
+            if JingleCondition::of(&error) == Some(JingleCondition::SecurityRequired) =>
+        {
             Error::Security(SecurityError::PeerRefused(Some("it requires security".into())))
         }
         _ => Error::Signalling(SignallingError::Refused(error.into())),

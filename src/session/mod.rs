@@ -31,19 +31,19 @@ use xmpp_parsers::{
     stanza_error::StanzaError,
 };
 
+pub(crate) use self::state::{Role, SessionId};
 use self::{
     requests::Requests,
     state::{ABSENCE, Announced, Ended, Farewell, Session, State},
     table::Table,
 };
-pub(crate) use self::state::{Role, SessionId};
 use crate::{
     Config, Error, Reason, SignallingError, Step,
     disco::Disco,
     transport,
     wire::{
         errors,
-        jingle::{Dialect, Jingle, ReasonElement},
+        jingle::{Jingle, ReasonElement},
         ns,
     },
 };
@@ -229,7 +229,9 @@ impl Sessions {
                         return None;
                     }
                 };
-                let back = if jingle { self.handle_jingle(now, Request { from, id, payload }) } else {
+                let back = if jingle {
+                    self.handle_jingle(now, Request { from, id, payload })
+                } else {
                     self.handle_ibb(now, Request { from, id, payload })
                 };
                 back.map(|Request { from, id, payload }| Iq::Set { from: Some(from.into()), to, id, payload })
@@ -271,9 +273,11 @@ impl Sessions {
                 self.outputs.push_back(Output::Reply(token, Ok(response)));
             }
             Purpose::Disco { session, node } => self.handle_disco_reply(now, session, node.as_deref(), reply),
-            Purpose::Jingle { session, action } => self.handle_ack(now, session, action, reply.map(drop)),
+            Purpose::Jingle { session, action } => self.handle_ack(session, action, reply.map(drop)),
             Purpose::Transport { session, request } => {
-                let Some(transport) = self.table.get_mut(session).and_then(Session::transport_mut) else { return };
+                let Some(transport) = self.table.get_mut(session).and_then(Session::transport_mut) else {
+                    return;
+                };
                 transport.handle_reply(now, request, reply.map(drop));
                 self.after_transport(now, session);
             }

@@ -31,7 +31,12 @@ impl<P> Requests<P> {
     }
 
     /// Remembers a request, and gives it its id.
-    pub(crate) fn add(&mut self, to: Option<Jid>, purpose: P, deadline: Option<(Instant, Duration)>) -> String {
+    pub(crate) fn add(
+        &mut self,
+        to: Option<Jid>,
+        purpose: P,
+        deadline: Option<(Instant, Duration)>,
+    ) -> String {
         let number = self.next;
         self.next += 1;
         if let Some((at, _)) = deadline {

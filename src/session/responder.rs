@@ -9,7 +9,9 @@ use xmpp_parsers::{
 
 use super::{
     Output, Request, Sessions, security,
-    state::{Ack, Active, Announced, ContentName, Farewell, Offered, Ringing, Role, Session, SessionId, State},
+    state::{
+        Ack, Active, Announced, ContentName, Farewell, Offered, Ringing, Role, Session, SessionId, State,
+    },
 };
 use crate::{
     ApiMisuse, Error, Reason,
@@ -93,7 +95,8 @@ impl Sessions {
         }
         let crossing = self.table.ids().into_iter().filter_map(|id| {
             let session = self.table.get(id).filter(|session| session.peer == request.from)?;
-            matches!(session.state, State::Offered(Offered { ack: Ack::Awaited, .. })).then_some((&session.sid, id))
+            matches!(session.state, State::Offered(Offered { ack: Ack::Awaited, .. }))
+                .then_some((&session.sid, id))
         });
         let Some((sid, id)) = crossing.min() else { return Tie::None };
         let own = self.bound.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -157,7 +160,8 @@ impl Sessions {
         let deadline = now + self.config.timeouts.decision;
         let bytestream = transport.bytestream_sid().to_owned();
         let state = State::Ringing(Ringing { transport, announced, declined, since: now, deadline });
-        let session = Session { peer, sid, role: Role::Responder, dialect, content, state, absent_since: None };
+        let session =
+            Session { peer, sid, role: Role::Responder, dialect, content, state, absent_since: None };
         tracing::info!(peer = %session.peer, sid = session.sid, "a session is offered");
         let id = match loser {
             None => self.table.insert(session),
@@ -183,7 +187,14 @@ impl Sessions {
     }
 
     /// Ends a session that never came to be.
-    fn turn_down(&mut self, now: Instant, peer: &jid::FullJid, sid: &str, dialect: Dialect, why: ReasonElement) {
+    fn turn_down(
+        &mut self,
+        now: Instant,
+        peer: &jid::FullJid,
+        sid: &str,
+        dialect: Dialect,
+        why: ReasonElement,
+    ) {
         let id = self.table.insert(Session {
             peer: peer.clone(),
             sid: String::new(),
@@ -223,7 +234,8 @@ impl Sessions {
         for ContentName { creator, name } in &declined {
             remove = remove.with_content(Content::new(creator.clone(), name.clone()));
         }
-        session.state = State::Active(Active { transport: transport.accept(now, &ibb, &timeouts), announced });
+        session.state =
+            State::Active(Active { transport: transport.accept(now, &ibb, &timeouts), announced });
         if !declined.is_empty() {
             self.send_jingle(now, id, Action::ContentRemove, remove);
         }

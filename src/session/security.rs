@@ -12,7 +12,7 @@ use crate::{
 pub(super) fn announcement(identity: &Identity) -> Element {
     let fingerprint = identity.fingerprint();
     let wire = FingerprintElement {
-        algo: Some(fingerprint.algo().name().to_owned()),
+        algo: Some(fingerprint.algo().wire_name().to_owned()),
         text: fingerprint.to_string(),
     };
     Security { fingerprints: vec![wire], methods: vec![METHOD_X509.to_owned()] }.into_element()
@@ -29,7 +29,10 @@ pub(super) fn is_understood(element: &Element) -> bool {
 }
 
 /// Judges the `<security/>` of an offer or an accept. Everything but usable fingerprints fails closed.
-pub(super) fn announced(security: Option<&Element>, allow_plaintext: bool) -> Result<Announced, SecurityError> {
+pub(super) fn announced(
+    security: Option<&Element>,
+    allow_plaintext: bool,
+) -> Result<Announced, SecurityError> {
     let Some(element) = security else {
         return if allow_plaintext { Ok(Announced::Nothing) } else { Err(SecurityError::NotOffered) };
     };
@@ -37,7 +40,8 @@ pub(super) fn announced(security: Option<&Element>, allow_plaintext: bool) -> Re
     if !Security::matches(element) {
         return Err(SecurityError::NoCommonMethod(element.ns()));
     }
-    let wire = Security::parse(element).map_err(|malformed| SecurityError::BadCertificate(malformed.to_string()))?;
+    let wire =
+        Security::parse(element).map_err(|malformed| SecurityError::BadCertificate(malformed.to_string()))?;
     if !wire.methods.is_empty() && !wire.methods.iter().any(|method| method == METHOD_X509) {
         return Err(SecurityError::NoCommonMethod(wire.methods.join(", ")));
     }

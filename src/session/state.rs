@@ -60,7 +60,7 @@ pub(crate) struct Session {
 }
 
 /// What tells a content from others (XEP-0166 #def-content).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ContentName {
     pub(super) creator: Creator,
     pub(super) name: String,
@@ -216,8 +216,7 @@ impl Session {
 
     /// Moves to `Ended`, keeping what can still be read.
     pub(super) fn end(&mut self, error: Option<Error>, farewell: Farewell) {
-        let ended =
-            Ended { transport: None, announced: Announced::Nothing, error: error.clone(), farewell };
+        let ended = Ended { transport: None, announced: Announced::Nothing, error: error.clone(), farewell };
         let before = std::mem::replace(&mut self.state, State::Ended(ended));
         let State::Ended(ended) = &mut self.state else { return };
         match before {

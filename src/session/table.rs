@@ -40,7 +40,9 @@ impl Table {
     pub(super) fn is_full_for(&self, peer: &FullJid) -> bool {
         let bare = peer.to_bare();
         let theirs = self.on_wire().filter(|session| session.role == Role::Responder);
-        self.is_full() || theirs.filter(|session| session.peer.to_bare() == bare).count() >= self.limits.sessions_per_peer
+        self.is_full()
+            || theirs.filter(|session| session.peer.to_bare() == bare).count()
+                >= self.limits.sessions_per_peer
     }
 
     fn on_wire(&self) -> impl Iterator<Item = &Session> {
@@ -97,7 +99,10 @@ impl Table {
         self.sessions.keys().copied().collect()
     }
 
-    pub(super) fn with_peer_mut<'a>(&'a mut self, peer: &'a FullJid) -> impl Iterator<Item = &'a mut Session> {
+    pub(super) fn with_peer_mut<'a>(
+        &'a mut self,
+        peer: &'a FullJid,
+    ) -> impl Iterator<Item = &'a mut Session> {
         self.sessions.values_mut().filter(move |session| session.peer == *peer && session.is_on_wire())
     }
 

@@ -48,11 +48,11 @@ impl Offer {
     }
 
     pub(super) fn from_peer(element: &Element, config: &IbbConfig) -> Option<Result<Self, String>> {
-        let wire = match IbbTransport::parse(element)? {
-            Ok(wire) => wire,
-            Err(malformed) => return Some(Err(malformed.to_string())),
-        };
-        Some(Self::checked(wire, config.block_size.max(1)))
+        let known = IbbTransport::matches(element);
+        known.then(|| {
+            let wire = IbbTransport::parse(element).map_err(|malformed| malformed.to_string())?;
+            Self::checked(wire, config.block_size.max(1))
+        })
     }
 
     fn checked(wire: IbbTransport, at_most: u16) -> Result<Self, String> {
@@ -72,9 +72,10 @@ impl Offer {
     /// What remains of our offer after the responder's `<transport/>`: a smaller block-size is its
     /// right (XEP-0261 #protocol-start), a larger one is not taken.
     pub(super) fn narrowed(&self, answer: &Element) -> Result<Self, String> {
-        let wire = IbbTransport::parse(answer)
-            .ok_or_else(|| format!("the transport {} was not offered", answer.ns()))?
-            .map_err(|malformed| malformed.to_string())?;
+        if !IbbTransport::matches(answer) {
+            return Err(format!("the transport {}, which was not offered", answer.ns()));
+        }
+        let wire = IbbTransport::parse(answer).map_err(|malformed| malformed.to_string())?;
         // COMPAT Conversations (before 2.10): an accept without sid.
         if wire.sid.as_ref().is_some_and(|sid| *sid != self.sid) {
             return Err("another bytestream sid than the offered one".to_owned());
@@ -123,17 +124,29 @@ pub(crate) struct Ibb {
 #[derive(Debug)]
 enum State {
     /// The responder waits for `<open/>`.
-    AwaitingOpen { since: Instant, deadline: Instant },
+    AwaitingOpen {
+        since: Instant,
+        deadline: Instant,
+    },
     /// The initiator sent `<open/>`.
-    Opening { since: Instant, deadline: Instant },
+    Opening {
+        since: Instant,
+        deadline: Instant,
+    },
     Open,
     /// Our user is done: what is left goes out, and has to be acknowledged, before `<close/>`. However long
     /// that takes with a slow server: only a block that stays unacknowledged ends it.
     Draining,
     /// We sent `<close/>`. The peer may still send what it has, until it answers.
-    Closing { deadline: Instant },
+    Closing {
+        deadline: Instant,
+    },
     /// The peer sent `<close/>`; it is answered when our user is done and everything is acknowledged.
-    PeerClosing { id: String, deadline: Instant, done: Done },
+    PeerClosing {
+        id: String,
+        deadline: Instant,
+        done: Done,
+    },
     /// Both sides consider the bytestream closed; what was received can still be read.
     Closed,
     Failed(Error),
@@ -193,7 +206,8 @@ impl Ibb {
     /// XEP-0261 #protocol-start: `<open/>` repeats what Jingle negotiated.
     pub(crate) fn handle_open(&mut self, id: String, open: &Open) {
         let State::AwaitingOpen { .. } = self.state else {
-            let refusal = errors::unexpected_request("the bytestream is open, or is opened by the other side");
+            let refusal =
+                errors::unexpected_request("the bytestream is open, or is opened by the other side");
             return self.reply(id, Err(refusal));
         };
         if open.message_mode {
@@ -403,7 +417,9 @@ impl Ibb {
         match &self.state {
             State::AwaitingOpen { deadline, .. } | State::Opening { deadline, .. } => Some(*deadline),
             State::Open | State::Draining | State::PeerClosing { done: Done::Yes, .. } => block_ack,
-            State::PeerClosing { done: Done::NotYet, deadline, .. } | State::Closing { deadline } => Some(*deadline),
+            State::PeerClosing { done: Done::NotYet, deadline, .. } | State::Closing { deadline } => {
+                Some(*deadline)
+            }
             State::Closed | State::Failed(_) => None,
         }
     }

@@ -93,14 +93,16 @@ impl Offer {
 
     /// The responder agreed with this `<transport/>`: the initiator opens.
     pub(crate) fn accepted(
-        self,
+        &self,
         transport: &Element,
         now: Instant,
         config: &IbbConfig,
         timeouts: &Timeouts,
     ) -> Result<Transport, String> {
         match self {
-            Self::Ibb(offer) => Ok(Transport::Ibb(Ibb::open(offer.narrowed(transport)?, now, config, timeouts))),
+            Self::Ibb(offer) => {
+                Ok(Transport::Ibb(Ibb::open(offer.narrowed(transport)?, now, config, timeouts)))
+            }
         }
     }
 }
