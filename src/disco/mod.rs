@@ -17,10 +17,7 @@ use xmpp_parsers::{
 };
 
 use self::peers::Peers;
-pub(crate) use self::{
-    peers::Lookup,
-    support::Support,
-};
+pub(crate) use self::{peers::Lookup, support::Support};
 use crate::{
     config::DiscoConfig,
     wire::{errors, jingle::Malformed, ns},

@@ -1,1 +1,160 @@
-//! stub
+//! The one task between the sans-IO sessions and the session with the server.
+//!
+//! It owns the link, the clock and the order of what goes out. Everything else (handles, streams,
+//! bytestreams) locks [`Shared`] for a moment, says what it wants, and rings the bell.
+
+mod events;
+mod handle;
+mod link;
+mod task;
+
+pub use self::events::Events;
+pub(crate) use self::{
+    handle::{Handle, SessionHandle},
+    link::Link,
+    task::spawn,
+};
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Waker,
+    time::Instant,
+};
+
+use tokio::sync::{Notify, oneshot};
+use tokio_xmpp::IqResponse;
+use xmpp_parsers::stanza::Stanza;
+
+use crate::{
+    Error,
+    session::{Output, RequestToken, SessionId, Sessions},
+};
+
+/// What the driver and all handles share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// Rung when there may be something to send, or a timer that is due earlier.
+    bell: Notify,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) sessions: Sessions,
+    phase: Phase,
+    /// Who waits for something to change, by session.
+    waiting: HashMap<SessionId, Vec<Waker>>,
+    /// Who waits for something that concerns no session yet: an incoming one, or being online.
+    waiting_for_any: Vec<Waker>,
+    /// Those who were waiting, until the lock is free again.
+    waking: Vec<Waker>,
+    incoming: VecDeque<SessionId>,
+    replies: HashMap<RequestToken, oneshot::Sender<Result<IqResponse, Error>>>,
+    next_token: u64,
+    outgoing: VecDeque<Stanza>,
+}
+
+/// How far the endpoint's life is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// Sessions are ended in good order; no new ones.
+    Closing,
+    /// The driver is gone.
+    Closed,
+}
+
+impl Shared {
+    fn new(sessions: Sessions) -> Self {
+        let state = State {
+            sessions,
+            phase: Phase::Running,
+            waiting: HashMap::new(),
+            waiting_for_any: Vec::new(),
+            waking: Vec::new(),
+            incoming: VecDeque::new(),
+            replies: HashMap::new(),
+            next_token: 0,
+            outgoing: VecDeque::new(),
+        };
+        Self { state: Mutex::new(state), bell: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere under the lock is a bug; going on is still better than spreading it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the sessions, and whatever follows from it.
+    pub(crate) fn act<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let (result, wake, ring) = {
+            let mut state = self.lock();
+            let due = state.sessions.poll_timeout();
+            let result = act(&mut state, now());
+            let wake = state.digest();
+            let ring = !state.outgoing.is_empty() || state.sessions.poll_timeout() != due;
+            (result, wake, ring)
+        };
+        // Outside the lock, which those who wake up want next.
+        wake.into_iter().for_each(Waker::wake);
+        if ring {
+            self.bell.notify_one();
+        }
+        result
+    }
+}
+
+impl State {
+    /// Passes on what the sessions put out, and gives those who are to wake up for it.
+    fn digest(&mut self) -> Vec<Waker> {
+        let mut wake = std::mem::take(&mut self.waking);
+        while let Some(output) = self.sessions.poll_output() {
+            match output {
+                Output::Send(stanza) => self.outgoing.push_back(stanza),
+                Output::Changed(id) => wake.extend(self.waiting.remove(&id).into_iter().flatten()),
+                Output::Incoming(id) => {
+                    self.incoming.push_back(id);
+                    wake.append(&mut self.waiting_for_any);
+                }
+                Output::Reply(token, reply) => {
+                    if let Some(asked) = self.replies.remove(&token) {
+                        // Whoever asked may have stopped waiting.
+                        let _ = asked.send(reply);
+                    }
+                }
+            }
+        }
+        wake
+    }
+
+    fn wait_for(&mut self, id: SessionId, waker: &Waker) {
+        remember(self.waiting.entry(id).or_default(), waker);
+    }
+
+    fn wait_for_any(&mut self, waker: &Waker) {
+        remember(&mut self.waiting_for_any, waker);
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.wake_everybody();
+    }
+
+    /// Something changed that concerns more than one session.
+    fn wake_everybody(&mut self) {
+        self.waking.append(&mut self.waiting_for_any);
+        self.waking.extend(self.waiting.drain().flat_map(|(_, wakers)| wakers));
+    }
+}
+
+fn remember(wakers: &mut Vec<Waker>, waker: &Waker) {
+    if !wakers.iter().any(|known| known.will_wake(waker)) {
+        wakers.push(waker.clone());
+    }
+}
+
+/// The clock of timers, which tests may stop.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,226 @@
+//! What endpoints, streams and bytestreams hold of the driver.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use futures::future::poll_fn;
+use jid::{FullJid, Jid};
+use tokio::sync::{mpsc, oneshot};
+use tokio_xmpp::{IqRequest, IqResponse};
+use xmpp_parsers::stanza::Stanza;
+
+use super::{Phase, Shared};
+use crate::{
+    ApiMisuse, Error, Reason, SignallingError,
+    session::{Progress, RequestToken, SessionId, Sessions},
+};
+
+/// What goes to the task and not to the sessions.
+#[derive(Debug)]
+pub(super) enum Command {
+    Send(Box<Stanza>, oneshot::Sender<Result<(), Error>>),
+    Close(oneshot::Sender<()>),
+}
+
+/// The driver runs as long as there is one of these.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    /// Asks the sessions something, or tells them something.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Sessions, Instant) -> T) -> T {
+        self.shared.act(|state, now| act(&mut state.sessions, now))
+    }
+
+    /// Sends a stanza of the bot's; resolves when it was written to the server.
+    pub(crate) async fn send(&self, stanza: Stanza) -> Result<(), Error> {
+        let (sent, result) = oneshot::channel();
+        let command = Command::Send(Box::new(stanza), sent);
+        self.commands.send(command).await.map_err(|_| closed())?;
+        result.await.map_err(|_| closed())?
+    }
+
+    /// Sends an iq request of the bot's, and waits for the reply.
+    pub(crate) async fn request(&self, to: Option<Jid>, request: IqRequest) -> Result<IqResponse, Error> {
+        let (answer, reply) = oneshot::channel();
+        let token = self.shared.act(|state, now| {
+            if state.phase == Phase::Closed {
+                return Err(closed());
+            }
+            let token = RequestToken(state.next_token);
+            state.next_token += 1;
+            state.replies.insert(token, answer);
+            state.sessions.request(now, token, to, request);
+            Ok(token)
+        })?;
+        let forget = Forget { handle: self, token };
+        let result = reply.await.map_err(|_| closed());
+        drop(forget);
+        result?
+    }
+
+    /// Starts towards a session.
+    pub(crate) fn connect(&self, peer: FullJid) -> Result<SessionHandle, Error> {
+        let id = self.shared.act(|state, now| match state.phase {
+            Phase::Running => state.sessions.connect(now, peer),
+            Phase::Closing | Phase::Closed => Err(closed()),
+        })?;
+        Ok(SessionHandle { handle: self.clone(), id })
+    }
+
+    /// The next session that a peer offers; `None` once the endpoint is closed.
+    pub(crate) async fn incoming(&self) -> Option<SessionHandle> {
+        poll_fn(|cx| {
+            let next = self.shared.act(|state, _| {
+                if state.phase != Phase::Running {
+                    return Poll::Ready(None);
+                }
+                match state.incoming.pop_front() {
+                    Some(id) => Poll::Ready(Some(id)),
+                    None => {
+                        state.wait_for_any(cx.waker());
+                        Poll::Pending
+                    }
+                }
+            });
+            next.map(|id| id.map(|id| SessionHandle { handle: self.clone(), id }))
+        })
+        .await
+    }
+
+    /// Our full JID, as soon as there is one.
+    pub(crate) async fn online(&self) -> Result<FullJid, Error> {
+        poll_fn(|cx| {
+            self.shared.act(|state, _| match (state.sessions.bound(), state.phase) {
+                (Some(jid), _) => Poll::Ready(Ok(jid.clone())),
+                (None, Phase::Closed) => Poll::Ready(Err(Error::Signalling(SignallingError::Offline))),
+                (None, _) => {
+                    state.wait_for_any(cx.waker());
+                    Poll::Pending
+                }
+            })
+        })
+        .await
+    }
+
+    /// No more sessions; gives those that are alive, oldest first.
+    pub(crate) fn start_closing(&self) -> Vec<SessionId> {
+        self.shared.act(|state, now| {
+            if state.phase == Phase::Running {
+                state.enter(Phase::Closing);
+            }
+            for id in std::mem::take(&mut state.incoming) {
+                state.sessions.terminate(now, id, Reason::Gone, None);
+                state.sessions.release(now, id);
+            }
+            state.sessions.live()
+        })
+    }
+
+    /// Ends the session with the server in good order, and the task.
+    pub(crate) async fn finish(&self) {
+        let (done, finished) = oneshot::channel();
+        if self.commands.send(Command::Close(done)).await.is_ok() {
+            // An error says that the task has ended, which is what was asked for.
+            let _ = finished.await;
+        }
+    }
+}
+
+/// Forgets a request whose answer nobody waits for any more.
+struct Forget<'a> {
+    handle: &'a Handle,
+    token: RequestToken,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.handle.shared.act(|state, _| {
+            if state.replies.remove(&self.token).is_some() {
+                state.sessions.forget_request(self.token);
+            }
+        });
+    }
+}
+
+/// One session. Dropping it ends the session, if it has not ended.
+#[derive(Debug)]
+pub(crate) struct SessionHandle {
+    handle: Handle,
+    id: SessionId,
+}
+
+impl SessionHandle {
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Sessions, SessionId, Instant) -> T) -> T {
+        self.handle.with(|sessions, now| act(sessions, self.id, now))
+    }
+
+    /// Tries something again whenever the session changes, until it is ready.
+    pub(crate) fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        mut attempt: impl FnMut(&mut Sessions, SessionId, Instant) -> Poll<T>,
+    ) -> Poll<T> {
+        self.handle.shared.act(|state, now| {
+            let result = attempt(&mut state.sessions, self.id, now);
+            if result.is_pending() {
+                state.wait_for(self.id, cx.waker());
+            }
+            result
+        })
+    }
+
+    /// Waits until the bytestream can be used.
+    pub(crate) async fn opened(&self) -> Result<(), Error> {
+        poll_fn(|cx| {
+            self.poll(cx, |sessions, id, _| match sessions.progress(id) {
+                Progress::Pending => Poll::Pending,
+                Progress::Open => Poll::Ready(Ok(())),
+                Progress::Ended(error) => Poll::Ready(Err(error.unwrap_or_else(closed))),
+            })
+        })
+        .await
+    }
+
+    /// Waits until nothing of the session is outstanding on the wire.
+    pub(crate) async fn over(&self) {
+        poll_fn(|cx| {
+            self.poll(
+                cx,
+                |sessions, id, _| if sessions.is_over(id) { Poll::Ready(()) } else { Poll::Pending },
+            )
+        })
+        .await;
+    }
+
+    /// Why the session ended, if it did and not by our own wish.
+    pub(crate) fn error(&self) -> Option<Error> {
+        self.with(|sessions, id, _| match sessions.progress(id) {
+            Progress::Ended(error) => error,
+            Progress::Pending | Progress::Open => None,
+        })
+    }
+}
+
+impl Drop for SessionHandle {
+    fn drop(&mut self) {
+        self.handle.shared.act(|state, now| {
+            state.sessions.release(now, self.id);
+            state.waiting.remove(&self.id);
+        });
+    }
+}
+
+fn closed() -> Error {
+    ApiMisuse::EndpointClosed.into()
+}

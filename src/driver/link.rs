@@ -1,0 +1,249 @@
+//! The session with the server, as tokio-xmpp keeps it: the only file that names its types.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{FutureExt as _, Stream as _, StreamExt as _, future::BoxFuture};
+use jid::FullJid;
+use tokio::sync::oneshot;
+use tokio_xmpp::{
+    Client, Event,
+    stanzastream::{Event as StanzaEvent, StanzaStage, StanzaState, StanzaStream, StanzaToken, StreamEvent},
+};
+use xmpp_parsers::{stanza::Stanza, stream_features::StreamFeatures};
+
+use crate::{Error, SignallingError};
+
+/// Stanzas that may be on their way to the server's socket. `StanzaStream` is made with a queue of this
+/// length, so that handing one over never blocks the task.
+pub(crate) const QUEUE: usize = 64;
+
+/// A session with the server.
+pub(crate) enum Link {
+    /// Ours, unsplit: a split one loses wake-ups when it sends and receives at the same time.
+    Stream(Box<StreamLink>),
+    /// The bot's own client.
+    Client(ClientLink),
+}
+
+/// Who wants to know that a stanza was sent.
+pub(crate) type Sent = Option<oneshot::Sender<Result<(), Error>>>;
+
+/// What a link has to say.
+pub(crate) enum LinkEvent {
+    Online {
+        jid: FullJid,
+        features: StreamFeatures,
+        resumed: bool,
+    },
+    Stanza(Stanza),
+    /// For good: it does not come back.
+    Ended,
+}
+
+pub(crate) struct StreamLink {
+    stream: StanzaStream,
+    /// The last full JID and features, which a resumption does not repeat.
+    bound: Option<(FullJid, StreamFeatures)>,
+    in_queue: VecDeque<(StanzaToken, Sent)>,
+    /// Resolves when the queue gets shorter.
+    queue_moves: Option<BoxFuture<'static, ()>>,
+}
+
+pub(crate) enum ClientLink {
+    Idle(Box<Client>),
+    /// `send_stanza` has the client until the stanza is sent.
+    Sending(BoxFuture<'static, (Box<Client>, Result<(), Error>)>, Sent),
+    Ended,
+}
+
+impl Link {
+    pub(crate) fn stream(stream: StanzaStream) -> Self {
+        let in_queue = VecDeque::with_capacity(QUEUE);
+        Self::Stream(Box::new(StreamLink { stream, bound: None, in_queue, queue_moves: None }))
+    }
+
+    pub(crate) fn client(client: Client) -> Self {
+        Self::Client(ClientLink::Idle(Box::new(client)))
+    }
+
+    /// Whether [`Self::send`] can be called; if not, wakes up when it can.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Stream(link) => link.poll_ready(cx),
+            Self::Client(link) => link.poll_ready(cx),
+        }
+    }
+
+    /// Hands a stanza over. Only after [`Self::poll_ready`].
+    pub(crate) async fn send(&mut self, stanza: Stanza, sent: Sent) {
+        match self {
+            Self::Stream(link) => {
+                // There is room, so this resolves without waiting for the server.
+                let token = link.stream.send(Box::new(stanza)).await;
+                link.in_queue.push_back((token, sent));
+            }
+            Self::Client(link) => link.send(stanza, sent),
+        }
+    }
+
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+        match self {
+            Self::Stream(link) => link.poll_next(cx),
+            Self::Client(link) => link.poll_next(cx),
+        }
+    }
+
+    /// Whether everything handed over was written.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Stream(link) => link.poll_idle(cx),
+            Self::Client(link) => link.poll_ready(cx),
+        }
+    }
+
+    /// Ends the session with the server in good order.
+    pub(crate) async fn close(self) {
+        match self {
+            Self::Stream(link) => link.stream.close().await,
+            Self::Client(ClientLink::Idle(client)) => {
+                if let Err(error) = client.send_end().await {
+                    tracing::debug!(%error, "the client did not end in good order");
+                }
+            }
+            Self::Client(ClientLink::Sending(..) | ClientLink::Ended) => {}
+        }
+    }
+}
+
+impl StreamLink {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_shorter_than(QUEUE, cx)
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_shorter_than(1, cx)
+    }
+
+    fn poll_shorter_than(&mut self, length: usize, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.take_sent();
+            if self.in_queue.len() < length {
+                return Poll::Ready(());
+            }
+            let Some((oldest, _)) = self.in_queue.front() else { return Poll::Ready(()) };
+            let mut oldest = oldest.clone();
+            let moves = self.queue_moves.get_or_insert_with(|| {
+                async move {
+                    oldest.wait_for(StanzaStage::Sent).await;
+                }
+                .boxed()
+            });
+            match moves.poll_unpin(cx) {
+                Poll::Ready(()) => self.queue_moves = None,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Stanzas leave the queue in order.
+    fn take_sent(&mut self) {
+        while let Some((token, _)) = self.in_queue.front() {
+            let result = match token.state() {
+                StanzaState::Queued => return,
+                StanzaState::Sent { .. } | StanzaState::Acked { .. } => Ok(()),
+                StanzaState::Failed { error } => Err(Error::io(&error.into_io_error())),
+                StanzaState::Dropped => Err(Error::Signalling(SignallingError::Offline)),
+            };
+            self.queue_moves = None;
+            if let Some((_, sent)) = self.in_queue.pop_front() {
+                report(sent, result);
+            }
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+        // Learns of what was sent even if nobody wants to send more.
+        let _ = self.poll_idle(cx);
+        loop {
+            let event = match Pin::new(&mut self.stream).poll_next(cx) {
+                Poll::Ready(event) => event,
+                Poll::Pending => return Poll::Pending,
+            };
+            return Poll::Ready(match event {
+                None => LinkEvent::Ended,
+                Some(StanzaEvent::Stanza(stanza)) => LinkEvent::Stanza(stanza),
+                // Deadlines go on; a resumption may be in time.
+                Some(StanzaEvent::Stream(StreamEvent::Suspended)) => continue,
+                Some(StanzaEvent::Stream(StreamEvent::Resumed)) => match &self.bound {
+                    Some((jid, features)) => {
+                        LinkEvent::Online { jid: jid.clone(), features: features.clone(), resumed: true }
+                    }
+                    None => continue,
+                },
+                Some(StanzaEvent::Stream(StreamEvent::Reset { bound_jid, features })) => {
+                    let Ok(jid) = bound_jid.try_into_full() else {
+                        tracing::error!("the server bound no resource");
+                        return Poll::Ready(LinkEvent::Ended);
+                    };
+                    self.bound = Some((jid.clone(), features.clone()));
+                    LinkEvent::Online { jid, features, resumed: false }
+                }
+            });
+        }
+    }
+}
+
+impl ClientLink {
+    fn send(&mut self, stanza: Stanza, sent: Sent) {
+        let Self::Idle(mut client) = std::mem::replace(self, Self::Ended) else { return };
+        let sending = async move {
+            let result = client.send_stanza(stanza).await;
+            (client, result.map(drop).map_err(|error| Error::io(&error)))
+        };
+        *self = Self::Sending(sending.boxed(), sent);
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self::Sending(sending, sent) = self else { return Poll::Ready(()) };
+        let Poll::Ready((client, result)) = sending.poll_unpin(cx) else { return Poll::Pending };
+        report(sent.take(), result);
+        *self = Self::Idle(client);
+        Poll::Ready(())
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+        loop {
+            if self.poll_ready(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let Self::Idle(client) = self else { return Poll::Ready(LinkEvent::Ended) };
+            let Poll::Ready(event) = client.poll_next_unpin(cx) else { return Poll::Pending };
+            return Poll::Ready(match event {
+                Some(Event::Stanza(stanza)) => LinkEvent::Stanza(stanza),
+                Some(Event::Online { bound_jid, features, resumed }) => match bound_jid.try_into_full() {
+                    Ok(jid) => LinkEvent::Online { jid, features, resumed },
+                    Err(_) => continue,
+                },
+                Some(Event::Disconnected(error)) => {
+                    tracing::debug!(%error, "the client lost its server");
+                    continue;
+                }
+                None => {
+                    *self = Self::Ended;
+                    LinkEvent::Ended
+                }
+            });
+        }
+    }
+}
+
+fn report(sent: Sent, result: Result<(), Error>) {
+    if let Some(sent) = sent {
+        // Whoever sent it may have stopped waiting.
+        let _ = sent.send(result);
+    }
+}
