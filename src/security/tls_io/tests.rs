@@ -404,3 +404,14 @@ fn an_error_from_the_layer_below_passes_through() {
     let below = Error::from(SecurityError::NotOffered);
     assert_eq!(security::<()>(Err(error_from_io(&below.into_io()))), SecurityError::NotOffered);
 }
+
+#[tokio::test]
+async fn a_handshake_may_run_in_a_task_of_its_own() {
+    let parties = Parties::generated();
+    let (left, right) = duplex(BUFFER_BYTES);
+    let responder =
+        tokio::spawn(async move { accept(right, &parties.juliet, parties.of_romeo).await.is_ok() });
+    let initiator =
+        tokio::spawn(async move { connect(left, &parties.romeo, parties.of_juliet).await.is_ok() });
+    assert!(initiator.await.unwrap() && responder.await.unwrap());
+}
