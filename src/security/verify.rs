@@ -1,0 +1,271 @@
+//! What is verified in a handshake, and in which order; the proof that it held.
+
+use std::sync::Arc;
+
+use jid::BareJid;
+use tokio_rustls::rustls::{
+    self, CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
+};
+
+use super::{
+    fingerprint::Fingerprint,
+    trust::{Trust, Verification},
+};
+use crate::error::SecurityError;
+
+/// The most that a peer's certificates may take together, in bytes of DER. Only the first is used; an RSA-8192
+/// certificate has 3 KB, a post-quantum one (ML-DSA-87) 8 KB.
+const MAX_CERTIFICATE_BYTES: usize = 32 * 1024;
+
+/// What is known about the peer before the handshake.
+#[derive(Clone, Debug)]
+pub(crate) struct Expectation {
+    /// Whom Jingle connects us to.
+    pub(crate) peer: BareJid,
+    /// Its certificate's fingerprints, as announced in `<security/>`. Several are of the same certificate, with
+    /// several hashes, so all of them must match; and one there must be.
+    pub(crate) announced: Vec<Fingerprint>,
+    /// Whose certificates the user accepts.
+    pub(crate) trust: Trust,
+}
+
+impl Expectation {
+    /// Changes nothing.
+    fn check(&self, der: &[u8]) -> Result<Verification, SecurityError> {
+        self.check_announced(der)?;
+        self.trust.check(&self.peer, der)
+    }
+
+    /// The check once more, after a complete handshake: what it yields is the proof, and a first use is remembered.
+    pub(super) fn confirm(&self, der: &[u8]) -> Result<PeerVerified, SecurityError> {
+        self.check_announced(der)?;
+        let verification = self.trust.remember(&self.peer, der)?;
+        Ok(PeerVerified { fingerprint: Fingerprint::of(der), verification })
+    }
+
+    /// `jingle-xtls` #proto: the certificate in the handshake is the one whose fingerprint was exchanged.
+    fn check_announced(&self, der: &[u8]) -> Result<(), SecurityError> {
+        if self.announced.is_empty() {
+            return Err(SecurityError::NoFingerprint);
+        }
+        match self.announced.iter().find(|announced| !announced.matches_der(der)) {
+            None => Ok(()),
+            Some(announced) => Err(SecurityError::FingerprintMismatch {
+                announced: announced.clone(),
+                presented: Fingerprint::of_with(announced.algo(), der),
+            }),
+        }
+    }
+}
+
+/// The proof that the peer holds the key of a certificate that it announced and that the user accepts. There is no
+/// other way to get one than a handshake in which all of that held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerVerified {
+    fingerprint: Fingerprint,
+    verification: Verification,
+}
+
+impl PeerVerified {
+    /// The SHA-256 fingerprint of the peer's certificate.
+    #[must_use]
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// Why the certificate was accepted.
+    #[must_use]
+    pub fn verification(&self) -> Verification {
+        self.verification
+    }
+}
+
+/// Asks the [`Expectation`] in the middle of the handshake, on either side of it.
+///
+/// Neither names nor issuers nor dates in the certificate count. It is self-signed, so they say only what its holder
+/// wished them to say; what is trusted is this one certificate, by its fingerprint, for as long as the user trusts it.
+/// A date that passes would only teach people to accept new certificates.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    expectation: Arc<Expectation>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    pub(super) fn new(expectation: Arc<Expectation>, algorithms: WebPkiSupportedAlgorithms) -> Self {
+        Self { expectation, algorithms }
+    }
+
+    fn judge(&self, end_entity: &[u8], others: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        let bytes = others.iter().fold(end_entity.len(), |bytes, other| bytes.saturating_add(other.len()));
+        let verdict = if bytes > MAX_CERTIFICATE_BYTES {
+            let excess = format!("the certificates have {bytes} bytes, more than {MAX_CERTIFICATE_BYTES}");
+            Err(SecurityError::BadCertificate(excess))
+        } else {
+            self.expectation.check(end_entity).map(drop)
+        };
+        // Inside rustls' error our own comes back out of the handshake whole. The peer is told certificate_unknown,
+        // and nothing of what we expected.
+        verdict.map_err(|error| CertificateError::Other(OtherError(Arc::new(error))).into())
+    }
+
+    /// Whether the peer holds the key of the certificate that was judged.
+    fn verify_possession(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+}
+
+/// Never asked: TLS 1.2 is not offered. Were it, this would be the end of it.
+fn refuse_tls12() -> rustls::Error {
+    rustls::Error::General("TLS 1.2 is not allowed".to_owned())
+}
+
+/// The initiator's view: the responder is the TLS server.
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.judge(end_entity, intermediates)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(refuse_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_possession(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// The responder's view: the initiator is the TLS client, and must present a certificate, as rustls demands of a
+/// verifier that does not say otherwise.
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.judge(end_entity, intermediates)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(refuse_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_possession(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_rustls::rustls::crypto::aws_lc_rs;
+
+    use super::*;
+    use crate::security::HashAlgo;
+
+    const CERTIFICATE: &[u8] = b"a certificate";
+
+    fn expectation(announced: Vec<Fingerprint>, trust: Trust) -> Expectation {
+        Expectation { peer: "juliet@capulet.lit".parse().unwrap(), announced, trust }
+    }
+
+    #[test]
+    fn every_announced_fingerprint_must_match() {
+        let sha256 = Fingerprint::of(CERTIFICATE);
+        let sha512 = Fingerprint::of_with(HashAlgo::Sha512, CERTIFICATE);
+        let wrong = Fingerprint::of_with(HashAlgo::Sha512, b"another certificate");
+        let both = expectation(vec![sha256.clone(), sha512.clone()], Trust::first_use());
+        assert_eq!(both.check(CERTIFICATE), Ok(Verification::FirstUse));
+
+        let one_is_wrong = expectation(vec![sha256, wrong.clone()], Trust::first_use());
+        // The two that are shown are of the same hash, so that they can be compared.
+        let refused = SecurityError::FingerprintMismatch { announced: wrong, presented: sha512 };
+        assert_eq!(one_is_wrong.check(CERTIFICATE), Err(refused.clone()));
+        assert_eq!(one_is_wrong.confirm(CERTIFICATE), Err(refused));
+    }
+
+    #[test]
+    fn nothing_announced_is_nothing_verified_even_if_pinned() {
+        let silent = expectation(vec![], Trust::pinned([Fingerprint::of(CERTIFICATE)]));
+        assert_eq!(silent.check(CERTIFICATE), Err(SecurityError::NoFingerprint));
+        assert_eq!(silent.confirm(CERTIFICATE), Err(SecurityError::NoFingerprint));
+    }
+
+    #[test]
+    fn what_was_announced_is_not_trusted_for_that() {
+        let announced = expectation(vec![Fingerprint::of(CERTIFICATE)], Trust::pinned([]));
+        assert!(matches!(announced.check(CERTIFICATE), Err(SecurityError::NotPinned { .. })));
+    }
+
+    #[test]
+    fn a_first_use_is_remembered_when_confirmed() {
+        let first = expectation(vec![Fingerprint::of(CERTIFICATE)], Trust::first_use());
+        assert_eq!(first.check(CERTIFICATE), Ok(Verification::FirstUse));
+        assert_eq!(first.check(CERTIFICATE), Ok(Verification::FirstUse));
+        let verified = first.confirm(CERTIFICATE).unwrap();
+        assert_eq!(verified.verification(), Verification::FirstUse);
+        assert_eq!(verified.fingerprint(), &Fingerprint::of(CERTIFICATE));
+        assert_eq!(first.check(CERTIFICATE), Ok(Verification::Known));
+    }
+
+    #[test]
+    fn a_chain_that_is_too_long_is_refused() {
+        let first = expectation(vec![Fingerprint::of(CERTIFICATE)], Trust::first_use());
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+        let verifier = Verifier::new(Arc::new(first), algorithms);
+        let fitting = CertificateDer::from(vec![0; MAX_CERTIFICATE_BYTES - CERTIFICATE.len()]);
+        let one_more = CertificateDer::from(vec![0; 1]);
+        assert!(verifier.judge(CERTIFICATE, std::slice::from_ref(&fitting)).is_ok());
+        assert!(verifier.judge(CERTIFICATE, &[fitting, one_more]).is_err());
+    }
+}
