@@ -22,6 +22,9 @@ pub use crate::{
     security::{Fingerprint, Identity, Trust},
 };
 
+#[cfg(feature = "connector")]
+pub use crate::driver::{Connector, DangerousConnector, DepthGuarded, ServerSocket};
+
 /// stub
 pub struct Endpoint;
 /// stub

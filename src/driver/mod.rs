@@ -3,11 +3,15 @@
 //! It owns the link, the clock and the order of what goes out. Everything else (handles, streams,
 //! bytestreams) locks [`Shared`] for a moment, says what it wants, and rings the bell.
 
+#[cfg(feature = "connector")]
+mod connector;
 mod events;
 mod handle;
 mod link;
 mod task;
 
+#[cfg(feature = "connector")]
+pub use self::connector::{Connector, DangerousConnector, DepthGuarded, ServerSocket};
 pub use self::events::Events;
 pub(crate) use self::{
     handle::{Handle, SessionHandle},
