@@ -16,6 +16,8 @@ pub(crate) enum JingleCondition {
     OutOfOrder,
     /// The request crossed a similar one of ours, and ours stands.
     TieBreak,
+    /// What was sent must be sent through the encrypted channel (XEP-0166 #preconditions).
+    SecurityRequired,
     /// There is no such session, or no longer.
     UnknownSession,
     /// The payload of session-info is not understood.
@@ -23,12 +25,19 @@ pub(crate) enum JingleCondition {
 }
 
 impl JingleCondition {
-    const ALL: [Self; 4] = [Self::OutOfOrder, Self::TieBreak, Self::UnknownSession, Self::UnsupportedInfo];
+    const ALL: [Self; 5] = [
+        Self::OutOfOrder,
+        Self::TieBreak,
+        Self::SecurityRequired,
+        Self::UnknownSession,
+        Self::UnsupportedInfo,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::OutOfOrder => "out-of-order",
             Self::TieBreak => "tie-break",
+            Self::SecurityRequired => "security-required",
             Self::UnknownSession => "unknown-session",
             Self::UnsupportedInfo => "unsupported-info",
         }

@@ -21,9 +21,12 @@ pub(crate) enum IbbMalformed {
     /// A required attribute is missing.
     #[error("the attribute {0} is missing")]
     Missing(&'static str),
-    /// An attribute, or the content, has a value that makes no sense.
-    #[error("the {0} is invalid")]
+    /// An attribute has a value that makes no sense.
+    #[error("the attribute {0} is invalid")]
     Invalid(&'static str),
+    /// There is an element where only data may be.
+    #[error("the data contains an element")]
+    ElementInData,
     /// The data is not base64 as RFC 4648 §4 has it.
     #[error("the data is not valid base64: {0}")]
     Base64(DecodeError),
@@ -202,7 +205,7 @@ fn message_mode(element: &Element) -> Result<bool, IbbMalformed> {
 /// White space of XML is the exception: the examples of XEP-0047 and XEP-0247 themselves are wrapped.
 fn decode(element: &Element) -> Result<Vec<u8>, IbbMalformed> {
     if element.children().next().is_some() {
-        return Err(IbbMalformed::Invalid("content"));
+        return Err(IbbMalformed::ElementInData);
     }
     let mut texts = element.texts();
     // Nearly all blocks are one text without white space, and need no copy.

@@ -40,7 +40,9 @@ impl ReasonElement {
         let text = ours().find(|child| child.name() == "text").map(Element::text);
         Self {
             reason: condition.map_or_else(|| Reason::Other(String::new()), parse_condition),
-            text: text.map(|text| cut(text.trim(), MAX_TEXT).to_owned()).filter(|text| !text.is_empty()),
+            text: text
+                .map(|text| cut(text.trim(), MAX_TEXT).trim_end().to_owned())
+                .filter(|text| !text.is_empty()),
         }
     }
 
