@@ -82,3 +82,44 @@ fn condition_element(reason: &Reason, dialect: Dialect) -> Option<Element> {
         reason => Some(Element::bare(reason.name(), dialect.ns())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(inner: &str) -> ReasonElement {
+        ReasonElement::parse(&format!("<reason xmlns='urn:xmpp:jingle:1'>{inner}</reason>").parse().unwrap())
+    }
+
+    #[test]
+    fn an_unknown_condition_is_kept_by_name() {
+        assert_eq!(parse("<unheard-of/>"), ReasonElement::new(Reason::Other("unheard-of".into())));
+    }
+
+    #[test]
+    fn no_condition_is_a_reason_too() {
+        assert_eq!(parse(""), ReasonElement::new(Reason::Other(String::new())));
+        let only_text = ReasonElement::new(Reason::Other(String::new())).with_text("Sorry");
+        assert_eq!(parse("<text>Sorry</text>"), only_text);
+    }
+
+    #[test]
+    fn an_applications_condition_does_not_hide_the_one_of_jingle() {
+        let both = "<overload xmlns='urn:example'/><text>Too much</text><busy/>";
+        assert_eq!(parse(both), ReasonElement::new(Reason::Busy).with_text("Too much"));
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        let long = "ä".repeat(MAX_TEXT);
+        assert_eq!(parse(&format!("<text>{long}</text>")).text.map(|text| text.len()), Some(MAX_TEXT));
+    }
+
+    #[test]
+    fn a_made_up_condition_that_is_no_name_is_sent_as_general_error() {
+        for name in ["not a name", "a:b", "<x/>", "1"] {
+            let element = ReasonElement::new(Reason::Other(name.into())).into_element(Dialect::V1);
+            assert_eq!(ReasonElement::parse(&element).reason, Reason::GeneralError, "{name}");
+        }
+    }
+}
