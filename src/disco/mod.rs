@@ -24,7 +24,7 @@ use crate::{
 };
 
 mod peers;
-mod support;
+pub(crate) mod support;
 mod verify;
 
 /// What this crate adds to what a bot can do.
@@ -60,9 +60,11 @@ impl Disco {
     /// # Errors
     ///
     /// `item-not-found` for a node that is not the one of our capabilities.
-    pub(crate) fn info(&self, node: Option<&str>) -> Result<Element, StanzaError> {
+    pub(crate) fn info(&self, node: Option<&str>) -> Result<Element, Box<StanzaError>> {
         match node {
-            Some(node) if node != self.caps_node => Err(errors::item_not_found("there is no such node here")),
+            Some(node) if node != self.caps_node => {
+                Err(errors::item_not_found("there is no such node here").into())
+            }
             node => {
                 let mut answer = self.own.clone();
                 answer.node = node.map(ToOwned::to_owned);
@@ -120,13 +122,11 @@ fn own_info(config: &DiscoConfig) -> DiscoInfoResult {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{support::Needs, *};
 
     fn disco(identities: &[Identity], features: &[&str]) -> Disco {
-        let mut config = DiscoConfig::default();
-        config.identities = identities.to_vec();
-        config.features = features.iter().map(|&feature| feature.to_owned()).collect();
-        Disco::new(&config)
+        let features = features.iter().map(|&feature| feature.to_owned()).collect();
+        Disco::new(&DiscoConfig { identities: identities.to_vec(), features, ..DiscoConfig::default() })
     }
 
     fn info(disco: &Disco, node: Option<&str>) -> DiscoInfoResult {

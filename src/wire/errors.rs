@@ -16,30 +16,30 @@ pub(crate) enum JingleCondition {
     OutOfOrder,
     /// The request crossed a similar one of ours, and ours stands.
     TieBreak,
+    /// What was sent must be sent through the encrypted channel (XEP-0166 #preconditions).
+    SecurityRequired,
     /// There is no such session, or no longer.
     UnknownSession,
     /// The payload of session-info is not understood.
     UnsupportedInfo,
-    /// The sender expects this over an encrypted channel only (XEP-0166 #preconditions).
-    SecurityRequired,
 }
 
 impl JingleCondition {
     const ALL: [Self; 5] = [
         Self::OutOfOrder,
         Self::TieBreak,
+        Self::SecurityRequired,
         Self::UnknownSession,
         Self::UnsupportedInfo,
-        Self::SecurityRequired,
     ];
 
     fn name(self) -> &'static str {
         match self {
             Self::OutOfOrder => "out-of-order",
             Self::TieBreak => "tie-break",
+            Self::SecurityRequired => "security-required",
             Self::UnknownSession => "unknown-session",
             Self::UnsupportedInfo => "unsupported-info",
-            Self::SecurityRequired => "security-required",
         }
     }
 
@@ -79,7 +79,7 @@ pub(crate) fn unsupported_info() -> StanzaError {
     ))
 }
 
-/// The request itself is broken. Type `cancel`: it is what XEP-0166 #session-response-errors shows and
+/// The request itself is broken. Type `cancel`: it is what XEP-0166 #protocol-response-errors shows and
 /// XEP-0047 #send demands.
 pub(crate) fn bad_request(text: impl Into<String>) -> StanzaError {
     error(ErrorType::Cancel, DefinedCondition::BadRequest, Some(text.into()))
@@ -123,4 +123,65 @@ pub(crate) fn not_allowed(text: impl Into<String>) -> StanzaError {
 fn error(type_: ErrorType, defined_condition: DefinedCondition, text: Option<String>) -> StanzaError {
     let texts: BTreeMap<_, _> = text.map(|text| ("en".to_owned(), text)).into_iter().collect();
     StanzaError { type_, by: None, defined_condition, texts, other: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(error: StanzaError) -> Vec<String> {
+        let element = Element::from(error);
+        let type_ = element.attr("type").into_iter();
+        type_.chain(element.children().map(Element::name)).map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn the_conditions_of_jingle_are_paired_as_in_the_table_of_xep_0166() {
+        assert_eq!(written(out_of_order()), ["wait", "unexpected-request", "out-of-order"]);
+        assert_eq!(written(tie_break()), ["cancel", "conflict", "tie-break"]);
+        assert_eq!(written(unknown_session()), ["cancel", "item-not-found", "unknown-session"]);
+        assert_eq!(written(unsupported_info()), ["modify", "feature-not-implemented", "unsupported-info"]);
+    }
+
+    #[test]
+    fn what_we_send_is_read_back() {
+        for (error, condition) in [
+            (out_of_order(), JingleCondition::OutOfOrder),
+            (tie_break(), JingleCondition::TieBreak),
+            (unknown_session(), JingleCondition::UnknownSession),
+            (unsupported_info(), JingleCondition::UnsupportedInfo),
+        ] {
+            let received = StanzaError::try_from(Element::from(error)).unwrap();
+            assert_eq!(JingleCondition::of(&received), Some(condition));
+        }
+        assert_eq!(JingleCondition::of(&service_unavailable()), None);
+    }
+
+    #[test]
+    fn a_condition_of_another_namespace_is_not_jingles() {
+        let mut error = item_not_found("gone");
+        error.other = Some(Element::bare("unknown-session", "urn:example"));
+        assert_eq!(JingleCondition::of(&error), None);
+    }
+
+    #[test]
+    fn other_errors_have_the_types_that_their_specifications_demand() {
+        // XEP-0047 #send.
+        assert_eq!(written(item_not_found("a"))[..2], ["cancel", "item-not-found"]);
+        assert_eq!(written(unexpected_request("a"))[..2], ["cancel", "unexpected-request"]);
+        assert_eq!(written(bad_request("a"))[..2], ["cancel", "bad-request"]);
+        // XEP-0047 #create.
+        assert_eq!(written(not_acceptable("a"))[..2], ["cancel", "not-acceptable"]);
+        assert_eq!(written(resource_constraint(ErrorType::Modify)), ["modify", "resource-constraint"]);
+        // XEP-0166 #protocol-response-errors.
+        assert_eq!(written(service_unavailable()), ["cancel", "service-unavailable"]);
+        assert_eq!(written(feature_not_implemented("a"))[..2], ["cancel", "feature-not-implemented"]);
+        assert_eq!(written(not_allowed("a"))[..2], ["cancel", "not-allowed"]);
+    }
+
+    #[test]
+    fn a_text_is_in_english_and_comes_along() {
+        let error = bad_request("no sid");
+        assert_eq!(error.texts.get("en").map(String::as_str), Some("no sid"));
+    }
 }

@@ -21,9 +21,12 @@ pub(crate) enum IbbMalformed {
     /// A required attribute is missing.
     #[error("the attribute {0} is missing")]
     Missing(&'static str),
-    /// An attribute, or the content, has a value that makes no sense.
-    #[error("the {0} is invalid")]
+    /// An attribute has a value that makes no sense.
+    #[error("the attribute {0} is invalid")]
     Invalid(&'static str),
+    /// There is an element where only data may be.
+    #[error("the data contains an element")]
+    ElementInData,
     /// The data is not base64 as RFC 4648 §4 has it.
     #[error("the data is not valid base64: {0}")]
     Base64(DecodeError),
@@ -202,7 +205,7 @@ fn message_mode(element: &Element) -> Result<bool, IbbMalformed> {
 /// White space of XML is the exception: the examples of XEP-0047 and XEP-0247 themselves are wrapped.
 fn decode(element: &Element) -> Result<Vec<u8>, IbbMalformed> {
     if element.children().next().is_some() {
-        return Err(IbbMalformed::Invalid("content"));
+        return Err(IbbMalformed::ElementInData);
     }
     let mut texts = element.texts();
     // Nearly all blocks are one text without white space, and need no copy.
@@ -215,4 +218,76 @@ fn decode(element: &Element) -> Result<Vec<u8>, IbbMalformed> {
     let characters: Vec<u8> =
         element.texts().flat_map(|text| text.bytes()).filter(|byte| !is_space(byte)).collect();
     STANDARD.decode(characters).map_err(IbbMalformed::Base64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROMEO: &str = "<data xmlns='http://jabber.org/protocol/ibb' seq='7' sid='a'>Um9tZW8=</data>";
+
+    fn bytes(text: &str) -> Result<Vec<u8>, IbbMalformed> {
+        Data::parse(&ROMEO.replace("Um9tZW8=", text).parse().unwrap()).map(|data| data.bytes)
+    }
+
+    #[test]
+    fn a_block_is_written_as_xep_0047_has_it() {
+        assert_eq!(data_element("a", b"Romeo", 7), ROMEO.parse().unwrap());
+    }
+
+    #[test]
+    fn all_bytes_survive_in_blocks_of_all_lengths() {
+        let all: Vec<u8> = (0..=255).rev().collect();
+        for length in 0..=all.len() {
+            let data = Data { seq: 0, sid: "a".into(), bytes: all[..length].to_vec() };
+            assert_eq!(Data::parse(&data.to_element()), Ok(data));
+        }
+    }
+
+    #[test]
+    fn the_counter_has_16_bits_in_both_directions() {
+        let sent = data_element("a", b"", SEQUENCE_NUMBERS);
+        assert_eq!(sent.attr("seq"), Some("0"));
+        let received = ROMEO.replace("'7'", "'65543'").parse().unwrap();
+        assert_eq!(Data::parse(&received).map(|data| data.seq), Ok(7));
+    }
+
+    #[test]
+    fn the_white_space_of_xml_is_skipped_and_no_other() {
+        assert_eq!(bytes("\n  Um9t\n\tZW8=  ").as_deref(), Ok(b"Romeo".as_slice()));
+        assert_eq!(bytes("Um9t<![CDATA[ZW8=]]>").as_deref(), Ok(b"Romeo".as_slice()));
+        assert_eq!(bytes(" ").as_deref(), Ok(b"".as_slice()));
+        assert!(matches!(bytes("Um9t\u{2003}ZW8="), Err(IbbMalformed::Base64(_))));
+    }
+
+    #[test]
+    fn the_sid_is_known_before_the_data_is_decoded() {
+        let broken: Element = ROMEO.replace("Um9tZW8=", "!").parse().unwrap();
+        assert_eq!(Data::sid_of(&broken), Some("a"));
+        assert_eq!(Data::sid_of(&Close { sid: "a".into() }.to_element()), None);
+    }
+
+    #[test]
+    fn an_element_is_not_read_as_another() {
+        let close = Close { sid: "a".into() }.to_element();
+        assert_eq!(Open::parse(&close), Err(IbbMalformed::WrongElement("open")));
+        assert_eq!(Data::parse(&close), Err(IbbMalformed::WrongElement("data")));
+        assert_eq!(IbbTransport::parse(&close), Err(IbbMalformed::WrongElement("transport")));
+    }
+
+    #[test]
+    fn transports_keep_their_generation_and_mode() {
+        for (v0, message_mode) in [(false, false), (false, true), (true, false), (true, true)] {
+            let transport = IbbTransport { v0, block_size: Some(4096), sid: Some("a".into()), message_mode };
+            assert_eq!(IbbTransport::parse(&transport.to_element()), Ok(transport));
+        }
+    }
+
+    #[test]
+    fn open_says_which_stanzas_carry_the_data() {
+        for (message_mode, stanza) in [(false, "iq"), (true, "message")] {
+            let element = Open { block_size: 4096, sid: "a".into(), message_mode }.to_element();
+            assert_eq!(element.attr("stanza"), Some(stanza));
+        }
+    }
 }

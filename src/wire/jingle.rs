@@ -268,3 +268,80 @@ fn attribute_or<T: std::str::FromStr>(element: &Element, name: &str, default: T)
     let Some(value) = element.attr(name) else { return Ok(default) };
     value.parse().map_err(|_| Malformed(format!("<content/> has the {name} {}", quoted(value))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reason::Reason;
+
+    fn parse(xml: &str) -> Result<(Jingle, Dialect), Malformed> {
+        Jingle::parse(xml.parse().unwrap())
+    }
+
+    #[test]
+    fn an_offer_is_written_with_all_that_it_needs_and_no_more() {
+        let content = Content::new(Creator::Initiator, "xmlstream")
+            .with_child(Element::bare("description", ns::XMLSTREAM))
+            .with_child(Element::bare("security", ns::XTLS));
+        let offer = Jingle::new(Action::SessionInitiate, "851ba2")
+            .with_initiator("romeo@montague.lit/orchard")
+            .with_content(content);
+        let expected: Element = "<jingle xmlns='urn:xmpp:jingle:1' action='session-initiate' \
+                initiator='romeo@montague.lit/orchard' sid='851ba2'>\
+            <content creator='initiator' name='xmlstream'>\
+                <description xmlns='urn:xmpp:jingle:apps:xmlstream:0'/>\
+                <security xmlns='urn:xmpp:jingle:security:xtls:0'/>\
+            </content></jingle>"
+            .parse()
+            .unwrap();
+
+        assert_eq!(offer.clone().into_element(Dialect::V1), expected);
+        assert_eq!(Jingle::parse(expected), Ok((offer, Dialect::V1)));
+    }
+
+    #[test]
+    fn the_old_dialect_is_one_namespace_throughout() {
+        let jingle = Jingle::new(Action::SessionTerminate, "851ba2")
+            .with_responder("juliet@capulet.lit/balcony")
+            .with_content(Content::new(Creator::Responder, "xmlstream"))
+            .with_reason(ReasonElement::new(Reason::Success));
+        let element = jingle.clone().into_element(Dialect::V0);
+        assert!(element.children().chain([&element]).all(|it| it.has_ns(ns::JINGLE_0)));
+        assert_eq!(Jingle::parse(element), Ok((jingle, Dialect::V0)));
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let (jingle, _) = parse(
+            "<jingle xmlns='urn:xmpp:jingle:1' action='session-info' sid='a'><content name='c'/></jingle>",
+        )
+        .unwrap();
+        assert_eq!(jingle.contents, [Content::new(Creator::Initiator, "c")]);
+    }
+
+    #[test]
+    fn what_is_unknown_fails_nothing() {
+        let (jingle, _) = parse(
+            "<jingle xmlns='urn:xmpp:jingle:1' action='session-dance' sid='a' mood='good'>\
+                <content xmlns='urn:example'/><steps xmlns='urn:example'/>\
+                <content name='c' colour='red' disposition='render'><description xmlns='urn:example'/></content>\
+                <reason><unheard-of/></reason></jingle>",
+        )
+        .unwrap();
+        assert_eq!(jingle.known_action(), None);
+        assert_eq!(jingle.others.len(), 2);
+        assert_eq!(jingle.contents[0].disposition, "render");
+        assert!(jingle.contents[0].description().is_some() && jingle.contents[0].security().is_none());
+        assert_eq!(jingle.reason, Some(ReasonElement::new(Reason::Other("unheard-of".into()))));
+    }
+
+    #[test]
+    fn other_elements_are_no_jingle() {
+        for xml in
+            ["<jingle xmlns='urn:xmpp:jingle:2' action='a' sid='a'/>", "<x xmlns='urn:xmpp:jingle:1'/>"]
+        {
+            assert!(!Jingle::matches(&xml.parse().unwrap()));
+            assert_eq!(parse(xml), Err(Malformed::new("it is no <jingle/> element")));
+        }
+    }
+}

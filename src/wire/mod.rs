@@ -9,6 +9,9 @@ pub(crate) mod jingle;
 pub(crate) mod ns;
 pub(crate) mod xtls;
 
+#[cfg(test)]
+mod tests;
+
 /// The longest piece of a peer's text that an error message repeats, in bytes: enough to recognise
 /// it, too little to fill a log.
 const MAX_QUOTED: usize = 48;
@@ -24,22 +27,4 @@ fn quoted(text: &str) -> String {
 fn cut(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     end.and_then(|end| text.get(..end)).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quoted_text_is_short_and_has_no_control_characters() {
-        assert_eq!(quoted("a\nb"), r#""a\nb""#);
-        assert_eq!(quoted(&"ä".repeat(100)), format!("{:?}…", "ä".repeat(24)));
-    }
-
-    #[test]
-    fn a_cut_never_splits_a_character() {
-        assert_eq!(cut("aäb", 2), "a");
-        assert_eq!(cut("aäb", 3), "aä");
-        assert_eq!(cut("aäb", 99), "aäb");
-    }
 }

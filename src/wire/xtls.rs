@@ -103,3 +103,43 @@ fn parse_method(element: &Element) -> Result<String, Malformed> {
         None => Err(Malformed::new("<method/> has no name")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn security_is_written_with_algo() {
+        let fingerprint = FingerprintElement { algo: Some("sha-256".into()), text: "AB:CD".into() };
+        let security = Security { fingerprints: vec![fingerprint], methods: vec![METHOD_X509.into()] };
+        let expected: Element = "<security xmlns='urn:xmpp:jingle:security:xtls:0'>\
+            <fingerprint algo='sha-256'>AB:CD</fingerprint><method name='x509'/></security>"
+            .parse()
+            .unwrap();
+        assert_eq!(security.into_element(), expected);
+    }
+
+    #[test]
+    fn the_hash_function_may_be_called_algo_or_hash_or_nothing() {
+        for (attribute, algo) in
+            [("algo='sha1'", Some("sha1")), ("hash='sha-256'", Some("sha-256")), ("", None)]
+        {
+            let xml = format!(
+                "<security xmlns='{}'><fingerprint {attribute}>AB</fingerprint></security>",
+                ns::XTLS
+            );
+            let security = Security::parse(&xml.parse().unwrap()).unwrap();
+            assert_eq!(
+                security.fingerprints,
+                [FingerprintElement { algo: algo.map(Into::into), text: "AB".into() }]
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_children_are_ignored_and_other_elements_refused() {
+        let xml = format!("<security xmlns='{}'><hint/><method xmlns='urn:example'/></security>", ns::XTLS);
+        assert_eq!(Security::parse(&xml.parse().unwrap()), Ok(Security::default()));
+        assert!(Security::parse(&Element::bare("security", ns::JINGLE)).is_err());
+    }
+}

@@ -40,7 +40,9 @@ impl ReasonElement {
         let text = ours().find(|child| child.name() == "text").map(Element::text);
         Self {
             reason: condition.map_or_else(|| Reason::Other(String::new()), parse_condition),
-            text: text.map(|text| cut(text.trim(), MAX_TEXT).to_owned()).filter(|text| !text.is_empty()),
+            text: text
+                .map(|text| cut(text.trim(), MAX_TEXT).trim_end().to_owned())
+                .filter(|text| !text.is_empty()),
         }
     }
 
@@ -78,5 +80,46 @@ fn condition_element(reason: &Reason, dialect: Dialect) -> Option<Element> {
             Some(Element::builder(reason.name(), dialect.ns()).append(sid).build())
         }
         reason => Some(Element::bare(reason.name(), dialect.ns())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(inner: &str) -> ReasonElement {
+        ReasonElement::parse(&format!("<reason xmlns='urn:xmpp:jingle:1'>{inner}</reason>").parse().unwrap())
+    }
+
+    #[test]
+    fn an_unknown_condition_is_kept_by_name() {
+        assert_eq!(parse("<unheard-of/>"), ReasonElement::new(Reason::Other("unheard-of".into())));
+    }
+
+    #[test]
+    fn no_condition_is_a_reason_too() {
+        assert_eq!(parse(""), ReasonElement::new(Reason::Other(String::new())));
+        let only_text = ReasonElement::new(Reason::Other(String::new())).with_text("Sorry");
+        assert_eq!(parse("<text>Sorry</text>"), only_text);
+    }
+
+    #[test]
+    fn an_applications_condition_does_not_hide_the_one_of_jingle() {
+        let both = "<overload xmlns='urn:example'/><text>Too much</text><busy/>";
+        assert_eq!(parse(both), ReasonElement::new(Reason::Busy).with_text("Too much"));
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        let long = "ä".repeat(MAX_TEXT);
+        assert_eq!(parse(&format!("<text>{long}</text>")).text.map(|text| text.len()), Some(MAX_TEXT));
+    }
+
+    #[test]
+    fn a_made_up_condition_that_is_no_name_is_sent_as_general_error() {
+        for name in ["not a name", "a:b", "<x/>", "1"] {
+            let element = ReasonElement::new(Reason::Other(name.into())).into_element(Dialect::V1);
+            assert_eq!(ReasonElement::parse(&element).reason, Reason::GeneralError, "{name}");
+        }
     }
 }
