@@ -4,6 +4,7 @@
 mod config;
 mod disco;
 mod driver;
+mod endpoint;
 mod error;
 mod reason;
 pub mod security;
@@ -14,6 +15,8 @@ mod wire;
 
 pub use crate::{
     config::{Config, Dangerous, DiscoConfig, IbbConfig, Limits, Timeouts},
+    driver::Events,
+    endpoint::{Connecting, Endpoint, Incoming},
     error::{
         ApiMisuse, Direction, Error, PeerIncompatible, PeerMisbehaved, SecurityError, SignallingError, Step,
         StreamFailure, Terminated, TransportError,
@@ -24,12 +27,3 @@ pub use crate::{
 
 #[cfg(feature = "connector")]
 pub use crate::driver::{Connector, DangerousConnector, DepthGuarded, ServerSocket};
-
-/// stub
-pub struct Endpoint;
-/// stub
-pub struct Incoming;
-impl Endpoint {
-    /// stub
-    pub fn features(&self) {}
-}

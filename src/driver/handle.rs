@@ -123,6 +123,20 @@ impl Handle {
         })
     }
 
+    /// Waits until no session has anything outstanding on the wire.
+    pub(crate) async fn all_over(&self) {
+        poll_fn(|cx| {
+            self.shared.act(|state, _| match state.sessions.live().first() {
+                Some(id) => {
+                    state.wait_for(*id, cx.waker());
+                    Poll::Pending
+                }
+                None => Poll::Ready(()),
+            })
+        })
+        .await;
+    }
+
     /// Ends the session with the server in good order, and the task.
     pub(crate) async fn finish(&self) {
         let (done, finished) = oneshot::channel();

@@ -15,7 +15,7 @@ pub use self::connector::{Connector, DangerousConnector, DepthGuarded, ServerSoc
 pub use self::events::Events;
 pub(crate) use self::{
     handle::{Handle, SessionHandle},
-    link::Link,
+    link::{Link, QUEUE as LINK_QUEUE},
     task::spawn,
 };
 

@@ -208,7 +208,7 @@ impl Sessions {
                 if !ours || !self.is_for_us(to.as_ref()) {
                     return Some(Iq::Get { from: Some(from), to, id, payload });
                 }
-                let answer = self.disco.info(payload.attr("node"));
+                let answer = self.disco.info(payload.attr("node")).map_err(|refusal| *refusal);
                 self.send_iq(from, id, answer.map(Some));
                 None
             }
@@ -373,6 +373,14 @@ impl Sessions {
 
     pub(crate) fn sid(&self, id: SessionId) -> Option<&str> {
         self.table.get(id).map(|session| session.sid.as_str())
+    }
+
+    /// The method of the session's transport, once it is negotiated.
+    pub(crate) fn transport_name(&self, id: SessionId) -> Option<&'static str> {
+        match &self.table.get(id)?.state {
+            State::Active(active) => Some(active.transport.name()),
+            _ => None,
+        }
     }
 
     /// What the peer announced about its certificate; `None` for a session in plaintext.

@@ -1,0 +1,227 @@
+//! The user API: an endpoint on a session with the server, and the phases of a stream as types.
+
+mod connecting;
+mod incoming;
+mod secure;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jid::{FullJid, Jid};
+use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
+use tokio_xmpp::{
+    Client, IqRequest, IqResponse, connect::ServerConnector, stanzastream::StanzaStream, xmlstream::Timeouts,
+};
+use xmpp_parsers::{minidom::Element, presence::Presence, stanza::Stanza};
+
+pub use self::{connecting::Connecting, incoming::Incoming};
+use crate::{
+    ApiMisuse, Config, Error, Reason,
+    disco::Disco,
+    driver::{self, Events, Handle, Link},
+    stream::Closer,
+};
+
+/// One end of any number of e2e streams, on one session with a server.
+///
+/// It is cheap to clone; all clones are the same endpoint. It and its [`Events`] keep the session with the server up: when the last
+/// of them and of the streams is dropped, what is open is ended on the wire and the session with the server is closed,
+/// in the background. [`Endpoint::close`] does the same and waits for it.
+///
+/// ```no_run
+/// # async fn bot(jid: jid::Jid, password: String) -> Result<(), Box<dyn std::error::Error>> {
+/// use futures::{SinkExt, StreamExt};
+/// use jingle_xmlstream::{Config, Connector, Endpoint, Identity, Trust};
+///
+/// let config = Config::new(Identity::load_or_generate("bot.identity.pem")?, Trust::first_use());
+/// let (endpoint, mut events) = Endpoint::login(jid, password, Connector::default(), config);
+/// tokio::spawn(async move { while let Some(_event) = events.next().await { /* the rest of the bot */ } });
+///
+/// let mut stream = endpoint.connect(&"juliet@capulet.lit/balcony".parse()?).await?;
+/// while let Some(stanza) = stream.next().await {
+///     println!("{:?}", stanza?);
+/// }
+/// stream.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    handle: Handle,
+    streams: Arc<Streams>,
+}
+
+/// The streams that are up, so that closing the endpoint can close them in good order.
+#[derive(Debug, Default)]
+struct Streams(Mutex<Vec<Closer>>);
+
+impl Endpoint {
+    /// Logs in, with a session with the server of the endpoint's own.
+    ///
+    /// `jid` may be full, to ask for a resource, or bare. The session is kept up and resumed like that of a
+    /// `tokio_xmpp::Client`; what a `Client` gives comes out of the [`Events`]. This works on every
+    /// runtime, unlike [`Endpoint::attach`]. [`Connector`](crate::Connector) is the connector to use; any other does.
+    ///
+    /// A wrong password does not end it: tokio-xmpp tries again for ever, and logs it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn login<C: ServerConnector>(
+        jid: impl Into<Jid>,
+        password: impl Into<String>,
+        connector: C,
+        config: Config,
+    ) -> (Self, Events) {
+        let timeouts = Timeouts::default();
+        let stream =
+            StanzaStream::new_c2s(connector, jid.into(), password.into(), timeouts, driver::LINK_QUEUE);
+        Self::start(Link::stream(stream), config)
+    }
+
+    /// Takes over a bot's `Client`, which from now on is driven by the endpoint.
+    ///
+    /// For bots that can't use [`Endpoint::login`]. Only on a current-thread runtime: on a multi-thread one, a `Client`
+    /// of tokio-xmpp 6.0 that sends and receives at the same time sooner or later receives nothing ever again.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::AttachOnMultiThread`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn attach(client: Client, config: Config) -> Result<(Self, Events), Error> {
+        if Runtime::current().runtime_flavor() != RuntimeFlavor::CurrentThread {
+            return Err(ApiMisuse::AttachOnMultiThread.into());
+        }
+        Ok(Self::start(Link::client(client), config))
+    }
+
+    fn start(link: Link, config: Config) -> (Self, Events) {
+        let (handle, events) = driver::spawn(link, config);
+        (Self { handle, streams: Arc::default() }, events)
+    }
+
+    /// Opens an e2e stream to a peer: finds out what it supports, negotiates a Jingle session, opens the bytestream, runs
+    /// TLS, and opens the XML stream (XEP-0247 #protocol).
+    ///
+    /// If the peer does the same at the same time, both get the same stream (XEP-0166 #def-action-ties).
+    ///
+    /// Cancel safe: dropping the future ends the session on the wire.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`] but [`Error::ApiMisuse`], unless the endpoint was closed; see its variants.
+    pub fn connect(&self, peer: &FullJid) -> Connecting {
+        Connecting::new(self.clone(), peer.clone())
+    }
+
+    /// The next session that a peer offers; `None` once the endpoint is closed.
+    ///
+    /// Cancel safe. Several tasks may wait; each session goes to one of them. A session that nobody takes in
+    /// [`Timeouts::decision`](crate::Timeouts::decision) is declined.
+    pub async fn accept(&self) -> Option<Incoming> {
+        loop {
+            let session = self.handle.incoming().await?;
+            if let Some(incoming) = Incoming::new(self.clone(), session) {
+                return Some(incoming);
+            }
+        }
+    }
+
+    /// Sends a stanza to the server; resolves when it was written.
+    ///
+    /// This is no proof that it arrived. While there is no session with the server, it waits for one. Not cancel safe:
+    /// the stanza may or may not be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Signalling`] or [`Error::Transport`] if the session with the server ended before.
+    pub async fn send_stanza(&self, stanza: impl Into<Stanza>) -> Result<(), Error> {
+        self.handle.send(stanza.into()).await
+    }
+
+    /// Sends an iq request over the server, to `to` or to the own account, and waits for the reply.
+    ///
+    /// A reply that says `error` is an `Ok`: it is the answer. Cancel safe: dropping the future forgets the request, and
+    /// the reply then comes out of the [`Events`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] after [`Timeouts::iq`](crate::Timeouts::iq); [`Error::Signalling`] if the session with the server
+    /// was lost.
+    pub async fn send_iq(&self, to: Option<Jid>, request: IqRequest) -> Result<IqResponse, Error> {
+        self.handle.request(to, request).await
+    }
+
+    /// Sends presence with the entity capabilities of this endpoint (XEP-0115), by which peers know without asking that it
+    /// takes e2e streams.
+    ///
+    /// # Errors
+    ///
+    /// Like [`Endpoint::send_stanza`].
+    pub async fn send_presence(&self, mut presence: Presence) -> Result<(), Error> {
+        presence.payloads.push(self.caps());
+        self.send_stanza(presence).await
+    }
+
+    /// The `<c/>` for a presence stanza that the bot sends itself (XEP-0115).
+    ///
+    /// It stands for the features and identities of [`Config::disco`](crate::Config::disco).
+    #[must_use]
+    pub fn caps(&self) -> Element {
+        self.handle.with(|sessions, _| sessions.disco().caps())
+    }
+
+    /// The features that a bot which answers disco#info itself has to include ([`DiscoConfig::answer`](crate::DiscoConfig::answer)).
+    #[must_use]
+    pub fn features(&self) -> Vec<String> {
+        Disco::features()
+    }
+
+    /// Waits for the session with the server, and gives the full JID that the server assigned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Signalling`] if it ended for good. A server that can't be reached is tried for ever.
+    pub async fn online(&self) -> Result<FullJid, Error> {
+        self.handle.online().await
+    }
+
+    /// Our full JID, if there is a session with the server.
+    #[must_use]
+    pub fn jid(&self) -> Option<FullJid> {
+        self.handle.with(|sessions, _| sessions.bound().cloned())
+    }
+
+    /// Ends all sessions in good order, then the session with the server.
+    ///
+    /// Streams are closed as by their own `close`, all at once; sessions that are being negotiated are cancelled or
+    /// declined. Takes up to twice [`Timeouts::close`](crate::Timeouts::close) if peers don't answer. Calling it again, or from several
+    /// tasks, is fine. Cancel safe in that what was begun goes on.
+    pub async fn close(&self) {
+        let streams = std::mem::take(&mut *self.streams.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let live = self.handle.start_closing();
+        let closed = futures::future::join_all(streams.into_iter().map(Closer::close));
+        let close = self.handle.with(|sessions, _| sessions.config().timeouts.close);
+        if tokio::time::timeout(close, closed).await.is_err() {
+            tracing::debug!("not all streams closed in good order");
+        }
+        self.handle.with(|sessions, now| {
+            for id in live {
+                sessions.terminate(now, id, Reason::Gone, None);
+            }
+        });
+        if tokio::time::timeout(close, self.handle.all_over()).await.is_err() {
+            tracing::debug!("not all peers acknowledged the end of their session");
+        }
+        self.handle.finish().await;
+    }
+
+    /// Remembers a stream, and forgets those that have ended.
+    fn remember(&self, stream: Closer) {
+        let mut streams = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|known| !known.is_closed());
+        streams.push(stream);
+    }
+}

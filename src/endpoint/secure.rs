@@ -1,0 +1,142 @@
+//! From an open bytestream to an XML stream: XTLS in between, and the session around it.
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use jid::FullJid;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Endpoint;
+use crate::{
+    Config, Error, Fingerprint, Reason, Step,
+    driver::SessionHandle,
+    security::tls_io::{self, Expectation, Secured},
+    session::Role,
+    stream::{self, Carrier, E2eStream, Negotiated, StreamOptions},
+    transport::io::Bytestream,
+};
+
+/// What is known of a session when its bytestream is open.
+struct Opened {
+    role: Role,
+    peer: FullJid,
+    local: FullJid,
+    transport: &'static str,
+    announced: Option<Vec<Fingerprint>>,
+    config: Config,
+}
+
+/// Runs TLS and opens the XML stream. Whatever fails ends the session with the fitting reason.
+pub(super) async fn establish(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eStream, Error> {
+    let opened = Opened::of(&session)?;
+    let result = establish_on(opened, &session).await;
+    match result {
+        Ok(stream) => {
+            endpoint.remember(stream.closer());
+            Ok(stream)
+        }
+        Err(error) => {
+            let error = more_telling(error, session.error());
+            session.with(|sessions, id, now| sessions.fail(now, id, error.clone()));
+            Err(error)
+        }
+    }
+}
+
+async fn establish_on(opened: Opened, session: &Arc<SessionHandle>) -> Result<E2eStream, Error> {
+    let io = Bytestream::new(Arc::clone(session));
+    let options = StreamOptions::new()
+        .local(opened.local.clone().into())
+        .peer(opened.peer.clone().into())
+        .timeouts(opened.config.timeouts)
+        .limits(opened.config.limits)
+        .carrier(Arc::new(Carried(Arc::clone(session))));
+    let negotiated = Negotiated { transport: opened.transport.to_owned(), ..Negotiated::default() };
+    let Some(announced) = opened.announced.clone() else {
+        // `Announced::Nothing` is only ever accepted if the user allowed plaintext.
+        return open(opened.role, io, options.negotiated(negotiated)).await;
+    };
+    let secured = handshake(&opened, announced, io).await?;
+    tracing::info!(peer = %opened.peer, tls = %secured.tls, verified = %secured.peer.verification(), "TLS is up");
+    let negotiated = Negotiated {
+        tls_version: Some(secured.tls.version().to_owned()),
+        cipher: Some(secured.tls.cipher_suite().to_owned()),
+        key_exchange: Some(secured.tls.key_exchange().to_owned()),
+        own_fingerprint: Some(secured.tls.own_fingerprint().clone()),
+        peer_fingerprint: Some(secured.peer.fingerprint().clone()),
+        verification: Some(secured.peer.verification().to_string()),
+        ..negotiated
+    };
+    open(opened.role, secured.io, options.negotiated(negotiated).map_io(tls_io::error_from_io)).await
+}
+
+/// jingle-xtls #proto: the initiator is the TLS client.
+async fn handshake(
+    opened: &Opened,
+    announced: Vec<Fingerprint>,
+    io: Bytestream,
+) -> Result<Secured<Bytestream>, Error> {
+    let Config { identity, trust, timeouts, .. } = &opened.config;
+    let expectation = Expectation { peer: opened.peer.to_bare(), announced, trust: trust.clone() };
+    let handshake = async {
+        match opened.role {
+            Role::Initiator => tls_io::connect(io, identity, expectation).await,
+            Role::Responder => tls_io::accept(io, identity, expectation).await,
+        }
+    };
+    let in_time = tokio::time::timeout(timeouts.tls, handshake).await;
+    in_time.map_err(|_| Error::Timeout(Step::Tls, timeouts.tls))?
+}
+
+async fn open<IO>(role: Role, io: IO, options: StreamOptions) -> Result<E2eStream, Error>
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    match role {
+        Role::Initiator => stream::initiate(io, options).await,
+        Role::Responder => stream::accept(io, options).await,
+    }
+}
+
+/// Which of the two to show: a session-terminate explains why the bytestream broke, but not what we found
+/// out ourselves.
+fn more_telling(error: Error, of_session: Option<Error>) -> Error {
+    match (&error, of_session) {
+        (Error::Transport(_) | Error::Timeout(..), Some(of_session)) => of_session,
+        _ => error,
+    }
+}
+
+impl Opened {
+    fn of(session: &SessionHandle) -> Result<Self, Error> {
+        let opened = session.with(|sessions, id, _| {
+            Some(Self {
+                role: sessions.role(id)?,
+                peer: sessions.peer(id)?.clone(),
+                local: sessions.bound()?.clone(),
+                transport: sessions.transport_name(id)?,
+                announced: sessions.announced(id),
+                config: sessions.config().clone(),
+            })
+        });
+        opened.ok_or_else(|| session.error().unwrap_or(Error::Signalling(crate::SignallingError::Offline)))
+    }
+}
+
+/// The session, as the XML stream knows it.
+struct Carried(Arc<SessionHandle>);
+
+impl Carrier for Carried {
+    fn terminate(&self, reason: Reason, text: Option<String>) {
+        self.0.with(|sessions, id, now| sessions.terminate(now, id, reason, text.as_deref()));
+    }
+
+    fn error(&self) -> Option<Error> {
+        self.0.error()
+    }
+
+    fn ended(&self) -> BoxFuture<'static, ()> {
+        let session = Arc::clone(&self.0);
+        async move { session.over().await }.boxed()
+    }
+}
