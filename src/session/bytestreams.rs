@@ -22,7 +22,7 @@ impl Sessions {
     /// Answers one in-band bytestream request (XEP-0047); gives it back if it is the bot's.
     pub(super) fn handle_ibb(&mut self, now: Instant, request: Request) -> Option<Request> {
         self.heard_from(&request.from);
-        let sid = Data::sid_of(&request.payload).unwrap_or_default();
+        let sid = request.payload.attr("sid").unwrap_or_default();
         let Some(id) = self.table.find_bytestream(&request.from, sid) else {
             if self.config.pass_foreign {
                 return Some(request);

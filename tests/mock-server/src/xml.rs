@@ -182,7 +182,8 @@ mod tests {
             for segment in text.as_bytes().chunks(step) {
                 all.extend(frames(&mut parser, segment).unwrap());
             }
-            let [Frame::Open { to }, Frame::Element(message), Frame::Element(iq), Frame::Close] = &all[..] else {
+            let [Frame::Open { to }, Frame::Element(message), Frame::Element(iq), Frame::Close] = &all[..]
+            else {
                 panic!("{all:?}");
             };
             assert_eq!(to.as_deref(), Some("montague.lit"));
