@@ -15,7 +15,7 @@ mod wire;
 
 pub use crate::{
     config::{Config, Dangerous, DiscoConfig, IbbConfig, Limits, Timeouts},
-    driver::Events,
+    driver::{ByHand, Events},
     endpoint::{Connecting, Endpoint, Incoming},
     error::{
         ApiMisuse, Direction, Error, PeerIncompatible, PeerMisbehaved, SecurityError, SignallingError, Step,

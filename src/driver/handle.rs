@@ -18,6 +18,9 @@ use crate::{
     session::{Progress, RequestToken, SessionId, Sessions},
 };
 
+/// The bot's stanzas that wait for the driver; more of them wait at their senders.
+pub(super) const COMMANDS: usize = 64;
+
 /// What goes to the task and not to the sessions.
 #[derive(Debug)]
 pub(super) enum Command {

@@ -1,26 +1,18 @@
 //! The task itself.
 
-use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_xmpp::Event;
 use xmpp_parsers::{iq::Iq, stanza::Stanza};
 
 use super::{
-    Events, Handle, Phase, Shared,
-    handle::Command,
-    link::{Link, LinkEvent, Sent},
+    Events, Handle, Shared, alarm, close_shared,
+    handle::{COMMANDS, Command},
+    link::{Link, Sent},
 };
 use crate::{Config, session::Sessions, wire::errors};
 
-/// The bot's stanzas that wait for the task; more of them wait at their senders.
-const COMMANDS: usize = 64;
 /// Stanzas that may wait for the link before the bot's are held back, so that those of the streams get their turn.
 const OUTGOING: usize = 64;
 
@@ -58,7 +50,8 @@ struct Driver {
 
 /// What the task woke up for.
 enum Turn {
-    Link(LinkEvent),
+    /// An event, or the end of the session with the server.
+    Link(Option<Event>),
     /// The link takes a stanza, and there is one.
     Send,
     Bot(Option<Command>),
@@ -74,8 +67,8 @@ impl Driver {
         loop {
             self.collect();
             match self.turn().await {
-                Turn::Link(LinkEvent::Ended) => break,
-                Turn::Link(event) => self.handle_link(event),
+                Turn::Link(Some(event)) => self.handle_link(event),
+                Turn::Link(None) => break,
                 Turn::Send => {
                     if let Some((stanza, sent)) = self.outgoing.pop_front() {
                         self.link.send(stanza, sent).await;
@@ -97,7 +90,7 @@ impl Driver {
                         self.deliver(event);
                     }
                 }
-                Turn::Timer => self.shared.act(|state, now| state.sessions.handle_timeout(now)),
+                Turn::Timer => self.shared.handle_timeout(),
                 Turn::Look => {}
             }
         }
@@ -107,7 +100,7 @@ impl Driver {
 
     /// Waits until there is something to do.
     async fn turn(&mut self) -> Turn {
-        let due = self.shared.lock().sessions.poll_timeout();
+        let due = self.shared.poll_timeout();
         let Self { shared, link, events, undelivered, from_bot, outgoing, .. } = self;
         let link_turn = poll_fn(|cx| {
             if !outgoing.is_empty() && link.poll_ready(cx).is_ready() {
@@ -129,32 +122,17 @@ impl Driver {
 
     /// Takes what the sessions have to send.
     fn collect(&mut self) {
-        let mut state = self.shared.lock();
-        self.outgoing.extend(state.outgoing.drain(..).map(|stanza| (stanza, None)));
+        let stanzas = self.shared.take_outgoing();
+        self.outgoing.extend(stanzas.into_iter().map(|stanza| (stanza, None)));
     }
 
-    fn handle_link(&mut self, event: LinkEvent) {
-        let event = match event {
-            LinkEvent::Online { jid, features, resumed } => {
-                tracing::info!(%jid, resumed, "online");
-                if !resumed {
-                    self.shared.act(|state, now| {
-                        state.sessions.handle_bound(now, jid.clone());
-                        state.wake_everybody();
-                    });
-                }
-                Event::Online { bound_jid: jid.into(), features, resumed }
-            }
-            LinkEvent::Stanza(stanza) => {
-                let not_ours = self.shared.act(|state, now| state.sessions.handle_stanza(now, stanza));
-                match not_ours {
-                    Some(stanza) => Event::Stanza(stanza),
-                    None => return,
-                }
-            }
-            LinkEvent::Ended => return,
-        };
-        self.deliver(event);
+    fn handle_link(&mut self, event: Event) {
+        if let Event::Online { bound_jid, resumed, .. } = &event {
+            tracing::info!(jid = %bound_jid, resumed, "online");
+        }
+        if let Some(event) = self.shared.handle_event(event) {
+            self.deliver(event);
+        }
     }
 
     fn deliver(&mut self, event: Event) {
@@ -205,24 +183,9 @@ impl Driver {
     }
 }
 
-/// From now on, nothing moves: everybody who waits is told.
-fn close_shared(shared: &Shared) {
-    shared.act(|state, now| {
-        state.sessions.handle_disconnected(now);
-        state.enter(Phase::Closed);
-    });
-}
-
 /// Waits until the bot takes events, or does not want them any more.
 async fn room(events: &Option<mpsc::Sender<Event>>) {
     if let Some(events) = events {
         drop(events.reserve().await);
-    }
-}
-
-async fn alarm(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
     }
 }
