@@ -20,6 +20,7 @@ pub use crate::{
     },
     reason::Reason,
     security::{Fingerprint, Identity, Trust},
+    stream::{Bytestream, E2eStream, Negotiated, StreamInfo, StreamOptions, StreamReceiver, StreamSender},
 };
 
 /// stub

@@ -1,1 +1,39 @@
-//! stub
+//! The e2e XML stream (XEP-0246, XEP-0247, RFC 6120 §4).
+//!
+//! [`initiate`] and [`accept`] make an [`E2eStream`] of any bytestream. They know nothing of Jingle and
+//! nothing of encryption: over a plain TCP connection they are XEP-0246's first scenario, and everybody
+//! on the way can read and change what is said.
+//!
+//! ```text
+//!             bytes ─► decode ─┐                       ┌─► inbox ─► next
+//!  bytestream                  ├─► machine (sans-IO) ──┤
+//!             bytes ◄─ outbox ─┘    states, iq, time   └── encode ◄─ send, send_iq
+//! ```
+//!
+//! What a peer sends is bounded before it is built: the size and the depth of a stanza, one start tag, the header.
+//! What breaks the rules ends the stream with the stream error that RFC 6120 §4.9.3 has for it.
+
+mod addressing;
+mod decode;
+mod e2e;
+mod e2e_bytestream;
+mod e2e_end;
+mod e2e_open;
+mod e2e_shared;
+mod e2e_worker;
+mod encode;
+mod header;
+mod inbox;
+mod iq;
+mod machine;
+mod options;
+mod source;
+mod violation;
+
+pub(crate) use self::options::Carrier;
+pub use self::{
+    e2e::{E2eStream, StreamReceiver, StreamSender},
+    e2e_bytestream::Bytestream,
+    e2e_open::{accept, initiate},
+    options::{Negotiated, StreamInfo, StreamOptions},
+};

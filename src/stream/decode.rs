@@ -1,0 +1,307 @@
+//! The reading half of the codec: bytes in, stanzas out.
+//!
+//! Size and depth are counted here, before an event reaches a builder: builders recurse, and a stack
+//! overflow would end the process.
+
+use rxml::{AttrMap, Event, Namespace, QName, xml_lang::XmlLangStack};
+use xmpp_parsers::{
+    minidom::Element,
+    stanza::Stanza,
+    stream_error::{DefinedCondition, StreamError},
+};
+use xso::{Context, FromEventsBuilder, FromXml, error::FromEventsError};
+
+use super::{
+    header::{Header, HeaderReader},
+    source::{self, Source},
+    violation::Violation,
+};
+use crate::{Limits, wire::ns};
+
+/// What was read.
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    Header(Header),
+    Features(Element),
+    /// A stanza and its size on the wire in bytes.
+    Stanza(Stanza, usize),
+    /// A stanza that does not follow its schema.
+    BadStanza(BadStanza),
+    StreamError(StreamError),
+    /// A child of the stream that is no stanza and that we don't know; it was skipped.
+    Unknown {
+        namespace: String,
+        name: String,
+    },
+    /// `</stream:stream>`. What comes behind it is left untouched, for a next stream.
+    Footer,
+}
+
+/// A stanza that does not follow its schema.
+#[derive(Debug)]
+pub(crate) struct BadStanza {
+    pub(crate) name: String,
+    /// The id, where it is an iq request, which must be answered.
+    pub(crate) request: Option<String>,
+    pub(crate) error: String,
+}
+
+/// Reads one stream. After [`Decoded::Footer`] or a violation it takes no more bytes.
+pub(crate) struct Decoder {
+    state: State,
+    max_bytes: usize,
+    max_depth: usize,
+}
+
+enum State {
+    Header(Box<HeaderReader>),
+    Stream(Box<Content>),
+    /// The footer has come.
+    Ended,
+    Broken(Violation),
+}
+
+impl Decoder {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            state: State::Header(Box::new(HeaderReader::new())),
+            max_bytes: limits.stanza_bytes,
+            max_depth: limits.stanza_depth,
+        }
+    }
+
+    /// Takes bytes from the front until something is complete; `None` when there are too few.
+    ///
+    /// How the bytes are cut into pieces makes no difference to what comes out.
+    pub(crate) fn decode(&mut self, bytes: &mut &[u8]) -> Result<Option<Decoded>, Violation> {
+        let result = match &mut self.state {
+            State::Header(reader) => reader.read(bytes).map(|header| header.map(Decoded::Header)),
+            State::Stream(content) => content.read(bytes, self.max_bytes, self.max_depth),
+            State::Ended => Ok(None),
+            State::Broken(violation) => Err(violation.clone()),
+        };
+        match &result {
+            Ok(Some(Decoded::Header(header))) => self.enter_stream(header.lang.as_deref()),
+            Ok(Some(Decoded::Footer)) => self.state = State::Ended,
+            Err(violation) => self.state = State::Broken(violation.clone()),
+            Ok(_) => {}
+        }
+        result
+    }
+
+    fn enter_stream(&mut self, lang: Option<&str>) {
+        if let State::Header(reader) = std::mem::replace(&mut self.state, State::Ended) {
+            self.state = State::Stream(Box::new(Content::new(reader.into_source(), lang)));
+        }
+    }
+}
+
+/// What lies between header and footer.
+struct Content {
+    source: Source,
+    lang: XmlLangStack,
+    /// Open elements, the stream's own not counted.
+    depth: usize,
+    child: Child,
+}
+
+type StanzaResult = Result<Stanza, xso::error::Error>;
+type StreamErrorResult = Result<StreamError, xso::error::Error>;
+
+/// The child of the stream that is being read.
+enum Child {
+    None,
+    Stanza { builder: Box<<StanzaResult as FromXml>::Builder>, name: &'static str, request: Option<String> },
+    Features(Box<<Element as FromXml>::Builder>),
+    StreamError(Box<<StreamErrorResult as FromXml>::Builder>),
+    Skipped(Option<Decoded>),
+}
+
+impl Content {
+    fn new(source: Source, lang: Option<&str>) -> Self {
+        let mut attributes = AttrMap::new();
+        if let Some(lang) = lang {
+            attributes.insert(Namespace::XML, rxml::xml_ncname!("lang").into(), lang.to_owned());
+        }
+        let mut stack = XmlLangStack::new();
+        stack.push_from_attrs(&attributes);
+        Self { source, lang: stack, depth: 0, child: Child::None }
+    }
+
+    fn read(
+        &mut self,
+        bytes: &mut &[u8],
+        max_bytes: usize,
+        max_depth: usize,
+    ) -> Result<Option<Decoded>, Violation> {
+        loop {
+            let event = match self.source.next(bytes, max_bytes) {
+                Ok(event) => event,
+                Err(stop) => return stop.violation("a stanza", max_bytes).map_or(Ok(None), Err),
+            };
+            if self.depth == 0 {
+                match event {
+                    Event::StartElement(_, name, attributes) => self.begin(name, attributes)?,
+                    Event::EndElement(_) => return Ok(Some(Decoded::Footer)),
+                    Event::Text(_, text) => self.ignore_space(&text)?,
+                    Event::XmlDeclaration(..) => {}
+                }
+                continue;
+            }
+            if self.source.taken() > max_bytes {
+                return Err(source::too_large("a stanza", max_bytes));
+            }
+            match &event {
+                Event::StartElement(_, _, attributes) => {
+                    if self.depth >= max_depth {
+                        let text = format!("a stanza is nested deeper than {max_depth} elements");
+                        return Err(Violation::policy(text));
+                    }
+                    self.depth += 1;
+                    self.lang.push_from_attrs(attributes);
+                }
+                Event::EndElement(_) => {
+                    self.depth -= 1;
+                    self.lang.pop();
+                }
+                _ => {}
+            }
+            let ended = self.depth == 0;
+            let decoded = self.child.feed(event, self.lang.current(), self.source.taken(), ended)?;
+            if ended {
+                self.child = Child::None;
+                self.source.collect_text(false);
+                self.source.count_anew();
+            }
+            if decoded.is_some() {
+                return Ok(decoded);
+            }
+        }
+    }
+
+    /// A child of the stream begins.
+    fn begin(&mut self, name: QName, attributes: AttrMap) -> Result<(), Violation> {
+        self.lang.push_from_attrs(&attributes);
+        self.depth = 1;
+        self.source.collect_text(true);
+        let context = Context::empty().with_language(self.lang.current());
+        self.child = Child::begin(name, attributes, &context)?;
+        Ok(())
+    }
+
+    /// RFC 6120 §4.6.1: white space between stanzas keeps the connection alive and means nothing.
+    fn ignore_space(&mut self, text: &str) -> Result<(), Violation> {
+        self.source.count_anew();
+        if xso::is_xml_whitespace(text) {
+            return Ok(());
+        }
+        Err(Violation::new(DefinedCondition::BadFormat, "text between stanzas"))
+    }
+}
+
+impl Child {
+    fn begin(name: QName, attributes: AttrMap, context: &Context<'_>) -> Result<Self, Violation> {
+        let kind = match name.1.as_str() {
+            "message" => Some("message"),
+            "presence" => Some("presence"),
+            "iq" => Some("iq"),
+            _ => None,
+        };
+        match (name.0.as_str(), name.1.as_str(), kind) {
+            (ns::CLIENT, _, Some(kind)) => Self::begin_stanza(kind, name, attributes, context),
+            (ns::CLIENT, local, None) => {
+                let text = format!("<{local}/> is no stanza");
+                Err(Violation::new(DefinedCondition::UnsupportedStanzaType, text))
+            }
+            ("" | "jabber:server", _, Some(_)) => {
+                let text = format!("the content namespace must be {}", ns::CLIENT);
+                Err(Violation::new(DefinedCondition::InvalidNamespace, text))
+            }
+            (ns::STREAMS, "features", _) => {
+                start(Element::from_events(name, attributes, context), |builder| {
+                    Self::Features(Box::new(builder))
+                })
+            }
+            (ns::STREAMS, "error", _) => {
+                start(StreamErrorResult::from_events(name, attributes, context), |builder| {
+                    Self::StreamError(Box::new(builder))
+                })
+            }
+            _ => Ok(Self::skipped(&name)),
+        }
+    }
+
+    fn begin_stanza(
+        kind: &'static str,
+        name: QName,
+        attributes: AttrMap,
+        context: &Context<'_>,
+    ) -> Result<Self, Violation> {
+        let get = |name: &str| attributes.get(Namespace::none(), name);
+        let is_request = kind == "iq" && !matches!(get("type").map(String::as_str), Some("result" | "error"));
+        let request = if is_request { get("id").cloned() } else { None };
+        start(StanzaResult::from_events(name, attributes, context), |builder| Self::Stanza {
+            builder: Box::new(builder),
+            name: kind,
+            request,
+        })
+    }
+
+    fn skipped((namespace, name): &QName) -> Self {
+        Self::Skipped(Some(Decoded::Unknown { namespace: namespace.to_string(), name: name.to_string() }))
+    }
+
+    fn feed(
+        &mut self,
+        event: Event,
+        lang: Option<&str>,
+        bytes: usize,
+        ended: bool,
+    ) -> Result<Option<Decoded>, Violation> {
+        let context = Context::empty().with_language(lang);
+        let invalid =
+            |error: xso::error::Error| Violation::new(DefinedCondition::InvalidXml, error.to_string());
+        match self {
+            Self::Stanza { builder, name, request } => {
+                let built = builder.feed(event, &context).map_err(invalid)?;
+                Ok(built.map(|result| match result {
+                    Ok(stanza) => Decoded::Stanza(stanza, bytes),
+                    Err(error) => Decoded::BadStanza(BadStanza {
+                        name: (*name).to_owned(),
+                        request: request.take(),
+                        error: error.to_string(),
+                    }),
+                }))
+            }
+            Self::Features(builder) => {
+                Ok(builder.feed(event, &context).map_err(invalid)?.map(Decoded::Features))
+            }
+            Self::StreamError(builder) => {
+                let built = builder.feed(event, &context).map_err(invalid)?;
+                Ok(built.map(|result| Decoded::StreamError(result.unwrap_or_else(|_| undefined()))))
+            }
+            Self::Skipped(decoded) if ended => Ok(decoded.take()),
+            Self::Skipped(_) | Self::None => Ok(None),
+        }
+    }
+}
+
+/// Starts a builder; what its type can't begin with is invalid.
+fn start<B>(builder: Result<B, FromEventsError>, wrap: impl FnOnce(B) -> Child) -> Result<Child, Violation> {
+    builder.map(wrap).map_err(|error| {
+        let text = match error {
+            FromEventsError::Mismatch { name, .. } => format!("unexpected element <{}/>", name.1),
+            FromEventsError::Invalid(error) => error.to_string(),
+        };
+        Violation::new(DefinedCondition::InvalidXml, text)
+    })
+}
+
+/// A stream error whose condition we can't read is a stream error all the same.
+fn undefined() -> StreamError {
+    StreamError {
+        condition: DefinedCondition::UndefinedCondition,
+        texts: Default::default(),
+        application_specific: Vec::new(),
+    }
+}

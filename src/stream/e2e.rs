@@ -1,0 +1,313 @@
+//! The user's handles of an open stream.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::{Sink, Stream};
+use jid::Jid;
+use tokio_xmpp::{IqRequest, IqResponse};
+use xmpp_parsers::stanza::Stanza;
+
+use super::{
+    e2e_bytestream::Bytestream,
+    e2e_shared::{Intent, Shared, Task, now},
+    options::StreamInfo,
+};
+use crate::{ApiMisuse, Error};
+
+/// An open XML stream to the peer.
+///
+/// It is a [`Sink`] of stanzas and a [`Stream`] of them. Outgoing stanzas may leave out `from` and `to`; incoming
+/// ones carry the true addresses, whatever the peer wrote.
+///
+/// - **Sending** waits while [`Limits::outbox_bytes`](crate::Limits::outbox_bytes) wait to be written.
+///   `send` also waits until the stanza is written; `feed` does not, and stanzas that are fed in a row
+///   share a write.
+/// - **Receiving** ends with `None` after an orderly close, or with one error and then `None`. While
+///   [`Limits::inbox_bytes`](crate::Limits::inbox_bytes) wait to be received, nothing more is read, replies
+///   to iqs included: use [`split`](Self::split) where one task sends and another one receives.
+/// - **Requests** of the peer (iq `get` and `set`) are to be answered with a result or an error of the same
+///   id. After [`Timeouts::iq_unanswered`](crate::Timeouts::iq_unanswered), and when the stream is closed,
+///   the stream answers by itself with `service-unavailable` (RFC 6120 §8.2.3). It also answers pings (XEP-0199),
+///   which are not received at all.
+///
+/// Dropping it, with every [`StreamSender`] of it, closes the stream in good order in the background.
+pub struct E2eStream {
+    sender: StreamSender,
+    receiver: StreamReceiver,
+}
+
+impl E2eStream {
+    pub(super) fn new(shared: Arc<Shared>, info: StreamInfo) -> Self {
+        let handle = Arc::new(Handle { shared, info });
+        Self {
+            sender: StreamSender { handle: handle.clone(), mark: 0 },
+            receiver: StreamReceiver { handle, rest: Rest::ToCome },
+        }
+    }
+
+    /// What is known about the stream.
+    #[must_use]
+    pub fn info(&self) -> &StreamInfo {
+        &self.sender.handle.info
+    }
+
+    /// The peer's address, if known.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Jid> {
+        self.info().peer.as_ref()
+    }
+
+    /// Our address, if known.
+    #[must_use]
+    pub fn local(&self) -> Option<&Jid> {
+        self.info().local.as_ref()
+    }
+
+    /// How many stanzas so far claimed to be from somebody else than the peer, or to somebody else than
+    /// us. They were received under the true addresses.
+    #[must_use]
+    pub fn violations(&self) -> u64 {
+        self.sender.handle.shared.with(|inner, _| inner.machine.violations())
+    }
+
+    /// Sends a request and waits for its reply; see [`StreamSender::send_iq`].
+    ///
+    /// # Errors
+    ///
+    /// See [`StreamSender::send_iq`].
+    pub async fn send_iq(&self, request: IqRequest) -> Result<IqResponse, Error> {
+        self.sender.send_iq(request).await
+    }
+
+    /// Another handle that sends.
+    #[must_use]
+    pub fn sender(&self) -> StreamSender {
+        self.sender.clone()
+    }
+
+    /// Makes two handles of it, for two tasks.
+    #[must_use]
+    pub fn split(self) -> (StreamSender, StreamReceiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// Closes the stream in good order: sends what waits to be sent and the footer, waits for the peer's
+    /// footer, closes the bytestream and ends its session.
+    ///
+    /// Stanzas that have not been received yet, or that the peer sends before its footer, are dropped. To receive
+    /// them, close the sink (`SinkExt::close`), receive until `None`, then call this.
+    ///
+    /// If the future is dropped, the stream is closed in the background.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the close from being orderly: an error before or during it, or
+    /// [`Error::Timeout`] if the peer did not do its part within [`Timeouts::close`](crate::Timeouts::close).
+    pub async fn close(self) -> Result<(), Error> {
+        self.end(Intent::Close).await.map(drop)
+    }
+
+    /// Closes the XML stream as [`close`](Self::close) does, but keeps the bytestream and its session, for
+    /// another XML stream. Also for the side whose peer closed: once receiving gave `None`, there are
+    /// [`Timeouts::close`](crate::Timeouts::close) to call it.
+    ///
+    /// If the future is dropped, the stream is closed in the background.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Self::close); and [`ApiMisuse::StreamClosed`] if the bytestream is closed already.
+    pub async fn finish(self) -> Result<Bytestream, Error> {
+        self.end(Intent::Keep).await?.ok_or_else(|| ApiMisuse::StreamClosed.into())
+    }
+
+    async fn end(self, intent: Intent) -> Result<Option<Bytestream>, Error> {
+        let Self { sender, receiver } = self;
+        let shared = sender.handle.shared.clone();
+        drop(receiver);
+        shared.with(|inner, wakes| inner.end(intent, wakes));
+        let kept = poll_fn(|cx| shared.with(|inner, _| inner.poll_done(cx))).await?;
+        Ok(kept.map(Bytestream::new))
+    }
+}
+
+impl Sink<Stanza> for E2eStream {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.sender).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, stanza: Stanza) -> Result<(), Error> {
+        Pin::new(&mut self.sender).start_send(stanza)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.sender).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.sender).poll_close(cx)
+    }
+}
+
+impl Stream for E2eStream {
+    type Item = Result<Stanza, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.receiver).poll_next(cx)
+    }
+}
+
+/// The sending half of an [`E2eStream`]; clones send on the same stream.
+///
+/// Closing the sink sends the footer: nothing can be sent afterwards, by any handle.
+#[derive(Clone)]
+pub struct StreamSender {
+    handle: Arc<Handle>,
+    /// What this handle has queued ends here, in the count of all bytes ever queued.
+    mark: u64,
+}
+
+impl StreamSender {
+    /// Sends a request (iq `get` or `set`) and waits for its reply, which may be an error reply. Works while
+    /// another task receives; the reply does not show up there.
+    ///
+    /// If the future is dropped, the request may have been sent, and its reply is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] if no reply came within [`Timeouts::iq`](crate::Timeouts::iq);
+    /// [`ApiMisuse::BadStanza`] if the payload can't be XML; otherwise whatever ended the stream.
+    pub async fn send_iq(&self, request: IqRequest) -> Result<IqResponse, Error> {
+        let shared = &self.handle.shared;
+        poll_fn(|cx| shared.with(|inner, _| inner.poll_room(cx))).await?;
+        let reply = shared.with(|inner, wakes| {
+            // The task may have to look at the clock earlier than it thought.
+            inner.wake_worker(wakes);
+            inner.queue(wakes, |machine| machine.send_iq(now(), request))
+        })?;
+        reply.await.unwrap_or_else(|_| Err(ApiMisuse::StreamClosed.into()))
+    }
+}
+
+impl Sink<Stanza> for StreamSender {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.handle.shared.with(|inner, _| inner.poll_room(cx))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, stanza: Stanza) -> Result<(), Error> {
+        self.mark = self.handle.shared.with(|inner, wakes| {
+            inner.queue(wakes, |machine| machine.send(now(), stanza).map(|()| machine.queued()))
+        })?;
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.handle.shared.with(|inner, _| inner.poll_flushed(self.mark, cx))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mark = self.handle.shared.with(|inner, wakes| {
+            inner.machine.is_open().then(|| {
+                inner.queue(wakes, |machine| machine.close(now()));
+                inner.wake_worker(wakes);
+                inner.machine.queued()
+            })
+        });
+        self.mark = mark.unwrap_or(self.mark);
+        self.poll_flush(cx)
+    }
+}
+
+/// The receiving half of an [`E2eStream`].
+///
+/// Without it, messages and presence are dropped, and requests are refused.
+pub struct StreamReceiver {
+    handle: Arc<Handle>,
+    rest: Rest,
+}
+
+/// Whether there is anything left to be received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    ToCome,
+    Over,
+}
+
+impl Stream for StreamReceiver {
+    type Item = Result<Stanza, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.rest == Rest::Over {
+            return Poll::Ready(None);
+        }
+        let next = self.handle.shared.with(|inner, wakes| inner.poll_stanza(cx, wakes));
+        if let Poll::Ready(None | Some(Err(_))) = next {
+            self.rest = Rest::Over;
+        }
+        next
+    }
+}
+
+impl Drop for StreamReceiver {
+    fn drop(&mut self) {
+        self.handle.shared.with(|inner, wakes| {
+            inner.queue(wakes, |machine| machine.stop_receiving(now()));
+            // It may be waiting for room in the inbox.
+            inner.wake_worker(wakes);
+        });
+    }
+}
+
+/// What all handles of one stream share. With the last of them the stream is closed.
+struct Handle {
+    shared: Arc<Shared>,
+    info: StreamInfo,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let kept = self.shared.with(|inner, wakes| {
+            inner.end(Intent::Close, wakes);
+            match std::mem::replace(&mut inner.task, Task::Running) {
+                Task::Kept(kept) => {
+                    inner.task = Task::Done(Ok(()));
+                    Some(kept)
+                }
+                other => {
+                    inner.task = other;
+                    None
+                }
+            }
+        });
+        if let Some(kept) = kept {
+            kept.end_in_background();
+        }
+    }
+}
+
+impl fmt::Debug for E2eStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("E2eStream").field("info", self.info()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for StreamSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamSender").field("info", &self.handle.info).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for StreamReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamReceiver").field("info", &self.handle.info).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,184 @@
+//! How a stream's task ends: after both footers, or after an error.
+
+use std::{future::poll_fn, io, task::Poll};
+
+use futures::future::{self, Either};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    e2e_bytestream::Kept,
+    e2e_shared::{Intent, Task},
+    e2e_worker::{Bytes, Worker},
+    machine::Closer,
+    options::Session,
+};
+use crate::{Direction, Error, Reason, Step, Timeouts};
+
+/// What happened while we waited for the user's decision.
+enum Wait {
+    Decided(Intent),
+    /// The peer closed the bytestream or ended the session.
+    PeerLeft,
+    /// The peer did neither.
+    TimedOut,
+}
+
+impl Worker {
+    /// Works until everything is over.
+    pub(super) async fn run(mut self) {
+        poll_fn(|cx| self.poll_stream(cx)).await;
+        let (closer, error) =
+            self.shared.with(|inner, _| (inner.machine.closed_by(), inner.machine.error().cloned()));
+        match (closer, error) {
+            (Some(closer), _) => match self.drain().await {
+                Ok(()) => self.after_close(closer).await,
+                Err(error) => self.after_failure(error).await,
+            },
+            (None, Some(error)) => {
+                // So that the peer learns why; if it can't, it can't.
+                let _ = self.drain().await;
+                self.after_failure(error).await;
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// The end of a stream that could not be opened.
+    pub(super) async fn give_up(mut self, error: Error) {
+        let _ = self.drain().await;
+        self.after_failure(error).await;
+    }
+
+    /// Writes what is left. Each piece has the time of an orderly close: a slow bytestream is no
+    /// broken one.
+    async fn drain(&mut self) -> Result<(), Error> {
+        let limit = self.options.timeouts.close;
+        loop {
+            let outbound = &mut self.outbound;
+            self.shared.with(|inner, wakes| outbound.exchange(inner, wakes));
+            let io = &mut self.io;
+            // `Pending` for good means that all is written and flushed.
+            let step = poll_fn(|cx| match outbound.poll_write(io, cx) {
+                Poll::Pending if outbound.is_idle() => Poll::Ready(None),
+                other => other.map(Some),
+            });
+            match timeout(limit, step).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(()))) => {}
+                Ok(Some(Err(error))) => return Err(self.explain(self.map_io(&error))),
+                Err(_) => return Err(self.explain(Error::Timeout(Step::Close, limit))),
+            }
+        }
+    }
+
+    /// Both footers are here, and all is written.
+    async fn after_close(mut self, closer: Closer) {
+        let limit = self.options.timeouts.close;
+        // Whoever closed first ends the session; the other gives it time to.
+        let deadline = (closer == Closer::Peer).then(|| Instant::now() + limit);
+        let mut wait = self.wait(deadline).await;
+        if let (Wait::Decided(Intent::Close), Some(deadline)) = (&wait, deadline) {
+            self.inbound.discard();
+            wait = self.wait_for_peer(deadline).await;
+        }
+        if let Wait::Decided(Intent::Keep) = wait {
+            return self.keep();
+        }
+        let Self { mut io, shared, session, options, .. } = self;
+        end(&mut io, session, &options.timeouts).await;
+        shared.with(|inner, wakes| inner.done(Ok(()), wakes));
+    }
+
+    /// Waits for the user, the peer or the deadline. Bytes that come meanwhile are a next stream's.
+    async fn wait(&mut self, deadline: Option<Instant>) -> Wait {
+        let Self { io, shared, session, inbound, .. } = self;
+        let mut ended = session.ended().unwrap_or_else(|| Box::pin(future::pending()));
+        let mut late = Box::pin(sleep_until(deadline));
+        poll_fn(|cx| {
+            let intent = shared.with(|inner, _| {
+                inner.register_worker(cx);
+                inner.intent
+            });
+            if intent != Intent::Undecided {
+                return Poll::Ready(Wait::Decided(intent));
+            }
+            let left = inbound.unread().is_empty()
+                && matches!(inbound.poll_fill(io, cx), Poll::Ready(Ok(0) | Err(_)));
+            if left || ended.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Wait::PeerLeft);
+            }
+            late.as_mut().poll(cx).map(|()| Wait::TimedOut)
+        })
+        .await
+    }
+
+    /// Waits for the peer to close the bytestream or to end the session.
+    async fn wait_for_peer(&mut self, deadline: Instant) -> Wait {
+        let ended = self.session.ended().unwrap_or_else(|| Box::pin(future::pending()));
+        let closed = Box::pin(discard(&mut self.io));
+        match timeout_at(deadline, future::select(ended, closed)).await {
+            Ok(Either::Left(_) | Either::Right(_)) => Wait::PeerLeft,
+            Err(_) => Wait::TimedOut,
+        }
+    }
+
+    /// Leaves the bytestream to the user.
+    fn keep(self) {
+        let early = self.inbound.unread().to_vec();
+        let Self { io, shared, session, role, options, .. } = self;
+        let kept = Box::new(Kept { io, early, session, role, options });
+        let unwanted = shared.with(|inner, wakes| {
+            // The user may have let go of the stream meanwhile.
+            if inner.intent != Intent::Keep {
+                inner.done(Ok(()), wakes);
+                return Some(kept);
+            }
+            inner.task = Task::Kept(kept);
+            inner.wake_all(wakes);
+            None
+        });
+        if let Some(kept) = unwanted {
+            kept.end_in_background();
+        }
+    }
+
+    async fn after_failure(self, error: Error) {
+        let Self { mut io, shared, mut session, options, .. } = self;
+        let limit = options.timeouts.close;
+        let _ = timeout(limit, io.shutdown()).await;
+        session.terminate(error.reason(), Some(error.to_string()));
+        let told = matches!(&error, Error::Stream(failure) if failure.direction == Direction::Sent);
+        shared.with(|inner, wakes| inner.done(Err(error), wakes));
+        if told {
+            // Closing a socket with unread bytes makes the peer's system drop our stream error.
+            let _ = timeout(limit, discard(&mut io)).await;
+        }
+    }
+}
+
+/// Closes a bytestream and the session that carries it, in good order.
+pub(super) async fn end(io: &mut Box<dyn Bytes>, mut session: Session, timeouts: &Timeouts) {
+    // Both sides have said goodbye: that the peer was quicker is no failure.
+    let _ = timeout(timeouts.close, io.shutdown()).await;
+    session.terminate(Reason::Success, None);
+    if let Some(ended) = session.ended() {
+        let _ = timeout(timeouts.close, ended).await;
+    }
+}
+
+/// Reads until the bytestream ends.
+async fn discard(io: &mut Box<dyn Bytes>) -> io::Result<()> {
+    let mut buffer = vec![0; 8 * 1024];
+    while io.read(&mut buffer).await? > 0 {}
+    Ok(())
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => future::pending().await,
+    }
+}

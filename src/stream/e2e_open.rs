@@ -1,0 +1,93 @@
+//! Opening a stream.
+
+use std::{fmt::Write as _, future::poll_fn, io};
+
+use aws_lc_rs::rand;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    e2e::E2eStream,
+    e2e_worker::{Bytes, Worker},
+    machine::Role,
+    options::{Session, StreamInfo, StreamOptions},
+};
+use crate::Error;
+
+/// Opens an XML stream as the initiator, who sends its header first.
+///
+/// Resolves when the peer's header and features are here. Dropping the future closes the bytestream.
+///
+/// # Errors
+///
+/// [`Error::Stream`] if one side refused the other's header, [`Error::Timeout`] if none came within
+/// [`Timeouts::stream_header`](crate::Timeouts::stream_header), [`Error::Transport`] if the bytestream failed.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub async fn initiate<IO>(io: IO, options: StreamOptions) -> Result<E2eStream, Error>
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    open_new(Box::new(io), Role::Initiator, options).await
+}
+
+/// Opens an XML stream as the responder, who waits for the initiator's header.
+///
+/// Resolves when that has come and the answer is on its way. Dropping the future closes the bytestream.
+///
+/// # Errors
+///
+/// As [`initiate`].
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub async fn accept<IO>(io: IO, options: StreamOptions) -> Result<E2eStream, Error>
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    open_new(Box::new(io), Role::Responder, options).await
+}
+
+async fn open_new(io: Box<dyn Bytes>, role: Role, mut options: StreamOptions) -> Result<E2eStream, Error> {
+    let session = Session::new(options.carrier.take());
+    open(io, &[], role, session, options).await
+}
+
+pub(super) async fn open(
+    io: Box<dyn Bytes>,
+    early: &[u8],
+    role: Role,
+    session: Session,
+    options: StreamOptions,
+) -> Result<E2eStream, Error> {
+    let nonce = nonce()?;
+    let mut worker = Worker::new(io, early, role, session, options, nonce);
+    if let Err(error) = poll_fn(|cx| worker.poll_open(cx)).await {
+        // Telling the peer may take a while.
+        tokio::spawn(worker.give_up(error.clone()));
+        return Err(error);
+    }
+    let info = worker.shared.with(|inner, _| StreamInfo {
+        local: worker.options.local.clone(),
+        peer: inner.machine.peer().cloned(),
+        id: inner.machine.stream_id().map(str::to_owned),
+        negotiated: worker.options.negotiated.clone(),
+    });
+    let stream = E2eStream::new(worker.shared.clone(), info);
+    tokio::spawn(worker.run());
+    Ok(stream)
+}
+
+/// 128 random bits in hexadecimal: nobody can guess the id of a stream (RFC 6120 §4.7.3).
+fn nonce() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| Error::io(&io::Error::other("the system gives no random numbers")))?;
+    let mut nonce = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a String can't fail.
+        let _ = write!(nonce, "{byte:02x}");
+    }
+    Ok(nonce)
+}

@@ -1,0 +1,128 @@
+//! The writing half of the codec: stanzas in, bytes out.
+
+use std::borrow::Cow;
+
+use jid::Jid;
+use rxml::{
+    Encoder as XmlEncoder, Item, Namespace,
+    writer::{SimpleNamespaces, TrackNamespace as _},
+    xml_ncname,
+};
+use xmpp_parsers::{stanza::Stanza, stream_error::StreamError};
+use xso::AsXml;
+
+use crate::wire::ns;
+
+/// Writes one stream, appending to a buffer.
+pub(crate) struct Encoder {
+    xml: XmlEncoder<SimpleNamespaces>,
+}
+
+/// Our stream header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnHeader<'a> {
+    pub(crate) from: Option<&'a Jid>,
+    pub(crate) to: Option<&'a Jid>,
+    /// Only the responder gives one.
+    pub(crate) id: Option<&'a str>,
+}
+
+impl Encoder {
+    pub(crate) fn new() -> Self {
+        Self { xml: inside_stream() }
+    }
+
+    /// RFC 6120 §4.7; always with `version='1.0'`.
+    pub(crate) fn header(&self, header: OwnHeader<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"<?xml version='1.0'?><stream:stream xmlns='");
+        out.extend_from_slice(ns::CLIENT.as_bytes());
+        out.extend_from_slice(b"' xmlns:stream='");
+        out.extend_from_slice(ns::STREAMS.as_bytes());
+        out.push(b'\'');
+        for (name, value) in [
+            ("from", header.from.map(Jid::as_str)),
+            ("to", header.to.map(Jid::as_str)),
+            ("id", header.id),
+            ("version", Some("1.0")),
+        ] {
+            if let Some(value) = value {
+                out.push(b' ');
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b"='");
+                out.extend_from_slice(escape(value).as_bytes());
+                out.push(b'\'');
+            }
+        }
+        out.push(b'>');
+    }
+
+    /// RFC 6120 §4.3.2: nothing to negotiate, but said so.
+    pub(crate) fn no_features(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"<stream:features/>");
+    }
+
+    /// Appends all of the stanza, or nothing and an error that says why it can't be XML.
+    pub(crate) fn stanza(&mut self, stanza: &Stanza, out: &mut Vec<u8>) -> Result<(), String> {
+        self.append(stanza, out)
+    }
+
+    /// RFC 6120 §4.9.
+    pub(crate) fn stream_error(&mut self, error: &StreamError, out: &mut Vec<u8>) -> Result<(), String> {
+        self.append(error, out)
+    }
+
+    /// RFC 6120 §4.4.
+    pub(crate) fn footer(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"</stream:stream>");
+    }
+
+    /// RFC 6120 §4.6.1.
+    pub(crate) fn space(&self, out: &mut Vec<u8>) {
+        out.push(b' ');
+    }
+
+    fn append<T: AsXml>(&mut self, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+        let start = out.len();
+        let result = self.try_append(value, out);
+        if result.is_err() {
+            // The encoder stopped in the middle of an element; start one that has not.
+            out.truncate(start);
+            self.xml = inside_stream();
+        }
+        result
+    }
+
+    fn try_append<T: AsXml>(&mut self, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+        let items = value.as_xml_iter().map_err(|error| error.to_string())?;
+        for item in items {
+            let item = item.map_err(|error| error.to_string())?;
+            self.xml.encode(item.as_rxml_item(), out).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// An encoder that stands behind our header, and so knows its two namespaces.
+fn inside_stream() -> XmlEncoder<SimpleNamespaces> {
+    let mut xml = XmlEncoder::new();
+    let namespaces = xml.ns_tracker_mut();
+    namespaces.declare_fixed(Some(xml_ncname!("stream")), Namespace::from(ns::STREAMS));
+    namespaces.declare_fixed(None, Namespace::from(ns::CLIENT));
+    let mut unused = Vec::new();
+    for item in
+        [Item::ElementHeadStart(Namespace::from(ns::STREAMS), xml_ncname!("stream")), Item::ElementHeadEnd]
+    {
+        let written = xml.encode(item, &mut unused);
+        debug_assert!(written.is_ok(), "a root element can always be written");
+    }
+    xml
+}
+
+fn escape(value: &str) -> Cow<'_, str> {
+    if !value.contains(['&', '<', '>', '\'']) {
+        return Cow::Borrowed(value);
+    }
+    let escaped =
+        value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&apos;");
+    Cow::Owned(escaped)
+}

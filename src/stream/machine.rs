@@ -1,0 +1,597 @@
+//! One end of an e2e XML stream, without IO: what was read, verbs of the local user and time go in;
+//! bytes to write and stanzas come out (XEP-0246, XEP-0247, RFC 6120 §4).
+//!
+//! ```text
+//! HeaderAwaited ──header──► FeaturesAwaited ──features──► Open ──close──► Closing ──footer──► Closed
+//!       │                     (initiator)                  └───────────footer───────────────►   │
+//!       └───────────────── an error, from either side, in any state ──► Failed                ◄─┘
+//! ```
+
+use std::time::{Duration, Instant};
+
+use jid::Jid;
+use tokio_xmpp::IqRequest;
+use xmpp_parsers::{
+    iq::Iq,
+    stanza::Stanza,
+    stream_error::{DefinedCondition, StreamError},
+};
+
+use super::{
+    addressing::Parties,
+    decode::{BadStanza, Decoded},
+    encode::{Encoder, OwnHeader},
+    header::Header,
+    inbox::Inbox,
+    iq::{self, Replies, ReplyReceiver, Requests},
+    violation::Violation,
+};
+use crate::{ApiMisuse, Direction, Error, Limits, Step, StreamFailure, Timeouts, TransportError, wire::ns};
+
+/// Bytes of answers that we make ourselves (to pings, to requests that nobody answers) and that the peer
+/// does not read. Reading can't just stop there: where both sides do that, neither ever reads again. Two
+/// honest bots that flood each other with requests have less than this under way.
+const AUTOMATIC_BYTES: usize = 2 * 1024 * 1024;
+
+/// Who speaks first (XEP-0247: the Jingle initiator).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Initiator,
+    Responder,
+}
+
+/// Whose footer came first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closer {
+    /// Ours; or both at the same time, when each side takes itself for the first.
+    Us,
+    Peer,
+}
+
+/// What a stream is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) role: Role,
+    pub(crate) local: Option<Jid>,
+    pub(crate) peer: Option<Jid>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+    /// Random: the stream's id, where we are the responder, and what our iq ids begin with.
+    pub(crate) nonce: String,
+}
+
+/// See the module's documentation.
+pub(crate) struct Machine {
+    role: Role,
+    parties: Parties,
+    timeouts: Timeouts,
+    nonce: String,
+    state: State,
+    encoder: Encoder,
+    outgoing: Outgoing,
+    inbox: Inbox,
+    requests: Requests,
+    replies: Replies,
+    violations: u64,
+    audience: Audience,
+}
+
+#[derive(Debug)]
+enum State {
+    HeaderAwaited(HeaderAwaited),
+    FeaturesAwaited(FeaturesAwaited),
+    Open(Open),
+    Closing(Closing),
+    Closed(Closer),
+    Failed(Error),
+}
+
+#[derive(Debug)]
+struct HeaderAwaited {
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+struct FeaturesAwaited {
+    deadline: Instant,
+    id: Option<String>,
+}
+
+#[derive(Debug)]
+struct Open {
+    id: Option<String>,
+}
+
+/// Our footer is sent, the peer's is not here.
+#[derive(Debug)]
+struct Closing {
+    deadline: Instant,
+}
+
+/// Bytes to be written.
+#[derive(Debug)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    /// Bytes that were ever queued.
+    queued: u64,
+    /// Of `bytes`, those that we answered by ourselves.
+    automatic: usize,
+    last: Instant,
+}
+
+/// Whether somebody reads the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    Present,
+    Gone,
+}
+
+impl Machine {
+    /// The initiator's header is queued at once.
+    pub(crate) fn new(now: Instant, setup: Setup) -> Self {
+        let Setup { role, local, peer, timeouts, limits, nonce } = setup;
+        let prefix = format!("{}-", nonce.get(..8).unwrap_or(&nonce));
+        let mut machine = Self {
+            role,
+            parties: Parties { local, peer },
+            timeouts,
+            state: State::HeaderAwaited(HeaderAwaited { deadline: now + timeouts.stream_header }),
+            encoder: Encoder::new(),
+            outgoing: Outgoing { bytes: Vec::new(), queued: 0, automatic: 0, last: now },
+            inbox: Inbox::new(limits.inbox_bytes),
+            requests: Requests::new(limits.pending_requests, timeouts.iq_unanswered),
+            replies: Replies::new(prefix, timeouts.iq),
+            violations: 0,
+            audience: Audience::Present,
+            nonce,
+        };
+        if role == Role::Initiator {
+            machine.queue_header(now);
+        }
+        machine
+    }
+
+    // What comes in.
+
+    /// Something was read.
+    pub(crate) fn handle(&mut self, now: Instant, read: Result<Decoded, Violation>) {
+        if self.is_over() {
+            return;
+        }
+        match read {
+            Ok(Decoded::Header(header)) => self.handle_header(now, &header),
+            Ok(Decoded::Features(_)) => self.handle_features(),
+            Ok(Decoded::Stanza(stanza, bytes)) => self.handle_stanza(now, stanza, bytes),
+            Ok(Decoded::BadStanza(bad)) => self.handle_bad_stanza(now, bad),
+            Ok(Decoded::StreamError(error)) => self.handle_stream_error(now, error),
+            Ok(Decoded::Unknown { namespace, name }) => {
+                tracing::debug!(namespace, name, "skipped an unknown child of the stream");
+            }
+            Ok(Decoded::Footer) => self.handle_footer(now),
+            Err(violation) => self.abort(now, violation),
+        }
+    }
+
+    /// The bytestream ended or failed; the error says how.
+    pub(crate) fn handle_end(&mut self, error: Error) {
+        if !self.is_over() {
+            self.fail(error);
+        }
+    }
+
+    /// Some of the outgoing bytes were written: while we close, the peer gets its time from now.
+    pub(crate) fn handle_written(&mut self, now: Instant) {
+        if let State::Closing(closing) = &mut self.state {
+            closing.deadline = now + self.timeouts.close;
+        }
+    }
+
+    /// A deadline may have passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.replies.expire(now);
+        match &self.state {
+            State::HeaderAwaited(HeaderAwaited { deadline })
+            | State::FeaturesAwaited(FeaturesAwaited { deadline, .. })
+                if *deadline <= now =>
+            {
+                let text = "no stream header came, or no features";
+                self.send_stream_error(now, DefinedCondition::ConnectionTimeout, text);
+                self.fail(Error::Timeout(Step::StreamHeader, self.timeouts.stream_header));
+            }
+            State::Closing(Closing { deadline }) if *deadline <= now => {
+                self.fail(Error::Timeout(Step::Close, self.timeouts.close));
+            }
+            State::Open(_) => {
+                while let Some(id) = self.requests.pop_due(now) {
+                    tracing::debug!(id, "nobody answered an iq request");
+                    self.queue_answer(now, iq::unanswered(id));
+                }
+                self.keep_alive(now);
+            }
+            _ => {}
+        }
+    }
+
+    // What the local user does.
+
+    /// Queues a stanza.
+    pub(crate) fn send(&mut self, now: Instant, mut stanza: Stanza) -> Result<(), Error> {
+        self.check_open()?;
+        if let Stanza::Iq(iq) = &mut stanza
+            && iq.id().is_empty()
+        {
+            *iq.id_mut() = self.replies.new_id();
+        }
+        self.queue_stanza(now, &stanza)?;
+        if let Stanza::Iq(Iq::Result { id, .. } | Iq::Error { id, .. }) = &stanza {
+            self.requests.answered(id);
+        }
+        Ok(())
+    }
+
+    /// Queues an iq request; its reply will come out of the receiver.
+    pub(crate) fn send_iq(&mut self, now: Instant, request: IqRequest) -> Result<ReplyReceiver, Error> {
+        self.check_open()?;
+        let (iq, reply) = self.replies.request(now, request);
+        let stanza = Stanza::Iq(iq);
+        if let Err(error) = self.queue_stanza(now, &stanza) {
+            if let Stanza::Iq(iq) = &stanza {
+                self.replies.forget(iq.id());
+            }
+            return Err(error);
+        }
+        Ok(reply)
+    }
+
+    /// Closes in good order (RFC 6120 §4.4): what is queued goes out, then our footer; what the peer
+    /// sends until its own footer is still received.
+    pub(crate) fn close(&mut self, now: Instant) {
+        match self.state {
+            State::Open(_) => {
+                self.queue_last(now);
+                self.state = State::Closing(Closing { deadline: now + self.timeouts.close });
+            }
+            State::HeaderAwaited(_) | State::FeaturesAwaited(_) => {
+                self.queue_last(now);
+                self.fail(ApiMisuse::StreamClosed.into());
+            }
+            State::Closing(_) | State::Closed(_) | State::Failed(_) => {}
+        }
+    }
+
+    /// Ends the stream with a stream error (RFC 6120 §4.9.1.1).
+    pub(crate) fn abort(&mut self, now: Instant, violation: Violation) {
+        let Violation { condition, text } = violation;
+        tracing::warn!(%condition, text, "the peer broke the rules of XML streams");
+        self.send_stream_error(now, condition.clone(), &text);
+        self.fail(Error::Stream(StreamFailure { direction: Direction::Sent, condition, text: Some(text) }));
+    }
+
+    /// Nobody reads the inbox any more: what comes in is dropped, and requests are refused.
+    pub(crate) fn stop_receiving(&mut self, now: Instant) {
+        self.audience = Audience::Gone;
+        self.inbox.clear();
+        if matches!(self.state, State::Open(_)) {
+            self.refuse_requests(now);
+        }
+    }
+
+    /// The oldest stanza that the user has not seen.
+    pub(crate) fn next_stanza(&mut self) -> Option<Stanza> {
+        self.inbox.pop()
+    }
+
+    // What goes out.
+
+    /// Swaps the outgoing bytes with an empty buffer.
+    pub(crate) fn take_outgoing(&mut self, empty: &mut Vec<u8>) {
+        std::mem::swap(&mut self.outgoing.bytes, empty);
+        self.outgoing.automatic = 0;
+    }
+
+    pub(crate) fn outgoing_len(&self) -> usize {
+        self.outgoing.bytes.len()
+    }
+
+    /// How many bytes were ever queued for writing.
+    pub(crate) fn queued(&self) -> u64 {
+        self.outgoing.queued
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let step = match &self.state {
+            State::HeaderAwaited(HeaderAwaited { deadline })
+            | State::FeaturesAwaited(FeaturesAwaited { deadline, .. })
+            | State::Closing(Closing { deadline }) => Some(*deadline),
+            State::Open(_) => {
+                [self.requests.next_deadline(), self.keep_alive_deadline()].into_iter().flatten().min()
+            }
+            State::Closed(_) | State::Failed(_) => None,
+        };
+        [step, self.replies.next_deadline()].into_iter().flatten().min()
+    }
+
+    // Questions.
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// Nothing more will be read.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::Closed(_) | State::Failed(_))
+    }
+
+    /// Who closed the stream, if it was closed in good order.
+    pub(crate) fn closed_by(&self) -> Option<Closer> {
+        match self.state {
+            State::Closed(closer) => Some(closer),
+            _ => None,
+        }
+    }
+
+    /// Why the stream failed.
+    pub(crate) fn error(&self) -> Option<&Error> {
+        match &self.state {
+            State::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Why nothing can be sent.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        match &self.state {
+            State::Open(_) => Ok(()),
+            State::Failed(error) => Err(error.clone()),
+            _ => Err(ApiMisuse::StreamClosed.into()),
+        }
+    }
+
+    /// The inbox holds as much as it may: reading should pause.
+    pub(crate) fn is_inbox_full(&self) -> bool {
+        self.inbox.is_full()
+    }
+
+    /// Reading should go on after a pause.
+    pub(crate) fn has_inbox_room(&self) -> bool {
+        self.inbox.has_room()
+    }
+
+    pub(crate) fn peer(&self) -> Option<&Jid> {
+        self.parties.peer.as_ref()
+    }
+
+    pub(crate) fn stream_id(&self) -> Option<&str> {
+        match (&self.state, self.role) {
+            (State::Open(open), Role::Initiator) => open.id.as_deref(),
+            (_, Role::Responder) => Some(&self.nonce),
+            _ => None,
+        }
+    }
+
+    /// How many stanzas claimed an address that is not the peer's or not ours.
+    pub(crate) fn violations(&self) -> u64 {
+        self.violations
+    }
+
+    // Reading.
+
+    fn handle_header(&mut self, now: Instant, header: &Header) {
+        if let Err(violation) = self.parties.check_header(header) {
+            return self.abort(now, violation);
+        }
+        match self.role {
+            // RFC 6120 §4.7.5: whoever sends no version gets no features, and sends none.
+            Role::Responder => {
+                self.queue_header(now);
+                if header.has_features() {
+                    self.queue(now, |encoder, out| encoder.no_features(out));
+                }
+                self.state = State::Open(Open { id: None });
+            }
+            Role::Initiator if header.has_features() => {
+                let deadline = now + self.timeouts.stream_header;
+                self.state = State::FeaturesAwaited(FeaturesAwaited { deadline, id: header.id.clone() });
+            }
+            Role::Initiator => self.state = State::Open(Open { id: header.id.clone() }),
+        }
+    }
+
+    /// We negotiate nothing, so whatever the features are, the stream is open.
+    fn handle_features(&mut self) {
+        if let State::FeaturesAwaited(awaited) = &mut self.state {
+            self.state = State::Open(Open { id: awaited.id.take() });
+        }
+    }
+
+    fn handle_stanza(&mut self, now: Instant, mut stanza: Stanza, bytes: usize) {
+        // A peer that forgot its features means that there are none.
+        self.handle_features();
+        if let Some(claimed) = self.parties.correct(&mut stanza) {
+            self.violations += 1;
+            let peer = self.parties.peer.as_ref().map(Jid::as_str);
+            tracing::warn!(peer, claimed = claimed.as_str(), "a stanza claims another address");
+        }
+        match stanza {
+            Stanza::Iq(iq @ (Iq::Result { .. } | Iq::Error { .. })) => {
+                if let Some(unexpected) = self.replies.matches(iq) {
+                    self.deliver(now, Stanza::Iq(unexpected), bytes);
+                }
+            }
+            Stanza::Iq(request) => self.handle_request(now, request, bytes),
+            other => self.deliver(now, other, bytes),
+        }
+    }
+
+    fn handle_request(&mut self, now: Instant, request: Iq, bytes: usize) {
+        if !matches!(self.state, State::Open(_)) {
+            // Our footer is sent, so that it can't be answered.
+            return self.deliver(now, Stanza::Iq(request), bytes);
+        }
+        // XEP-0199 #c2c
+        if let Iq::Get { id, payload, .. } = &request
+            && payload.is("ping", ns::PING)
+        {
+            let pong = Iq::Result { from: None, to: None, id: id.clone(), payload: None };
+            return self.answer(now, pong);
+        }
+        if self.audience == Audience::Gone {
+            return self.answer(now, iq::unanswered(request.id().to_owned()));
+        }
+        match self.requests.add(now, request.id()) {
+            Ok(()) => self.deliver(now, Stanza::Iq(request), bytes),
+            Err(iq::Full) => self.answer(now, iq::too_many(request.id().to_owned())),
+        }
+    }
+
+    /// RFC 6120 §8.3.3.1: the stream goes on.
+    fn handle_bad_stanza(&mut self, now: Instant, bad: BadStanza) {
+        tracing::debug!(name = bad.name, error = bad.error, "a stanza does not follow its schema");
+        if let Some(id) = bad.request
+            && matches!(self.state, State::Open(_))
+        {
+            self.answer(now, iq::malformed(id, &bad.error));
+        }
+    }
+
+    /// RFC 6120 §4.9.1.1: whoever gets a stream error closes its side too.
+    fn handle_stream_error(&mut self, now: Instant, error: StreamError) {
+        let text = error.get_best_text(vec!["en"]).map(|(_, text)| text.clone());
+        if matches!(self.state, State::HeaderAwaited(_) | State::FeaturesAwaited(_) | State::Open(_)) {
+            self.queue(now, |encoder, out| encoder.footer(out));
+        }
+        let condition = error.condition;
+        self.fail(Error::Stream(StreamFailure { direction: Direction::Received, condition, text }));
+    }
+
+    /// RFC 6120 §4.4: after the peer's footer nothing comes, so we close too.
+    fn handle_footer(&mut self, now: Instant) {
+        let closer = match self.state {
+            State::Closing(_) => Closer::Us,
+            State::Open(_) | State::FeaturesAwaited(_) => {
+                self.queue_last(now);
+                Closer::Peer
+            }
+            State::HeaderAwaited(_) | State::Closed(_) | State::Failed(_) => return,
+        };
+        self.replies.fail_all(&ApiMisuse::StreamClosed.into());
+        self.state = State::Closed(closer);
+    }
+
+    fn deliver(&mut self, now: Instant, stanza: Stanza, bytes: usize) {
+        match self.audience {
+            Audience::Present => {
+                self.inbox.push(stanza, bytes);
+                // A slow peer that still has something to say to somebody who listens is not late.
+                if let State::Closing(closing) = &mut self.state {
+                    closing.deadline = now + self.timeouts.close;
+                }
+            }
+            Audience::Gone => tracing::debug!("dropped a stanza, because nobody receives"),
+        }
+    }
+
+    // Writing.
+
+    fn queue(&mut self, now: Instant, write: impl FnOnce(&Encoder, &mut Vec<u8>)) {
+        let before = self.outgoing.bytes.len();
+        write(&self.encoder, &mut self.outgoing.bytes);
+        self.outgoing.count(now, before);
+    }
+
+    fn queue_stanza(&mut self, now: Instant, stanza: &Stanza) -> Result<(), Error> {
+        let before = self.outgoing.bytes.len();
+        self.encoder.stanza(stanza, &mut self.outgoing.bytes).map_err(ApiMisuse::BadStanza)?;
+        self.outgoing.count(now, before);
+        Ok(())
+    }
+
+    fn queue_header(&mut self, now: Instant) {
+        let id = match self.role {
+            Role::Initiator => None,
+            Role::Responder => Some(self.nonce.as_str()),
+        };
+        let header = OwnHeader { from: self.parties.local.as_ref(), to: self.parties.peer.as_ref(), id };
+        let before = self.outgoing.bytes.len();
+        self.encoder.header(header, &mut self.outgoing.bytes);
+        self.outgoing.count(now, before);
+    }
+
+    /// Answers what is left to answer, and says goodbye.
+    fn queue_last(&mut self, now: Instant) {
+        self.refuse_requests(now);
+        self.queue(now, |encoder, out| encoder.footer(out));
+    }
+
+    fn refuse_requests(&mut self, now: Instant) {
+        while let Some(id) = self.requests.pop() {
+            self.queue_answer(now, iq::unanswered(id));
+        }
+    }
+
+    /// Answers a request that has just come.
+    fn answer(&mut self, now: Instant, reply: Iq) {
+        self.queue_answer(now, reply);
+        if self.outgoing.automatic > AUTOMATIC_BYTES {
+            self.abort(now, Violation::policy("too many requests whose answers are not read"));
+        }
+    }
+
+    /// Sends a reply that no user made.
+    fn queue_answer(&mut self, now: Instant, reply: Iq) {
+        let before = self.outgoing.bytes.len();
+        if let Err(error) = self.queue_stanza(now, &Stanza::Iq(reply)) {
+            tracing::debug!(%error, "an automatic reply can't be sent");
+        }
+        self.outgoing.automatic += self.outgoing.bytes.len() - before;
+    }
+
+    /// RFC 6120 §4.9.1.2: an error in the initial header is answered by a header first.
+    fn send_stream_error(&mut self, now: Instant, condition: DefinedCondition, text: &str) {
+        match (&self.state, self.role) {
+            (State::HeaderAwaited(_), Role::Responder) => self.queue_header(now),
+            (State::Closing(_) | State::Closed(_) | State::Failed(_), _) => return,
+            _ => {}
+        }
+        let error = StreamError::new(condition.clone(), "en", text);
+        let bare = StreamError { condition, texts: Default::default(), application_specific: Vec::new() };
+        let before = self.outgoing.bytes.len();
+        // The text may quote the peer, with characters that XML has no place for.
+        let result = self.encoder.stream_error(&error, &mut self.outgoing.bytes);
+        if let Err(error) = result.or_else(|_| self.encoder.stream_error(&bare, &mut self.outgoing.bytes)) {
+            tracing::debug!(error, "a stream error can't be sent");
+        }
+        self.encoder.footer(&mut self.outgoing.bytes);
+        self.outgoing.count(now, before);
+    }
+
+    fn keep_alive(&mut self, now: Instant) {
+        if self.keep_alive_deadline().is_some_and(|deadline| deadline <= now) {
+            self.queue(now, |encoder, out| encoder.space(out));
+        }
+    }
+
+    fn keep_alive_deadline(&self) -> Option<Instant> {
+        // What still waits to be written keeps the connection alive, too.
+        let idle = self.outgoing.bytes.is_empty() && self.timeouts.keep_alive > Duration::ZERO;
+        idle.then(|| self.outgoing.last + self.timeouts.keep_alive)
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.replies.fail_all(&error);
+        self.state = State::Failed(error);
+    }
+}
+
+impl Outgoing {
+    fn count(&mut self, now: Instant, before: usize) {
+        let added = self.bytes.len().saturating_sub(before);
+        self.queued = self.queued.saturating_add(added as u64);
+        self.last = now;
+    }
+}
+
+/// The bytestream ended before the XML stream did.
+pub(crate) fn cut_off() -> Error {
+    Error::Transport(TransportError::Closed)
+}

@@ -1,0 +1,196 @@
+//! What a stream is set up with, and what is known about it afterwards.
+
+use std::{fmt, io, sync::Arc};
+
+use futures::future::BoxFuture;
+use jid::Jid;
+
+use crate::{Error, Fingerprint, Limits, Reason, Timeouts};
+
+/// Settings for [`initiate`](super::initiate) and [`accept`](super::accept).
+///
+/// ```
+/// use jingle_xmlstream::stream::StreamOptions;
+///
+/// # fn main() -> Result<(), jid::Error> {
+/// let options = StreamOptions::new()
+///     .local("romeo@montague.lit/orchard".parse()?)
+///     .peer("juliet@capulet.lit/balcony".parse()?);
+/// # let _ = options;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct StreamOptions {
+    pub(crate) local: Option<Jid>,
+    pub(crate) peer: Option<Jid>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+    pub(crate) negotiated: Option<Negotiated>,
+    pub(crate) carrier: Option<Arc<dyn Carrier>>,
+    pub(crate) map_io: fn(&io::Error) -> Error,
+}
+
+impl StreamOptions {
+    /// No addresses, the default deadlines and bounds.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            local: None,
+            peer: None,
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            negotiated: None,
+            carrier: None,
+            map_io: Error::io,
+        }
+    }
+
+    /// Our address. A header to somebody else is refused with `host-unknown`.
+    #[must_use]
+    pub fn local(mut self, local: Jid) -> Self {
+        self.local = Some(local);
+        self
+    }
+
+    /// The peer's address. A header from somebody else is refused with `invalid-from`. Without it
+    /// the address in the peer's header is believed.
+    #[must_use]
+    pub fn peer(mut self, peer: Jid) -> Self {
+        self.peer = Some(peer);
+        self
+    }
+
+    /// Replaces the deadlines.
+    #[must_use]
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// Replaces the bounds.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How the bytestream came about, to be shown in [`StreamInfo`].
+    pub(crate) fn negotiated(mut self, negotiated: Negotiated) -> Self {
+        self.negotiated = Some(negotiated);
+        self
+    }
+
+    /// The session that carries the bytestream and ends with it.
+    pub(crate) fn carrier(mut self, carrier: Arc<dyn Carrier>) -> Self {
+        self.carrier = Some(carrier);
+        self
+    }
+
+    /// How errors of the bytestream are to be understood.
+    pub(crate) fn map_io(mut self, map_io: fn(&io::Error) -> Error) -> Self {
+        self.map_io = map_io;
+        self
+    }
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for StreamOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamOptions")
+            .field("local", &self.local)
+            .field("peer", &self.peer)
+            .field("timeouts", &self.timeouts)
+            .field("limits", &self.limits)
+            .field("negotiated", &self.negotiated)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known about a stream.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct StreamInfo {
+    /// Our address, if known.
+    pub local: Option<Jid>,
+    /// The peer's address: the one that was given or, without one, what the peer's header says.
+    pub peer: Option<Jid>,
+    /// The stream's id, which the responder chose (RFC 6120 §4.7.3).
+    pub id: Option<String>,
+    /// How the bytestream came about; `None` if Jingle had no part in it.
+    pub negotiated: Option<Negotiated>,
+}
+
+/// How a bytestream came about.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Negotiated {
+    /// What carries the bytes.
+    pub transport: String,
+    /// The version of TLS; `None` without encryption.
+    pub tls_version: Option<String>,
+    /// The cipher suite.
+    pub cipher: Option<String>,
+    /// The group of the key exchange.
+    pub key_exchange: Option<String>,
+    /// The fingerprint of our certificate.
+    pub own_fingerprint: Option<Fingerprint>,
+    /// The fingerprint of the certificate that the peer presented.
+    pub peer_fingerprint: Option<Fingerprint>,
+    /// What shows that the certificate is the peer's.
+    pub verification: Option<String>,
+}
+
+/// The session that carries a bytestream: it explains why the bytestream fails, and ends with it.
+pub(crate) trait Carrier: Send + Sync + 'static {
+    /// Ends the session. Called exactly once.
+    fn terminate(&self, reason: Reason, text: Option<String>);
+    /// Why the session ended or is about to, if it did.
+    fn error(&self) -> Option<Error>;
+    /// Resolves when the session has ended, whoever ended it.
+    fn ended(&self) -> BoxFuture<'static, ()>;
+}
+
+/// Sees to it that a carrier is told of the end once, whatever happens.
+pub(super) struct Session {
+    carrier: Option<Arc<dyn Carrier>>,
+    told: Told,
+}
+
+enum Told {
+    NotYet,
+    Ended,
+}
+
+impl Session {
+    pub(super) fn new(carrier: Option<Arc<dyn Carrier>>) -> Self {
+        Self { carrier, told: Told::NotYet }
+    }
+
+    pub(super) fn terminate(&mut self, reason: Reason, text: Option<String>) {
+        if let (Told::NotYet, Some(carrier)) = (&self.told, &self.carrier) {
+            carrier.terminate(reason, text);
+        }
+        self.told = Told::Ended;
+    }
+
+    pub(super) fn error(&self) -> Option<Error> {
+        self.carrier.as_ref()?.error()
+    }
+
+    pub(super) fn ended(&self) -> Option<BoxFuture<'static, ()>> {
+        self.carrier.as_ref().map(|carrier| carrier.ended())
+    }
+}
+
+/// Dropped without an end: its future was, or the runtime is shutting down.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.terminate(Reason::Cancel, None);
+    }
+}
