@@ -517,6 +517,14 @@ impl Machine {
         self.outgoing.count(now, before);
     }
 
+    /// RFC 6120 §4.7.1: whoever asked for somebody else does not learn from the header who is here.
+    fn queue_nameless_header(&mut self, now: Instant) {
+        let header = OwnHeader { from: None, to: None, id: Some(&self.nonce) };
+        let before = self.outgoing.bytes.len();
+        self.encoder.header(header, &mut self.outgoing.bytes);
+        self.outgoing.count(now, before);
+    }
+
     /// Answers what is left to answer, and says goodbye.
     fn queue_last(&mut self, now: Instant) {
         self.refuse_requests(now);
@@ -549,7 +557,7 @@ impl Machine {
     /// RFC 6120 §4.9.1.2: an error in the initial header is answered by a header first.
     fn send_stream_error(&mut self, now: Instant, condition: DefinedCondition, text: &str) {
         match (&self.state, self.role) {
-            (State::HeaderAwaited(_), Role::Responder) => self.queue_header(now),
+            (State::HeaderAwaited(_), Role::Responder) => self.queue_nameless_header(now),
             (State::Closing(_) | State::Closed(_) | State::Failed(_), _) => return,
             _ => {}
         }

@@ -30,6 +30,9 @@ mod options;
 mod source;
 mod violation;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use self::options::Carrier;
 pub use self::{
     e2e::{E2eStream, StreamReceiver, StreamSender},
