@@ -415,18 +415,18 @@ impl Machine {
         match stanza {
             Stanza::Iq(iq @ (Iq::Result { .. } | Iq::Error { .. })) => {
                 if let Some(unexpected) = self.replies.matches(iq) {
-                    self.deliver(Stanza::Iq(unexpected), bytes);
+                    self.deliver(now, Stanza::Iq(unexpected), bytes);
                 }
             }
             Stanza::Iq(request) => self.handle_request(now, request, bytes),
-            other => self.deliver(other, bytes),
+            other => self.deliver(now, other, bytes),
         }
     }
 
     fn handle_request(&mut self, now: Instant, request: Iq, bytes: usize) {
         if !matches!(self.state, State::Open(_)) {
             // Our footer is sent, so that it can't be answered.
-            return self.deliver(Stanza::Iq(request), bytes);
+            return self.deliver(now, Stanza::Iq(request), bytes);
         }
         // XEP-0199 #c2c
         if let Iq::Get { id, payload, .. } = &request
@@ -439,7 +439,7 @@ impl Machine {
             return self.answer(now, iq::unanswered(request.id().to_owned()));
         }
         match self.requests.add(now, request.id()) {
-            Ok(()) => self.deliver(Stanza::Iq(request), bytes),
+            Ok(()) => self.deliver(now, Stanza::Iq(request), bytes),
             Err(iq::Full) => self.answer(now, iq::too_many(request.id().to_owned())),
         }
     }
@@ -478,9 +478,15 @@ impl Machine {
         self.state = State::Closed(closer);
     }
 
-    fn deliver(&mut self, stanza: Stanza, bytes: usize) {
+    fn deliver(&mut self, now: Instant, stanza: Stanza, bytes: usize) {
         match self.audience {
-            Audience::Present => self.inbox.push(stanza, bytes),
+            Audience::Present => {
+                self.inbox.push(stanza, bytes);
+                // A slow peer that still has something to say to somebody who listens is not late.
+                if let State::Closing(closing) = &mut self.state {
+                    closing.deadline = now + self.timeouts.close;
+                }
+            }
             Audience::Gone => tracing::debug!("dropped a stanza, because nobody receives"),
         }
     }
@@ -506,6 +512,14 @@ impl Machine {
             Role::Responder => Some(self.nonce.as_str()),
         };
         let header = OwnHeader { from: self.parties.local.as_ref(), to: self.parties.peer.as_ref(), id };
+        let before = self.outgoing.bytes.len();
+        self.encoder.header(header, &mut self.outgoing.bytes);
+        self.outgoing.count(now, before);
+    }
+
+    /// RFC 6120 §4.7.1: whoever asked for somebody else does not learn from the header who is here.
+    fn queue_nameless_header(&mut self, now: Instant) {
+        let header = OwnHeader { from: None, to: None, id: Some(&self.nonce) };
         let before = self.outgoing.bytes.len();
         self.encoder.header(header, &mut self.outgoing.bytes);
         self.outgoing.count(now, before);
@@ -543,7 +557,7 @@ impl Machine {
     /// RFC 6120 §4.9.1.2: an error in the initial header is answered by a header first.
     fn send_stream_error(&mut self, now: Instant, condition: DefinedCondition, text: &str) {
         match (&self.state, self.role) {
-            (State::HeaderAwaited(_), Role::Responder) => self.queue_header(now),
+            (State::HeaderAwaited(_), Role::Responder) => self.queue_nameless_header(now),
             (State::Closing(_) | State::Closed(_) | State::Failed(_), _) => return,
             _ => {}
         }

@@ -31,6 +31,9 @@ mod options;
 mod source;
 mod violation;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     e2e::{E2eStream, StreamReceiver, StreamSender},
     e2e_bytestream::Bytestream,
