@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use jid::FullJid;
 use tokio::sync::mpsc;
 use tokio_xmpp::Event;
 use xmpp_parsers::stanza::Stanza;
@@ -23,12 +24,26 @@ pub struct ByHand {
     outgoing: VecDeque<Stanza>,
 }
 
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        close_shared(&self.shared);
+    }
+}
+
 impl ByHand {
     pub(crate) fn new(config: Config) -> (Handle, Self) {
         let (commands, from_bot) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared::new(Sessions::new(config)));
         let handle = Handle { shared: Arc::clone(&shared), commands };
         (handle, Self { shared, from_bot, outgoing: VecDeque::new() })
+    }
+
+    /// Tells the full JID of a session with the server that was up before: its `Online` event can't be handled any more.
+    pub fn handle_bound(&mut self, jid: FullJid) {
+        self.shared.act(|state, now| {
+            state.sessions.handle_bound(now, jid);
+            state.wake_everybody();
+        });
     }
 
     /// Takes an event, and gives it back if it is not ours. Never waits.
@@ -53,9 +68,8 @@ impl ByHand {
                         // Whoever sends it may have stopped waiting.
                         let _ = sent.send(Ok(()));
                     }
-                    Some(Command::Close(done)) => {
+                    Some(Command::Close(_done)) => {
                         close_shared(&self.shared);
-                        let _ = done.send(());
                         return None;
                     }
                     None => return None,

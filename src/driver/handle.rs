@@ -1,6 +1,7 @@
 //! What endpoints, streams and bytestreams hold of the driver.
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
@@ -25,7 +26,8 @@ pub(super) const COMMANDS: usize = 64;
 #[derive(Debug)]
 pub(super) enum Command {
     Send(Box<Stanza>, oneshot::Sender<Result<(), Error>>),
-    Close(oneshot::Sender<()>),
+    /// Ends the driver; the sender is dropped when it has ended.
+    Close(oneshot::Sender<Infallible>),
 }
 
 /// The driver runs as long as there is one of these.
@@ -144,8 +146,7 @@ impl Handle {
     pub(crate) async fn finish(&self) {
         let (done, finished) = oneshot::channel();
         if self.commands.send(Command::Close(done)).await.is_ok() {
-            // An error says that the task has ended, which is what was asked for.
-            let _ = finished.await;
+            let Err(_ended) = finished.await;
         }
     }
 }

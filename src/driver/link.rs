@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, Stream as _, StreamExt as _, future::BoxFuture};
-use jid::Jid;
+use jid::{FullJid, Jid};
 use tokio::sync::oneshot;
 use tokio_xmpp::{
     Client, Event,
@@ -56,6 +56,14 @@ impl Link {
 
     pub(crate) fn client(client: Client) -> Self {
         Self::Client(ClientLink::Idle(Box::new(client)))
+    }
+
+    /// The full JID of a client that was online before we got it.
+    pub(crate) fn bound_jid(&self) -> Option<FullJid> {
+        match self {
+            Self::Client(ClientLink::Idle(client)) => client.bound_jid().cloned(),
+            Self::Client(_) | Self::Stream(_) => None,
+        }
     }
 
     /// Whether [`Self::send`] can be called; if not, wakes up when it can.

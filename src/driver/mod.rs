@@ -33,7 +33,7 @@ use xmpp_parsers::stanza::Stanza;
 
 use crate::{
     Error,
-    session::{Output, RequestToken, SessionId, Sessions},
+    session::{Output, Progress, RequestToken, SessionId, Sessions},
 };
 
 /// What the driver and all handles share.
@@ -151,7 +151,10 @@ impl State {
         while let Some(output) = self.sessions.poll_output() {
             match output {
                 Output::Send(stanza) => self.outgoing.push_back(stanza),
-                Output::Changed(id) => wake.extend(self.waiting.remove(&id).into_iter().flatten()),
+                Output::Changed(id) => {
+                    wake.extend(self.waiting.remove(&id).into_iter().flatten());
+                    self.forget_withdrawn(id);
+                }
                 Output::Incoming(id) => {
                     self.incoming.push_back(id);
                     wake.append(&mut self.waiting_for_any);
@@ -165,6 +168,17 @@ impl State {
             }
         }
         wake
+    }
+
+    /// An offer that its peer took back before anybody looked at it leaves nothing behind.
+    fn forget_withdrawn(&mut self, id: SessionId) {
+        if matches!(self.sessions.progress(id), Progress::Ended(_)) {
+            let waiting = self.incoming.len();
+            self.incoming.retain(|incoming| *incoming != id);
+            if self.incoming.len() < waiting {
+                self.sessions.release(now(), id);
+            }
+        }
     }
 
     fn wait_for(&mut self, id: SessionId, waker: &Waker) {

@@ -18,10 +18,14 @@ const OUTGOING: usize = 64;
 
 /// Starts the task on the present runtime.
 pub(crate) fn spawn(link: Link, config: Config) -> (Handle, Events) {
+    let bound = link.bound_jid();
     let close = config.timeouts.close;
     let (events, receiver) = mpsc::channel(config.limits.events.max(1));
     let (commands, from_bot) = mpsc::channel(COMMANDS);
     let shared = Arc::new(Shared::new(Sessions::new(config)));
+    if let Some(jid) = bound {
+        shared.act(|state, now| state.sessions.handle_bound(now, jid));
+    }
     let handle = Handle { shared: Arc::clone(&shared), commands };
     let driver = Driver {
         shared,
@@ -32,7 +36,10 @@ pub(crate) fn spawn(link: Link, config: Config) -> (Handle, Events) {
         outgoing: VecDeque::new(),
         close,
     };
-    tokio::spawn(driver.run());
+    tokio::spawn(async move {
+        let _epilogue = Epilogue(Arc::clone(&driver.shared));
+        driver.run().await;
+    });
     (handle.clone(), Events { receiver, _handle: handle })
 }
 
@@ -77,12 +84,8 @@ impl Driver {
                 Turn::Bot(Some(Command::Send(stanza, sent))) => {
                     self.outgoing.push_back((*stanza, Some(sent)))
                 }
-                Turn::Bot(Some(Command::Close(done))) => {
-                    self.finish().await;
-                    // Whoever asked may have stopped waiting.
-                    let _ = done.send(());
-                    return;
-                }
+                // That it is done shows in the channel's end.
+                Turn::Bot(Some(Command::Close(_done))) => return self.finish().await,
                 // Nobody is left who could want anything.
                 Turn::Bot(None) => return self.finish().await,
                 Turn::Room => {
@@ -95,7 +98,6 @@ impl Driver {
             }
         }
         tracing::info!("the session with the server ended");
-        close_shared(&self.shared);
     }
 
     /// Waits until there is something to do.
@@ -107,6 +109,8 @@ impl Driver {
                 return Poll::Ready(Turn::Send);
             }
             if undelivered.is_some() {
+                // The bot may be waiting for a stanza to be sent before it takes the next event.
+                let _ = link.poll_idle(cx);
                 return Poll::Pending;
             }
             link.poll_next(cx).map(Turn::Link)
@@ -175,11 +179,18 @@ impl Driver {
         if sent_all.await.is_err() {
             tracing::debug!("not everything could be sent before the end");
         }
-        let Self { shared, link, .. } = self;
-        if tokio::time::timeout(close, link.close()).await.is_err() {
+        if tokio::time::timeout(close, self.link.close()).await.is_err() {
             tracing::debug!("the server did not close its stream in time");
         }
-        close_shared(&shared);
+    }
+}
+
+/// However the task ends, a panic of tokio-xmpp included, those who wait are told.
+struct Epilogue(Arc<Shared>);
+
+impl Drop for Epilogue {
+    fn drop(&mut self) {
+        close_shared(&self.0);
     }
 }
 
