@@ -263,7 +263,13 @@ impl Hub {
     }
 
     /// Queues a stanza for the session with this full JID and records it; gives it back if there is none.
-    pub(crate) fn deliver(&self, from: &Jid, to: &Jid, element: Element, outcome: Outcome) -> Result<(), Element> {
+    pub(crate) fn deliver(
+        &self,
+        from: &Jid,
+        to: &Jid,
+        element: Element,
+        outcome: Outcome,
+    ) -> Result<(), Element> {
         let Some(bytes) = stanza::to_bytes(&element) else { return Err(element) };
         let mut state = self.state();
         let Some(session) = state.sessions.get(to) else { return Err(element) };

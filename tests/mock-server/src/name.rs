@@ -85,9 +85,11 @@ fn iq_topic(stanza: &Element) -> String {
 fn jingle_topic(jingle: &Element) -> String {
     let action = jingle.attr("action").unwrap_or("(no action)");
     let detail = match action {
-        "session-terminate" => {
-            jingle.children().find(|c| c.name() == "reason").and_then(|r| r.children().next()).map(Element::name)
-        }
+        "session-terminate" => jingle
+            .children()
+            .find(|c| c.name() == "reason")
+            .and_then(|r| r.children().next())
+            .map(Element::name),
         "session-info" => jingle.children().next().map(Element::name),
         "transport-info" => jingle
             .children()
@@ -153,7 +155,9 @@ mod tests {
     #[test]
     fn a_result_is_named_after_its_request() {
         let mut namer = Namer::default();
-        let initiate = stanza("<iq type='set' id='1'><jingle xmlns='urn:xmpp:jingle:1' action='session-initiate'/></iq>");
+        let initiate = stanza(
+            "<iq type='set' id='1'><jingle xmlns='urn:xmpp:jingle:1' action='session-initiate'/></iq>",
+        );
         assert_eq!(namer.name(&romeo(), &juliet(), &initiate), "iq set jingle session-initiate");
         let result = stanza("<iq type='result' id='1'/>");
         assert_eq!(namer.name(&juliet(), &romeo(), &result), "iq result (session-initiate)");
@@ -196,7 +200,9 @@ mod tests {
             "iq set ibb open"
         );
         assert_eq!(
-            name("<iq type='set' id='2'><data xmlns='http://jabber.org/protocol/ibb' seq='3'>AA==</data></iq>"),
+            name(
+                "<iq type='set' id='2'><data xmlns='http://jabber.org/protocol/ibb' seq='3'>AA==</data></iq>"
+            ),
             "iq set ibb data seq=3"
         );
         assert_eq!(

@@ -36,7 +36,8 @@ const WRITE_BATCH: usize = 64 * 1024;
 pub(crate) async fn serve(hub: Arc<Hub>, tcp: TcpStream) {
     // Nagle's algorithm and delayed acknowledgements together cost 40 ms for each request and reply.
     tcp.set_nodelay(true).ok();
-    let Ok(Some(LoggedIn { connection, jid, bind_result })) = timeout(LOGIN_TIMEOUT, login(&hub, tcp)).await else {
+    let Ok(Some(LoggedIn { connection, jid, bind_result })) = timeout(LOGIN_TIMEOUT, login(&hub, tcp)).await
+    else {
         return;
     };
     let bound = hub.bind(jid, bind_result);
