@@ -178,3 +178,35 @@ async fn a_rate_limit_holds_in_each_direction() {
     juliet.until("</message>").await;
     assert!(start.elapsed() >= Duration::from_millis(300), "to Juliet: {:?}", start.elapsed());
 }
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_cut_when_its_queue_is_full() {
+    let server = MockServer::start().await;
+    let (mut romeo, juliet) = both(&server).await;
+    let mebibyte = vec![b' '; 1024 * 1024];
+    let mut queued = 0;
+    while server.inject_raw(&jid(JULIET), mebibyte.clone()) {
+        queued += 1;
+        assert!(queued < 80, "the queue has an end");
+    }
+    assert!(queued >= 64, "{queued} MiB were queued");
+    server.wait_offline(&jid(JULIET)).await;
+    romeo.everything_before_a_ping().await;
+    drop(juliet);
+}
+
+#[tokio::test]
+async fn a_panic_in_an_intercept_costs_only_the_senders_connection() {
+    let server = MockServer::start().await;
+    let (mut romeo, mut juliet) = both(&server).await;
+    romeo.send("<presence/>").await;
+    juliet.until("<presence").await;
+    server.intercept(|route, _| match route.from.as_str() {
+        ROMEO => panic!("this panic belongs to the test"),
+        _ => Verdict::Deliver,
+    });
+    romeo.send(&say("hello")).await;
+    romeo.rest().await;
+    server.wait_offline(&jid(ROMEO)).await;
+    juliet.everything_before_a_ping().await;
+}
