@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use jid::FullJid;
 use xmpp_parsers::{
     jingle::{Action, Creator, Senders},
     minidom::Element,
@@ -23,12 +24,23 @@ use crate::{
     },
 };
 
+/// The only disposition that means something for an XML stream (XEP-0166 #def-content).
+const SESSION: &str = "session";
+
 /// An offer that we can accept.
 struct Acceptable {
     content: ContentName,
     transport: Offer,
     announced: Announced,
     declined: Vec<ContentName>,
+}
+
+/// Why an offer can't be accepted.
+struct Obstacle {
+    /// For the peer.
+    why: ReasonElement,
+    /// For our user, if it asked for a session with this peer too.
+    error: Error,
 }
 
 /// What a session-initiate that crossed one of ours comes to (XEP-0166 #def-action-ties).
@@ -51,38 +63,42 @@ impl Sessions {
         dialect: Dialect,
     ) -> Option<Request> {
         if !jingle.contents.iter().any(is_xmlstream) && self.config.pass_foreign {
-            return Some(Request { payload: jingle.into_element(dialect), ..request });
+            return Some(request);
         }
         if let Err(what) = check_contents(&jingle.contents) {
             self.refuse(request.from, request.id, errors::bad_request(what));
             return None;
         }
-        let loser = match self.tie(&request, &jingle) {
+        let tie = self.tie(&request, &jingle);
+        let named = self.table.find(&request.from, &jingle.sid);
+        let loser = match tie {
             Tie::Won => {
                 self.refuse(request.from, request.id, errors::tie_break());
                 return None;
             }
-            Tie::Lost(loser) => Some(loser),
-            Tie::None if self.table.find(&request.from, &jingle.sid).is_some() => {
+            Tie::Lost(loser) if named.is_none_or(|named| named == loser) => Some(loser),
+            Tie::None if named.is_none() => None,
+            // The peer has a session of that name with us already.
+            Tie::Lost(_) | Tie::None => {
                 self.refuse(request.from, request.id, errors::out_of_order());
                 return None;
             }
-            Tie::None => None,
         };
         // XEP-0166 #protocol-response-ack: acknowledge at once, and terminate if it comes to nothing.
         self.acknowledge(request.from.clone(), request.id);
         if loser.is_none() && self.table.is_full_for(&request.from) {
             tracing::info!(peer = %request.from, sid = jingle.sid, "too many sessions: busy");
-            self.turn_down(now, &request.from, &jingle.sid, dialect, ReasonElement::new(Reason::Busy));
+            self.turn_down(request.from, &jingle.sid, dialect, ReasonElement::new(Reason::Busy));
             return None;
         }
         match self.judge(&jingle.contents) {
             Ok(offer) => self.ring(now, request.from, jingle.sid, dialect, offer, loser),
-            Err((why, error)) => {
+            Err(obstacle) => {
+                let Obstacle { why, error } = *obstacle;
                 tracing::info!(peer = %request.from, sid = jingle.sid, reason = %why.reason, "declining an offer");
-                self.turn_down(now, &request.from, &jingle.sid, dialect, why);
+                self.turn_down(request.from, &jingle.sid, dialect, why);
                 if let Some(loser) = loser {
-                    self.end(loser, Some(error), Farewell::Over);
+                    self.end(now, loser, Some(error), Farewell::Over);
                 }
             }
         }
@@ -107,7 +123,7 @@ impl Sessions {
     }
 
     /// Finds the content that we can accept, or says what is wrong with the offer.
-    fn judge(&self, contents: &[Content]) -> Result<Acceptable, (ReasonElement, Error)> {
+    fn judge(&self, contents: &[Content]) -> Result<Acceptable, Box<Obstacle>> {
         let mut streams = contents.iter().filter(|content| is_xmlstream(content)).peekable();
         if streams.peek().is_none() {
             let what = "the only application here is the XML stream of XEP-0247";
@@ -127,7 +143,11 @@ impl Sessions {
         Err(obstacle.unwrap_or_else(|| unsupported(Reason::GeneralError, "nothing to accept")))
     }
 
-    fn judge_content(&self, content: &Content) -> Result<(Offer, Announced), (ReasonElement, Error)> {
+    fn judge_content(&self, content: &Content) -> Result<(Offer, Announced), Box<Obstacle>> {
+        if content.disposition != SESSION {
+            let what = "an XML stream needs disposition='session'";
+            return Err(unsupported(Reason::IncompatibleParameters, what));
+        }
         if content.senders != Senders::Both {
             return Err(unsupported(Reason::IncompatibleParameters, "an XML stream needs senders='both'"));
         }
@@ -140,8 +160,8 @@ impl Sessions {
         match security::announced(content.security(), self.config.allow_plaintext) {
             Ok(announced) => Ok((transport, announced)),
             Err(insecure) => {
-                let text = insecure.to_string();
-                Err((ReasonElement::new(Reason::SecurityError).with_text(text), Error::Security(insecure)))
+                let why = ReasonElement::new(Reason::SecurityError).with_text(insecure.to_string());
+                Err(Box::new(Obstacle { why, error: Error::Security(insecure) }))
             }
         }
     }
@@ -150,7 +170,7 @@ impl Sessions {
     fn ring(
         &mut self,
         now: Instant,
-        peer: jid::FullJid,
+        peer: FullJid,
         sid: String,
         dialect: Dialect,
         offer: Acceptable,
@@ -160,22 +180,19 @@ impl Sessions {
         let deadline = now + self.config.timeouts.decision;
         let bytestream = transport.bytestream_sid().to_owned();
         let state = State::Ringing(Ringing { transport, announced, declined, since: now, deadline });
-        let session =
-            Session { peer, sid, role: Role::Responder, dialect, content, state, absent_since: None };
+        let session = Session { peer, sid, role: Role::Responder, dialect, content, state };
         tracing::info!(peer = %session.peer, sid = session.sid, "a session is offered");
         let id = match loser {
             None => self.table.insert(session),
             Some(loser) => {
-                self.table.unname(loser);
-                if let Some(slot) = self.table.get_mut(loser) {
-                    *slot = session;
-                }
-                self.table.name(loser);
+                // Its session-initiate will be answered with a conflict, which means nothing to the new one.
+                self.requests.cancel(|purpose| purpose.session() == Some(loser));
+                self.table.replace(loser, session);
                 loser
             }
         };
         if !self.table.name_bytestream(id, &bytestream) {
-            let error = unsupported(Reason::FailedTransport, "the bytestream's sid is in use").1;
+            let error = unsupported(Reason::FailedTransport, "the bytestream's sid is in use").error;
             return self.fail(now, id, error);
         }
         self.watch(id);
@@ -187,26 +204,10 @@ impl Sessions {
     }
 
     /// Ends a session that never came to be.
-    fn turn_down(
-        &mut self,
-        now: Instant,
-        peer: &jid::FullJid,
-        sid: &str,
-        dialect: Dialect,
-        why: ReasonElement,
-    ) {
-        let id = self.table.insert(Session {
-            peer: peer.clone(),
-            sid: String::new(),
-            role: Role::Responder,
-            dialect,
-            content: ContentName { creator: Creator::Initiator, name: String::new() },
-            state: State::ended(),
-            absent_since: None,
-        });
-        let jingle = Jingle::new(Action::SessionTerminate, sid).with_reason(why);
-        self.send_jingle(now, id, Action::SessionTerminate, jingle);
-        self.table.remove(id);
+    fn turn_down(&mut self, peer: FullJid, sid: &str, dialect: Dialect, why: ReasonElement) {
+        let terminate = Jingle::new(Action::SessionTerminate, sid).with_reason(why);
+        let id = self.requests.id_for_unanswered();
+        self.send_set(peer.into(), id, terminate.into_element(dialect));
     }
 
     /// The local user accepts (XEP-0166 #session-acceptance).
@@ -237,7 +238,7 @@ impl Sessions {
         session.state =
             State::Active(Active { transport: transport.accept(now, &ibb, &timeouts), announced });
         if !declined.is_empty() {
-            self.send_jingle(now, id, Action::ContentRemove, remove);
+            self.tell(id, remove);
         }
         self.send_jingle(now, id, Action::SessionAccept, accept);
         self.watch(id);
@@ -270,8 +271,12 @@ fn check_contents(contents: &[Content]) -> Result<(), String> {
         return Err("a session-initiate with a content that its sender did not create".to_owned());
     }
     // XEP-0166 #def-action-session-initiate.
-    if !contents.iter().any(|content| content.disposition == "session") {
+    if !contents.iter().any(|content| content.disposition == SESSION) {
         return Err("a session-initiate without a content of disposition 'session'".to_owned());
+    }
+    let names = contents.iter().map(|content| &content.name);
+    if names.clone().enumerate().any(|(index, name)| names.clone().take(index).any(|other| other == name)) {
+        return Err("a session-initiate with two contents of the same name".to_owned());
     }
     match contents.iter().find(|content| content.description().is_none() || content.transport().is_none()) {
         Some(content) => Err(format!("the content {:?} lacks <description/> or <transport/>", content.name)),
@@ -279,7 +284,7 @@ fn check_contents(contents: &[Content]) -> Result<(), String> {
     }
 }
 
-fn unsupported(reason: Reason, what: &str) -> (ReasonElement, Error) {
+fn unsupported(reason: Reason, what: &str) -> Box<Obstacle> {
     let error = Error::PeerIncompatible(crate::PeerIncompatible::Unsupported(what.to_owned()));
-    (ReasonElement::new(reason).with_text(what), error)
+    Box::new(Obstacle { why: ReasonElement::new(reason).with_text(what), error })
 }
