@@ -124,13 +124,8 @@ impl Sessions {
 
     /// Finds the content that we can accept, or says what is wrong with the offer.
     fn judge(&self, contents: &[Content]) -> Result<Acceptable, Box<Obstacle>> {
-        let mut streams = contents.iter().filter(|content| is_xmlstream(content)).peekable();
-        if streams.peek().is_none() {
-            let what = "the only application here is the XML stream of XEP-0247";
-            return Err(unsupported(Reason::UnsupportedApplications, what));
-        }
         let mut obstacle = None;
-        for content in streams {
+        for content in contents.iter().filter(|content| is_xmlstream(content)) {
             match self.judge_content(content) {
                 Ok((transport, announced)) => {
                     let accepted = name_of(content);
@@ -140,7 +135,10 @@ impl Sessions {
                 Err(why) => obstacle = obstacle.or(Some(why)),
             }
         }
-        Err(obstacle.unwrap_or_else(|| unsupported(Reason::GeneralError, "nothing to accept")))
+        Err(obstacle.unwrap_or_else(|| {
+            let what = "the only application here is the XML stream of XEP-0247";
+            unsupported(Reason::UnsupportedApplications, what)
+        }))
     }
 
     fn judge_content(&self, content: &Content) -> Result<(Offer, Announced), Box<Obstacle>> {
