@@ -234,7 +234,8 @@ impl Drop for SessionHandle {
     fn drop(&mut self) {
         self.handle.shared.act(|state, now| {
             state.sessions.release(now, self.id);
-            state.waiting.remove(&self.id);
+            // Whoever closes the endpoint may be waiting for it.
+            state.waking.extend(state.waiting.remove(&self.id).into_iter().flatten());
         });
     }
 }
