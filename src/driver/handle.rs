@@ -175,10 +175,6 @@ pub(crate) struct SessionHandle {
 }
 
 impl SessionHandle {
-    pub(crate) fn id(&self) -> SessionId {
-        self.id
-    }
-
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Sessions, SessionId, Instant) -> T) -> T {
         self.handle.with(|sessions, now| act(sessions, self.id, now))
     }
