@@ -252,13 +252,6 @@ mod tests {
     }
 
     #[test]
-    fn the_sid_is_known_before_the_data_is_decoded() {
-        let broken: Element = ROMEO.replace("Um9tZW8=", "!").parse().unwrap();
-        assert_eq!(Data::sid_of(&broken), Some("a"));
-        assert_eq!(Data::sid_of(&Close { sid: "a".into() }.to_element()), None);
-    }
-
-    #[test]
     fn an_element_is_not_read_as_another() {
         let close = Close { sid: "a".into() }.to_element();
         assert_eq!(Open::parse(&close), Err(IbbMalformed::WrongElement("open")));
