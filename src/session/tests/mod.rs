@@ -3,6 +3,7 @@
 mod bytes;
 mod deadlines;
 mod disco;
+mod hostile;
 mod ladder;
 mod limits;
 mod matrix;

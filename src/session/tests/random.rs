@@ -48,6 +48,9 @@ impl Game {
             }
             (1 | 2, _) => {
                 if let Some(id) = self.pair.end(side).incoming.pop_front() {
+                    if self.random.below(5) == 0 {
+                        return self.pair.release(side, id);
+                    }
                     self.held[side as usize].push(id);
                     // It may have ended in the meantime.
                     drop(self.pair.end(side).sessions.accept(now, id));
@@ -84,11 +87,13 @@ impl Game {
 
 #[test]
 fn whatever_two_users_do_both_see_the_same_end_and_nothing_is_left_of_it() {
+    let mut seen = String::new();
     for seed in 0..SEEDS {
         let mut game = Game::new(seed);
         for _ in 0..STEPS {
             game.step();
         }
+        seen.extend(game.pair.take_log());
         for side in [Romeo, Juliet] {
             for id in game.held[side as usize].clone() {
                 game.pair.terminate(side, id, Reason::Gone, None);
@@ -102,5 +107,17 @@ fn whatever_two_users_do_both_see_the_same_end_and_nothing_is_left_of_it() {
         game.let_go_of_everything();
         game.pair.run();
         assert!(game.pair.ends.iter().all(End::is_clean), "seed {seed}: {:#?}", game.pair.log);
+    }
+    // Otherwise it shows nothing.
+    for line in [
+        "data 5",
+        "set close",
+        "session-terminate success",
+        "tie-break",
+        "unknown-session",
+        "busy",
+        "decline",
+    ] {
+        assert!(seen.contains(line), "{line} did not happen");
     }
 }

@@ -9,8 +9,10 @@ fn security(children: &str) -> String {
     format!("<security xmlns='{XTLS}'>{children}</security>")
 }
 
+type Check = fn(&SecurityError) -> bool;
+
 /// What can be wrong, and the error that it is.
-fn insecure() -> Vec<(String, fn(&SecurityError) -> bool)> {
+fn insecure() -> Vec<(String, Check)> {
     let fingerprint = "<fingerprint algo='sha-256'>00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\
         </fingerprint>";
     vec![
