@@ -310,6 +310,13 @@ fn a_stream_stays_open_in_both_directions() {
     let mut scene = Scene::set(At::ActiveResponder);
     let both = jingle("content-modify", "851ba2", &content("name='xmlstream' senders='both'", ""));
     assert_eq!(scene.hears(JULIET, &both), ["result"], "there is nothing to contradict");
+
+    let one_way = jingle("content-modify", "851ba2", &content("name='xmlstream' senders='initiator'", ""));
+    let iq = format!("<iq xmlns='jabber:client' type='set' id='x' from='{JULIET}'>{one_way}</iq>");
+    scene.romeo.receives(scene.now, &iq.parse().unwrap());
+    let sent = scene.romeo.sent();
+    // The default is "both" (XEP-0166 #def-content).
+    assert_eq!(find(&sent[1], "content").attr("senders"), None);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod bytes;
 mod deadlines;
 mod disco;
+mod hostile;
 mod ladder;
 mod limits;
 mod matrix;
@@ -203,7 +204,8 @@ impl Pair {
         let Some(stanza) = self.inbox[to as usize].pop_front() else { return false };
         let now = self.now;
         let back = self.end(to).receives(now, &stanza);
-        assert!(back.is_none(), "given back: {back:?}");
+        // The answers to what [`End::hears`] made up are nobody's.
+        assert!(back.is_none() || stanza.attr("id") == Some("x1"), "given back: {back:?}");
         self.collect();
         true
     }
