@@ -13,6 +13,8 @@ pub(crate) const JINGLE: &str = "urn:xmpp:jingle:1";
 pub(crate) const JINGLE_0: &str = "urn:xmpp:jingle:0";
 /// Jingle's application-specific error conditions (XEP-0166 #errors).
 pub(crate) const JINGLE_ERRORS: &str = "urn:xmpp:jingle:errors:1";
+/// The same as it goes with [`JINGLE_0`].
+pub(crate) const JINGLE_ERRORS_0: &str = "urn:xmpp:jingle:errors:0";
 /// The application format of this crate (XEP-0247).
 pub(crate) const XMLSTREAM: &str = "urn:xmpp:jingle:apps:xmlstream:0";
 /// In-band bytestreams as a Jingle transport (XEP-0261).
