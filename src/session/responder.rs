@@ -252,7 +252,9 @@ impl Sessions {
             content = content.with_child(security::announcement(&self.config.identity));
         }
         let mut accept = Jingle::new(Action::SessionAccept, session.sid.clone()).with_content(content);
-        accept.responder = own.map(|own| own.to_string());
+        if let Some(own) = own {
+            accept = accept.with_responder(own);
+        }
         let mut remove = Jingle::new(Action::ContentRemove, session.sid.clone());
         for ContentName { creator, name } in &declined {
             remove = remove.with_content(Content::new(creator.clone(), name.clone()));

@@ -48,8 +48,11 @@ pub(crate) async fn login(hub: &Hub, tcp: TcpStream) -> Option<LoggedIn> {
 /// The plaintext part of a login that requires STARTTLS (RFC 6120, 5).
 async fn start_tls(hub: &Hub, tls: &ServerTls, mut connection: Connection<Io>) -> Option<Connection<Io>> {
     let asked = async {
-        open_stream(&mut connection, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>")
-            .await?;
+        open_stream(
+            &mut connection,
+            "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>",
+        )
+        .await?;
         let element = next_element(&mut connection).await?;
         if !element.is("starttls", ns::TLS) {
             return Err(Ending::error("not-authorized", "STARTTLS is required"));
@@ -64,9 +67,16 @@ async fn start_tls(hub: &Hub, tls: &ServerTls, mut connection: Connection<Io>) -
     Some(Connection::new(Box::new(encrypted) as Io, hub.settings.max_stanza))
 }
 
-async fn authenticate_and_bind(hub: &Hub, connection: &mut Connection<Io>) -> Result<(FullJid, Vec<u8>), Ending> {
-    let offers: String =
-        hub.settings.mechanisms.iter().map(|m| format!("<mechanism>{}</mechanism>", mechanism_name(m))).collect();
+async fn authenticate_and_bind(
+    hub: &Hub,
+    connection: &mut Connection<Io>,
+) -> Result<(FullJid, Vec<u8>), Ending> {
+    let offers: String = hub
+        .settings
+        .mechanisms
+        .iter()
+        .map(|m| format!("<mechanism>{}</mechanism>", mechanism_name(m)))
+        .collect();
     let mechanisms = format!("<mechanisms xmlns='{}'>{offers}</mechanisms>", ns::SASL);
     let domain = open_stream(connection, &mechanisms).await?;
     let username = authenticate(hub, connection).await?;
@@ -93,7 +103,8 @@ async fn open_stream(connection: &mut Connection<Io>, features: &str) -> Result<
         Ok(Frame::Open { to: Some(to) }) => DomainPart::new(to).ok().map(|domain| domain.into_owned()),
         _ => None,
     };
-    let from = domain.as_ref().map(|domain| format!(" from='{}'", escape(domain.as_str()))).unwrap_or_default();
+    let from =
+        domain.as_ref().map(|domain| format!(" from='{}'", escape(domain.as_str()))).unwrap_or_default();
     // Even an error needs a header around it (RFC 6120, 4.9.1.2).
     let header = format!(
         "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}' id='{}'{from} version='1.0'>",
@@ -135,7 +146,8 @@ async fn authenticate(hub: &Hub, connection: &mut Connection<Io>) -> Result<Stri
                 return Ok(username);
             }
             Err(condition) => {
-                let failure = xmpp_parsers::sasl::Failure { defined_condition: condition, texts: Default::default() };
+                let failure =
+                    xmpp_parsers::sasl::Failure { defined_condition: condition, texts: Default::default() };
                 connection.send(to_bytes(&failure.into()).unwrap_or_default()).await?;
             }
         }
@@ -171,7 +183,9 @@ async fn respond(
     if element.is("abort", ns::SASL) {
         return Ok(Err(DefinedCondition::Aborted));
     }
-    let Ok(response) = Response::try_from(element) else { return Ok(Err(DefinedCondition::MalformedRequest)) };
+    let Ok(response) = Response::try_from(element) else {
+        return Ok(Err(DefinedCondition::MalformedRequest));
+    };
     Ok(match exchange.finish(&response.data) {
         Ok(Step::Success { username, data }) => Ok((username, data)),
         Ok(Step::Challenge(..)) => Err(DefinedCondition::MalformedRequest),
@@ -202,7 +216,8 @@ async fn bind(
     account: &BareJid,
 ) -> Result<(FullJid, Vec<u8>), Ending> {
     let request = next_element(connection).await?;
-    let (Some(query), true) = (request.get_child("bind", ns::BIND), request.is("iq", ns::JABBER_CLIENT)) else {
+    let (Some(query), true) = (request.get_child("bind", ns::BIND), request.is("iq", ns::JABBER_CLIENT))
+    else {
         return Err(Ending::error("not-authorized", "bind a resource first"));
     };
     if hub.is_refusing() {

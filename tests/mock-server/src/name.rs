@@ -85,9 +85,11 @@ fn iq_topic(stanza: &Element) -> String {
 fn jingle_topic(jingle: &Element) -> String {
     let action = jingle.attr("action").unwrap_or("(no action)");
     let detail = match action {
-        "session-terminate" => {
-            jingle.children().find(|c| c.name() == "reason").and_then(|r| r.children().next()).map(Element::name)
-        }
+        "session-terminate" => jingle
+            .children()
+            .find(|c| c.name() == "reason")
+            .and_then(|r| r.children().next())
+            .map(Element::name),
         "session-info" => jingle.children().next().map(Element::name),
         "transport-info" => jingle
             .children()
@@ -153,11 +155,26 @@ mod tests {
     #[test]
     fn a_result_is_named_after_its_request() {
         let mut namer = Namer::default();
-        let initiate = stanza("<iq type='set' id='1'><jingle xmlns='urn:xmpp:jingle:1' action='session-initiate'/></iq>");
+        let initiate = stanza(
+            "<iq type='set' id='1'><jingle xmlns='urn:xmpp:jingle:1' action='session-initiate'/></iq>",
+        );
         assert_eq!(namer.name(&romeo(), &juliet(), &initiate), "iq set jingle session-initiate");
         let result = stanza("<iq type='result' id='1'/>");
         assert_eq!(namer.name(&juliet(), &romeo(), &result), "iq result (session-initiate)");
         assert_eq!(namer.name(&juliet(), &romeo(), &result), "iq result", "answered only once");
+    }
+
+    #[test]
+    fn requests_that_nobody_answers_are_forgotten_in_the_end() {
+        let mut namer = Namer::default();
+        for id in 0..=MAX_OPEN_REQUESTS {
+            let ping = stanza(&format!("<iq type='get' id='{id}'><ping xmlns='urn:xmpp:ping'/></iq>"));
+            namer.name(&romeo(), &juliet(), &ping);
+        }
+        let mut answer =
+            |id| namer.name(&juliet(), &romeo(), &stanza(&format!("<iq type='result' id='{id}'/>")));
+        assert_eq!(answer(0), "iq result");
+        assert_eq!(answer(MAX_OPEN_REQUESTS), "iq result (ping)");
     }
 
     #[test]
@@ -196,7 +213,9 @@ mod tests {
             "iq set ibb open"
         );
         assert_eq!(
-            name("<iq type='set' id='2'><data xmlns='http://jabber.org/protocol/ibb' seq='3'>AA==</data></iq>"),
+            name(
+                "<iq type='set' id='2'><data xmlns='http://jabber.org/protocol/ibb' seq='3'>AA==</data></iq>"
+            ),
             "iq set ibb data seq=3"
         );
         assert_eq!(

@@ -141,7 +141,8 @@ fn pass(hub: &Hub, route: Route, sent: Element) {
 
 /// Delivers a stanza that a test made, recorded under the sender that it claims; `false` if nobody is there.
 pub(crate) fn inject(hub: &Hub, to: &Jid, stanza: Element) -> bool {
-    let from = stanza.attr("from").and_then(|from| Jid::new(from).ok()).unwrap_or_else(|| to.to_bare().into());
+    let from =
+        stanza.attr("from").and_then(|from| Jid::new(from).ok()).unwrap_or_else(|| to.to_bare().into());
     hub.deliver(&from, to, stanza, Outcome::Injected).is_ok()
 }
 
@@ -152,8 +153,8 @@ fn arrive(hub: &Hub, route: &Route, stanza: Element, outcome: Outcome) {
         }
         return;
     }
-    let is_message_to_account = stanza.name() == "message" && route.to.node().is_some();
-    if is_message_to_account {
+    // An account without a resource online: only its server answers, and only requests.
+    if stanza.name() != "iq" && route.to.node().is_some() {
         undeliverable(hub, route, stanza);
         return;
     }
@@ -178,8 +179,8 @@ fn undeliverable(hub: &Hub, route: &Route, sent: Element) {
 
 /// Answers a stanza that cannot be routed at all, in the name of `server`.
 fn refuse(hub: &Hub, me: &Jid, server: &Jid, sent: Element, type_: ErrorType, condition: DefinedCondition) {
-    let bounce = (!stanza::is_answer(&sent))
-        .then(|| stanza::error(&sent, server, me, plain_error(type_, condition)));
+    let bounce =
+        (!stanza::is_answer(&sent)).then(|| stanza::error(&sent, server, me, plain_error(type_, condition)));
     hub.note(me, server, sent, Outcome::Undeliverable);
     if let Some(bounce) = bounce {
         hub.deliver(server, me, bounce, Outcome::Delivered).ok();

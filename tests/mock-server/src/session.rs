@@ -36,7 +36,8 @@ const WRITE_BATCH: usize = 64 * 1024;
 pub(crate) async fn serve(hub: Arc<Hub>, tcp: TcpStream) {
     // Nagle's algorithm and delayed acknowledgements together cost 40 ms for each request and reply.
     tcp.set_nodelay(true).ok();
-    let Ok(Some(LoggedIn { connection, jid, bind_result })) = timeout(LOGIN_TIMEOUT, login(&hub, tcp)).await else {
+    let Ok(Some(LoggedIn { connection, jid, bind_result })) = timeout(LOGIN_TIMEOUT, login(&hub, tcp)).await
+    else {
         return;
     };
     let bound = hub.bind(jid, bind_result);
@@ -51,7 +52,11 @@ struct Unbind<'a> {
 
 impl Drop for Unbind<'_> {
     fn drop(&mut self) {
-        if let Some(known) = self.hub.unbind(&self.key) {
+        let known = self.hub.unbind(&self.key);
+        // An intercept that has just panicked is not asked about the presence: a second panic would end the process.
+        if let Some(known) = known
+            && !std::thread::panicking()
+        {
             route::leave(self.hub, &self.key.jid, known);
         }
     }
