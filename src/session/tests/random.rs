@@ -112,7 +112,7 @@ fn whatever_two_users_do_both_see_the_same_end_and_nothing_is_left_of_it() {
     for line in [
         "data 5",
         "set close",
-        "session-terminate success",
+        "session-terminate cancel",
         "tie-break",
         "unknown-session",
         "busy",
