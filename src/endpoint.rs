@@ -83,6 +83,10 @@ impl Endpoint {
     /// For bots that can't use [`Endpoint::login`]. Only on a current-thread runtime: on a multi-thread one, a `Client`
     /// of tokio-xmpp 6.0 that sends and receives at the same time sooner or later receives nothing ever again.
     ///
+    /// Make the client with a [`Connector`](crate::Connector), or wrap its connector's stream in
+    /// [`DepthGuarded`](crate::DepthGuarded): tokio-xmpp's own connectors let anybody end the process with a stanza of
+    /// some 3,400 nested elements.
+    ///
     /// # Errors
     ///
     /// [`ApiMisuse::AttachOnMultiThread`].
@@ -119,7 +123,8 @@ impl Endpoint {
     /// # }
     /// ```
     ///
-    /// [`Endpoint::send_stanza`] then resolves when the stanza is handed to the loop.
+    /// [`Endpoint::send_stanza`] then resolves when the stanza is handed to the loop. What [`Endpoint::attach`] says about
+    /// clients holds here too.
     #[must_use]
     pub fn by_hand(config: Config) -> (Self, ByHand) {
         let (handle, by_hand) = ByHand::new(config);

@@ -1,9 +1,7 @@
 //! E2e XML streams over TCP connections on loopback, as users see them.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use std::{
-    net::Ipv4Addr,
-    time::{Duration, Instant},
-};
+use std::{net::Ipv4Addr, time::Duration};
 
 use futures::{SinkExt, StreamExt as _};
 use jingle_xmlstream::{
@@ -13,6 +11,7 @@ use jingle_xmlstream::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
 use tokio_xmpp::{IqRequest, IqResponse, Stanza};
 use xmpp_parsers::{
@@ -369,7 +368,7 @@ async fn silence_instead_of_a_header_is_a_timeout() {
 #[tokio::test]
 async fn a_dropped_attempt_closes_the_bytestream() {
     let (ours, mut theirs) = sockets().await;
-    let attempt = tokio::time::timeout(Duration::from_millis(50), initiate(ours, romeo())).await;
+    let attempt = timeout(Duration::from_millis(50), initiate(ours, romeo())).await;
     assert!(attempt.is_err());
     let mut sent = String::new();
     theirs.read_to_string(&mut sent).await.unwrap();
@@ -388,39 +387,20 @@ async fn a_stanza_that_is_no_xml_is_refused_and_the_stream_goes_on() {
 /// The sender waits when the receiver does not receive, and nothing is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_receiver_slows_the_sender_down() {
-    const BODY: usize = 10_000;
-    const MESSAGES: usize = 3_000;
+    const BODY: usize = 50_000;
     let (mut romeo, mut juliet) = streams().await;
-    let (progress, seen) = tokio::sync::watch::channel(0);
-    let sending = tokio::spawn(async move {
-        for number in 0..MESSAGES {
-            romeo.feed(message(format!("{number:0BODY$}"))).await.unwrap();
-            progress.send_replace(number);
-        }
-        romeo.close().await
-    });
-    let stuck_at = settled(&seen).await;
-    // Both of our buffers and both of the system's hold some megabytes; the rest was not sent.
-    assert!(stuck_at < MESSAGES - 1, "nothing held the sender back");
-    for number in 0..MESSAGES {
+    let numbered = |number: usize| message(format!("{number:0BODY$}"));
+    let mut sent = 0;
+    // The buffers of the system take some megabytes beside ours, but not a hundred.
+    while sent < 2_000 && timeout(Duration::from_millis(500), romeo.feed(numbered(sent))).await.is_ok() {
+        sent += 1;
+    }
+    assert!(sent < 2_000, "nothing held the sender back");
+    let closing = tokio::spawn(romeo.close());
+    for number in 0..sent {
         let heard = juliet.next().await.unwrap().unwrap();
         assert_eq!(body(&heard).trim_start_matches('0').parse().unwrap_or(0), number);
     }
     assert!(juliet.next().await.is_none());
-    sending.await.unwrap().unwrap();
-}
-
-/// The value at which a counter stops.
-async fn settled(counter: &tokio::sync::watch::Receiver<usize>) -> usize {
-    let start = Instant::now();
-    let mut last = *counter.borrow();
-    loop {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let value = *counter.borrow();
-        if value == last && value > 0 {
-            return value;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "it never stops");
-        last = value;
-    }
+    closing.await.unwrap().unwrap();
 }

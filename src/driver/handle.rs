@@ -175,10 +175,6 @@ pub(crate) struct SessionHandle {
 }
 
 impl SessionHandle {
-    pub(crate) fn id(&self) -> SessionId {
-        self.id
-    }
-
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Sessions, SessionId, Instant) -> T) -> T {
         self.handle.with(|sessions, now| act(sessions, self.id, now))
     }
@@ -234,7 +230,8 @@ impl Drop for SessionHandle {
     fn drop(&mut self) {
         self.handle.shared.act(|state, now| {
             state.sessions.release(now, self.id);
-            state.waiting.remove(&self.id);
+            // Whoever closes the endpoint may be waiting for it.
+            state.waking.extend(state.waiting.remove(&self.id).into_iter().flatten());
         });
     }
 }

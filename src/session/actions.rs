@@ -166,7 +166,6 @@ impl Sessions {
         self.handle_named(id, request, jingle, |sessions, request| {
             sessions.acknowledge(request.from, request.id);
             let Some(session) = sessions.table.get(id).filter(|_| one_way) else { return };
-            // `senders` is required here, even where it is the default.
             let contrary =
                 Jingle::new(Action::ContentModify, session.sid.clone()).with_content(session.own_content());
             sessions.tell(id, contrary);

@@ -86,23 +86,35 @@ impl Sessions {
         };
         // XEP-0166 #protocol-response-ack: acknowledge at once, and terminate if it comes to nothing.
         self.acknowledge(request.from.clone(), request.id);
-        if loser.is_none() && self.table.is_full_for(&request.from) {
-            tracing::info!(peer = %request.from, sid = jingle.sid, "too many sessions: busy");
-            self.turn_down(request.from, &jingle.sid, dialect, ReasonElement::new(Reason::Busy));
-            return None;
+        self.consider(now, request.from, jingle, dialect, loser);
+        None
+    }
+
+    /// An offer is acknowledged: it is taken or turned down.
+    fn consider(
+        &mut self,
+        now: Instant,
+        peer: FullJid,
+        jingle: Jingle,
+        dialect: Dialect,
+        loser: Option<SessionId>,
+    ) {
+        if loser.is_none() && self.table.is_full_for(&peer) {
+            tracing::info!(%peer, sid = jingle.sid, "too many sessions: busy");
+            return self.turn_down(peer, &jingle.sid, dialect, ReasonElement::new(Reason::Busy));
         }
-        match self.judge(&jingle.contents) {
-            Ok(offer) => self.ring(now, request.from, jingle.sid, dialect, offer, loser),
+        let judged = self.judge(&jingle.contents);
+        match judged.and_then(|offer| self.with_new_bytestream(&peer, loser, offer)) {
+            Ok(offer) => self.ring(now, peer, jingle.sid, dialect, offer, loser),
             Err(obstacle) => {
                 let Obstacle { why, error } = *obstacle;
-                tracing::info!(peer = %request.from, sid = jingle.sid, reason = %why.reason, "declining an offer");
-                self.turn_down(request.from, &jingle.sid, dialect, why);
+                tracing::info!(%peer, sid = jingle.sid, reason = %why.reason, "declining an offer");
+                self.turn_down(peer, &jingle.sid, dialect, why);
                 if let Some(loser) = loser {
                     self.end(now, loser, Some(error), Farewell::Over);
                 }
             }
         }
-        None
     }
 
     fn tie(&self, request: &Request, jingle: &Jingle) -> Tie {
@@ -124,13 +136,8 @@ impl Sessions {
 
     /// Finds the content that we can accept, or says what is wrong with the offer.
     fn judge(&self, contents: &[Content]) -> Result<Acceptable, Box<Obstacle>> {
-        let mut streams = contents.iter().filter(|content| is_xmlstream(content)).peekable();
-        if streams.peek().is_none() {
-            let what = "the only application here is the XML stream of XEP-0247";
-            return Err(unsupported(Reason::UnsupportedApplications, what));
-        }
         let mut obstacle = None;
-        for content in streams {
+        for content in contents.iter().filter(|content| is_xmlstream(content)) {
             match self.judge_content(content) {
                 Ok((transport, announced)) => {
                     let accepted = name_of(content);
@@ -140,7 +147,24 @@ impl Sessions {
                 Err(why) => obstacle = obstacle.or(Some(why)),
             }
         }
-        Err(obstacle.unwrap_or_else(|| unsupported(Reason::GeneralError, "nothing to accept")))
+        Err(obstacle.unwrap_or_else(|| {
+            let what = "the only application here is the XML stream of XEP-0247";
+            unsupported(Reason::UnsupportedApplications, what)
+        }))
+    }
+
+    /// Two sessions with one peer can't have the same bytestream.
+    fn with_new_bytestream(
+        &self,
+        peer: &FullJid,
+        loser: Option<SessionId>,
+        offer: Acceptable,
+    ) -> Result<Acceptable, Box<Obstacle>> {
+        let holder = self.table.find_bytestream(peer, offer.transport.bytestream_sid());
+        if holder.is_some_and(|holder| Some(holder) != loser) {
+            return Err(unsupported(Reason::FailedTransport, "the bytestream's sid is in use"));
+        }
+        Ok(offer)
     }
 
     fn judge_content(&self, content: &Content) -> Result<(Offer, Announced), Box<Obstacle>> {
@@ -191,10 +215,8 @@ impl Sessions {
                 loser
             }
         };
-        if !self.table.name_bytestream(id, &bytestream) {
-            let error = unsupported(Reason::FailedTransport, "the bytestream's sid is in use").error;
-            return self.fail(now, id, error);
-        }
+        let is_new = self.table.name_bytestream(id, &bytestream);
+        debug_assert!(is_new, "looked up before");
         self.watch(id);
         match loser {
             None => self.outputs.push_back(Output::Incoming(id)),
@@ -230,7 +252,9 @@ impl Sessions {
             content = content.with_child(security::announcement(&self.config.identity));
         }
         let mut accept = Jingle::new(Action::SessionAccept, session.sid.clone()).with_content(content);
-        accept.responder = own.map(|own| own.to_string());
+        if let Some(own) = own {
+            accept = accept.with_responder(own);
+        }
         let mut remove = Jingle::new(Action::ContentRemove, session.sid.clone());
         for ContentName { creator, name } in &declined {
             remove = remove.with_content(Content::new(creator.clone(), name.clone()));

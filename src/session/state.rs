@@ -198,12 +198,12 @@ impl Session {
         }
     }
 
-    /// The reason to give when our user lets go of the session without giving one.
+    /// The reason to give when our user lets go of the session without giving one. An XML stream that was open has
+    /// given one before.
     pub(super) fn reason_for_dropping(&self) -> Reason {
         match self.state {
-            State::Offered(_) => Reason::Cancel,
             State::Ringing(_) => Reason::Decline,
-            _ => Reason::Success,
+            _ => Reason::Cancel,
         }
     }
 

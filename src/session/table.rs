@@ -35,22 +35,20 @@ impl Table {
         }
     }
 
-    /// Whether one more session fits at all.
+    /// Whether one more session that our user starts fits.
     pub(super) fn is_full(&self) -> bool {
-        self.not_ended().count() >= self.limits.sessions
+        let alive = self.sessions().filter(|session| !matches!(session.state, State::Ended(_)));
+        alive.count() >= self.limits.sessions
     }
 
-    /// Whether one more session that this peer starts fits.
+    /// Whether one more session that this peer starts fits. Those that ended count until their user lets go of
+    /// them: a peer that starts and ends sessions faster than anybody looks at them must not fill the memory.
     pub(super) fn is_full_for(&self, peer: &FullJid) -> bool {
         let bare = peer.to_bare();
-        let theirs = self.not_ended().filter(|session| session.role == Role::Responder);
-        self.is_full()
+        let theirs = self.sessions().filter(|session| session.role == Role::Responder);
+        self.sessions.len() >= self.limits.sessions
             || theirs.filter(|session| session.peer.to_bare() == bare).count()
                 >= self.limits.sessions_per_peer
-    }
-
-    fn not_ended(&self) -> impl Iterator<Item = &Session> {
-        self.sessions.values().filter(|session| !matches!(session.state, State::Ended(_)))
     }
 
     pub(super) fn insert(&mut self, session: Session) -> SessionId {

@@ -8,8 +8,11 @@ use std::{fmt::Debug, panic::Location, time::Duration};
 
 use futures::{SinkExt, StreamExt};
 use jid::Jid;
-use jingle_xmlstream::{Config, Connector, E2eStream, Endpoint, Error, Events, Identity, Timeouts, Trust};
+use jingle_xmlstream::{
+    Config, Connector, E2eStream, Endpoint, Error, Events, Identity, Limits, Timeouts, Trust,
+};
 use mock_server::{MockServer, Recorded};
+use tokio_xmpp::Event;
 use xmpp_parsers::{message::Message, minidom::Element, stanza::Stanza};
 
 pub const ROMEO: &str = "romeo@montague.lit/orchard";
@@ -53,6 +56,13 @@ pub fn timeouts(change: impl FnOnce(&mut Timeouts)) -> Timeouts {
     let mut timeouts = Timeouts::default();
     change(&mut timeouts);
     timeouts
+}
+
+/// The default bounds with changes.
+pub fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    limits
 }
 
 pub fn jid<T: std::str::FromStr<Err: Debug>>(text: &str) -> T {
@@ -214,6 +224,17 @@ pub fn assert_ladder(got: &[String], expected: &[&str]) {
         let got: Vec<_> = got.iter().map(String::as_str).filter(|line| line.starts_with(who)).collect();
         let expected: Vec<_> = expected.iter().copied().filter(|line| line.starts_with(who)).collect();
         assert_eq!(got, expected);
+    }
+}
+
+/// The next event that is a stanza.
+pub async fn next_stanza(events: &mut Events) -> Stanza {
+    loop {
+        match within(events.next()).await {
+            Some(Event::Stanza(stanza)) => return stanza,
+            Some(Event::Online { .. }) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mock_server::{MockServer, Route, Verdict};
 use xmpp_parsers::minidom::Element;
 
+#[allow(unused_imports, reason = "each test uses a part of it")]
 pub use xmpp_parsers::ns::{DISCO_INFO, IBB, JINGLE, JINGLE_IBB};
 
 pub const XMLSTREAM: &str = "urn:xmpp:jingle:apps:xmlstream:0";

@@ -5,3 +5,5 @@ mod hostile;
 mod ladder;
 mod requests;
 mod support;
+
+pub(super) use support::message;

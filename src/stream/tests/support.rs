@@ -141,7 +141,7 @@ pub(super) fn exchange(one: &mut Side, other: &mut Side) {
     }
 }
 
-pub(super) fn message(body: &str) -> Stanza {
+pub(in crate::stream) fn message(body: &str) -> Stanza {
     Stanza::Message(Message::chat(None).with_body(Lang::new(), body.to_owned()))
 }
 
