@@ -23,7 +23,7 @@ use common::{
 };
 use futures::{SinkExt, Stream, StreamExt, channel::mpsc, executor::block_on, stream};
 use jid::FullJid;
-use jingle_xmlstream::{E2eStream, Error, Reason};
+use jingle_xmlstream::{ApiMisuse, E2eStream, Error, Reason};
 use xmpp_parsers::{
     message::{Message, MessageType},
     stanza::Stanza,
@@ -148,8 +148,12 @@ impl Talk<'_> {
             }
             tokio::select! {
                 sent = &mut sending, if matches!(state, Sending::GoesOn) => {
-                    sent.map_err(|error| self.failed(error))?;
                     state = Sending::Done;
+                    match sent {
+                        // The peer closed: what it sent before is still to be received.
+                        Ok(()) | Err(Error::ApiMisuse(ApiMisuse::StreamClosed)) => {}
+                        Err(error) => return Err(self.failed(error)),
+                    }
                 }
                 stanza = stream.next() => match stanza {
                     Some(stanza) => self.received(stanza.map_err(|error| self.failed(error))?)?,

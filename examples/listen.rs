@@ -42,13 +42,16 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::start_logging();
     let output = arguments.options.output();
-    output.finish(run(&arguments, output).await)
+    match run(&arguments, output).await {
+        Ok(code) => code,
+        Err(failure) => output.finish(Err(failure)),
+    }
 }
 
-async fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> {
+async fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Failure> {
     let endpoint = tokio::select! {
         online = common::login(&arguments.options, output) => online?,
-        () = common::interrupted() => return Ok(()),
+        () = common::interrupted() => return Ok(ExitCode::SUCCESS),
     };
     let mut sessions =
         Sessions { decline: arguments.decline, output, streams: 0, failed: 0, tasks: JoinSet::new() };
@@ -58,8 +61,11 @@ async fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> {
     };
     endpoint.close().await;
     sessions.wait_for_all().await;
+    result?;
     output.served(sessions.streams, sessions.failed);
-    result
+    // A listener that was told to stop has done its work, whatever its peers did.
+    let failed = arguments.options.once && sessions.failed > 0;
+    Ok(ExitCode::from(u8::from(failed)))
 }
 
 /// The sessions that were offered, each served by a task of its own.
@@ -80,12 +86,10 @@ impl Sessions {
                     self.take(incoming);
                 }
                 Some(ended) = self.tasks.join_next() => {
-                    let result = ended.unwrap_or(Err(Failure::Interrupted));
+                    self.count(ended.unwrap_or(Err(Failure::Interrupted)));
                     if once {
-                        self.failed += u64::from(result.is_err());
-                        return result;
+                        return Ok(());
                     }
-                    self.count(result);
                 }
             }
         }

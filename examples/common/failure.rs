@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     /// There was no session with the server in time.
     #[error(
         "{0} is not online after {LOGIN:?}: is the password right, and can the server be reached? \
-         (RUST_LOG=tokio_xmpp=debug shows what it answers)"
+         (the log on stderr says what went wrong)"
     )]
     Login(Jid),
     /// The stream with this peer failed.

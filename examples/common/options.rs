@@ -18,7 +18,8 @@ pub(crate) struct Options {
     pub(crate) jid: Jid,
     #[command(flatten)]
     pub(crate) server: ServerOptions,
-    /// File with our certificate and key, made if it is not there; without it, a new identity each time
+    /// File with our certificate and key, made if it is not there; without it, a new one each time, which a peer that
+    /// remembers the last one refuses
     #[arg(long, value_name = "FILE")]
     pub(crate) identity: Option<PathBuf>,
     /// Only accept a peer with this certificate (repeatable); without it, the first one of each peer is believed
