@@ -43,7 +43,24 @@ impl<P> Requests<P> {
             self.deadlines.insert((at, number));
         }
         self.pending.insert(number, Pending { to, purpose, deadline });
+        self.id(number)
+    }
+
+    /// An id for a request whose reply changes nothing: it is not remembered, so that a peer that makes us send
+    /// such requests and never answers them costs nothing.
+    pub(crate) fn id_for_unanswered(&mut self) -> String {
+        let number = self.next;
+        self.next += 1;
+        self.id(number)
+    }
+
+    fn id(&self, number: u64) -> String {
         format!("{}{number:x}", self.prefix)
+    }
+
+    /// Whether an id is one of ours, pending or not.
+    pub(crate) fn is_ours(&self, id: &str) -> bool {
+        id.starts_with(&self.prefix)
     }
 
     /// What a reply with this id from this address is for. `None`, and nothing forgotten, if nobody
@@ -97,6 +114,11 @@ impl<P> Requests<P> {
     pub(crate) fn drain(&mut self) -> Vec<P> {
         self.deadlines.clear();
         self.pending.drain().map(|(_, pending)| pending.purpose).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.deadlines.is_empty()
     }
 
     fn forget_deadline(&mut self, number: u64, deadline: Option<(Instant, Duration)>) {

@@ -55,8 +55,6 @@ pub(crate) struct Session {
     pub(super) dialect: Dialect,
     pub(super) content: ContentName,
     pub(super) state: State,
-    /// Since when the peer's presence says that it is gone, with no sign of life after it.
-    pub(super) absent_since: Option<Instant>,
 }
 
 /// What tells a content from others (XEP-0166 #def-content).
@@ -186,11 +184,6 @@ impl State {
 }
 
 impl Session {
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let absent = self.absent_since.filter(|_| self.is_on_wire()).map(|since| since + ABSENCE);
-        self.state.poll_timeout().into_iter().chain(absent).min()
-    }
-
     /// Whether the peer knows of the session: only then is there something to terminate.
     pub(super) fn is_on_wire(&self) -> bool {
         matches!(self.state, State::Offered(_) | State::Ringing(_) | State::Active(_))
@@ -205,12 +198,12 @@ impl Session {
         }
     }
 
-    /// The reason to give when our user lets go of the session without giving one.
+    /// The reason to give when our user lets go of the session without giving one. An XML stream that was open has
+    /// given one before.
     pub(super) fn reason_for_dropping(&self) -> Reason {
         match self.state {
-            State::Offered(_) => Reason::Cancel,
             State::Ringing(_) => Reason::Decline,
-            _ => Reason::Success,
+            _ => Reason::Cancel,
         }
     }
 

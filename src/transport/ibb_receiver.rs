@@ -41,22 +41,26 @@ impl Receiver {
         }
     }
 
-    /// Takes a block if it is the next one.
-    pub(super) fn block(&mut self, id: String, seq: u16, bytes: Vec<u8>) -> Result<(), Refused> {
+    /// Whether a block is the next one, and fits.
+    pub(super) fn check(&self, seq: u16, length: usize) -> Result<(), Refused> {
         if !self.is_next(seq) {
             return Err(Refused::OutOfSequence { expected: self.expected_seq, got: seq });
         }
-        let overrun = self.buffered.saturating_sub(self.capacity) + bytes.len() > OVERRUN_BYTES;
+        let overrun = self.buffered.saturating_sub(self.capacity) + length > OVERRUN_BYTES;
         if overrun || self.unacknowledged.len() >= OVERRUN_BLOCKS {
             return Err(Refused::Overrun);
         }
+        Ok(())
+    }
+
+    /// Takes a block that was checked.
+    pub(super) fn take(&mut self, id: String, seq: u16, bytes: Vec<u8>) {
         self.expected_seq = seq.wrapping_add(1);
         self.buffered += bytes.len();
         if !bytes.is_empty() {
             self.blocks.push_back(bytes.into());
         }
         self.unacknowledged.push_back(id);
-        Ok(())
     }
 
     fn is_next(&self, seq: u16) -> bool {
@@ -67,6 +71,11 @@ impl Receiver {
     /// The id of a block to acknowledge now: the reader keeps up.
     pub(super) fn next_acknowledgement(&mut self) -> Option<String> {
         if self.buffered > self.capacity { None } else { self.unacknowledged.pop_front() }
+    }
+
+    /// The id of a block that was not acknowledged yet, whether the reader keeps up or not.
+    pub(super) fn take_unacknowledged(&mut self) -> Option<String> {
+        self.unacknowledged.pop_front()
     }
 
     /// Reads what is there; 0 if nothing is.

@@ -6,9 +6,9 @@
 pub(crate) mod ibb;
 mod ibb_receiver;
 mod ibb_sender;
-#[cfg(test)]
-mod ibb_tests;
 pub(crate) mod io;
+#[cfg(test)]
+mod tests;
 
 use std::time::Instant;
 
@@ -48,9 +48,9 @@ pub(crate) enum Output {
 /// The requests whose replies a transport waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Request {
-    IbbOpen,
-    IbbData,
-    IbbClose,
+    Open,
+    Data,
+    Close,
 }
 
 /// What a read from a bytestream gives.
