@@ -1,5 +1,6 @@
 //! A private Prosody, as a child process.
 #![allow(unreachable_pub, reason = "a module of a test program")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
 
 use std::{
     fs::{self, File},
