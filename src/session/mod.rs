@@ -403,6 +403,7 @@ impl Sessions {
         self.table.get(id).map(|session| &session.peer)
     }
 
+    #[cfg(test)]
     pub(crate) fn sid(&self, id: SessionId) -> Option<&str> {
         self.table.get(id).map(|session| session.sid.as_str())
     }

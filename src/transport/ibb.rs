@@ -191,13 +191,9 @@ impl Ibb {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn sid(&self) -> &str {
         &self.sid
-    }
-
-    /// The largest block either side sends.
-    pub(crate) fn block_size(&self) -> u16 {
-        self.block_size
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -4,8 +4,6 @@
 pub(crate) const CLIENT: &str = "jabber:client";
 /// The namespace of `<stream:stream>` and its direct, non-stanza children.
 pub(crate) const STREAMS: &str = "http://etherx.jabber.org/streams";
-/// Stanza error conditions (RFC 6120 §8.3).
-pub(crate) const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
 /// Jingle (XEP-0166).
 pub(crate) const JINGLE: &str = "urn:xmpp:jingle:1";
