@@ -302,7 +302,7 @@ impl Child {
                         Err(error) => error.to_string(),
                     };
                     let waiting = mem::replace(waiting, Waiting::Nobody);
-                    Decoded::BadStanza(BadStanza { name: *name, waiting, error })
+                    Decoded::BadStanza(BadStanza { name, waiting, error })
                 }))
             }
             Self::Features(builder) => {
