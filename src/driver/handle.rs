@@ -119,6 +119,7 @@ impl Handle {
         self.shared.act(|state, now| {
             if state.phase == Phase::Running {
                 state.enter(Phase::Closing);
+                state.sessions.close_doors();
             }
             for id in std::mem::take(&mut state.incoming) {
                 state.sessions.terminate(now, id, Reason::Gone, None);

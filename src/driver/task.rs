@@ -56,6 +56,7 @@ struct Driver {
 }
 
 /// What the task woke up for.
+#[expect(clippy::large_enum_variant, reason = "there is one, on the stack of one task")]
 enum Turn {
     /// An event, or the end of the session with the server.
     Link(Option<Event>),

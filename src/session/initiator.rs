@@ -6,13 +6,15 @@ use jid::{FullJid, Jid};
 use xmpp_parsers::{
     disco::DiscoInfoQuery,
     iq::Iq,
-    jingle::{Action, Creator},
+    jingle::{Action, Creator, Senders},
     minidom::Element,
     stanza_error::{DefinedCondition, StanzaError},
 };
 
 use super::{
-    Output, Purpose, Request, Sessions, random_id, security,
+    Output, Purpose, Request, Sessions, random_id,
+    responder::SESSION,
+    security,
     state::{
         Ack, Active, Announced, ContentName, Farewell, Offered, Precondition, Preparing, Role, Session,
         SessionId, State,
@@ -67,29 +69,29 @@ impl Sessions {
 
     /// XEP-0247 #protocol: first, the initiator determines the responder's capabilities.
     fn find_out(&mut self, now: Instant, id: SessionId) {
-        let timeout = self.config.timeouts.disco;
-        let Some(session) = self.table.get_mut(id) else { return };
+        let Some(session) = self.table.get(id) else { return };
         if self.bound.as_ref() == Some(&session.peer) {
             let what = "an endpoint can't open a stream to itself".to_owned();
             return self.fail(now, id, ApiMisuse::Config(what).into());
         }
         match self.disco.lookup(&session.peer) {
             Lookup::Known(support) => self.offer(now, id, &support),
-            Lookup::Ask { node } => {
-                session.state = State::Preparing(Preparing {
-                    waits_for: Step::Disco,
-                    since: now,
-                    deadline: now + timeout,
-                });
-                let to = Jid::from(session.peer.clone());
-                let query = DiscoInfoQuery { node: node.clone() }.into();
-                let purpose = Purpose::Disco { session: id, node };
-                let iq_id = self.requests.add(Some(to.clone()), purpose, Some((now + timeout, timeout)));
-                self.watch(id);
-                let iq = Iq::Get { from: None, to: Some(to), id: iq_id, payload: query };
-                self.outputs.push_back(Output::Send(iq.into()));
-            }
+            Lookup::Ask { node } => self.ask(now, id, node),
         }
+    }
+
+    fn ask(&mut self, now: Instant, id: SessionId, node: Option<String>) {
+        let timeout = self.config.timeouts.disco;
+        let Some(session) = self.table.get_mut(id) else { return };
+        session.state =
+            State::Preparing(Preparing { waits_for: Step::Disco, since: now, deadline: now + timeout });
+        let to = Jid::from(session.peer.clone());
+        let query = DiscoInfoQuery { node: node.clone() }.into();
+        let purpose = Purpose::Disco { session: id, node };
+        let iq_id = self.requests.add(Some(to.clone()), purpose, Some((now + timeout, timeout)));
+        self.watch(id);
+        let iq = Iq::Get { from: None, to: Some(to), id: iq_id, payload: query };
+        self.outputs.push_back(Output::Send(iq.into()));
     }
 
     pub(super) fn handle_disco_reply(
@@ -107,6 +109,10 @@ impl Sessions {
             Ok(Some(query)) => query,
             Ok(None) => {
                 return self.fail(now, id, PeerMisbehaved::MalformedDisco("an empty answer".into()).into());
+            }
+            // What the peer announced is out of date, or it does not know its own node (XEP-0115 #discover).
+            Err(error) if node.is_some() && error.defined_condition == DefinedCondition::ItemNotFound => {
+                return self.ask(now, id, None);
             }
             Err(error) => return self.fail(now, id, refusal(error)),
         };
@@ -273,6 +279,9 @@ fn check_accept<'a>(
     }
     if !content.description().is_some_and(|description| description.is("description", ns::XMLSTREAM)) {
         return Err("another application than the offered one".to_owned());
+    }
+    if content.senders != Senders::Both || content.disposition != SESSION {
+        return Err("a content that does not go both ways, or is no part of the session".to_owned());
     }
     let transport = content.transport().ok_or("a content without <transport/>")?;
     Ok((transport, content.security()))

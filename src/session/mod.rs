@@ -24,8 +24,9 @@ use std::{
 use jid::{FullJid, Jid};
 use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::{
-    iq::{Iq, IqHeader, IqPayload},
+    iq::{Iq, IqPayload},
     jingle::Action,
+    message::MessageType,
     minidom::Element,
     presence::{Presence, Type as PresenceType},
     stanza::Stanza,
@@ -61,8 +62,17 @@ pub(crate) struct Sessions {
     /// Peers with a session whose presence says that they are gone, since when; without a sign of life after it.
     absent: HashMap<FullJid, Instant>,
     outputs: VecDeque<Output>,
+    doors: Doors,
     /// No timer is due before this.
     wake_at: Option<Instant>,
+}
+
+/// Whether peers can start sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doors {
+    Open,
+    /// The endpoint is being closed.
+    Closed,
 }
 
 /// What the sessions want done, or made known.
@@ -135,6 +145,7 @@ impl Sessions {
             bound: None,
             absent: HashMap::new(),
             outputs: VecDeque::new(),
+            doors: Doors::Open,
             wake_at: None,
         }
     }
@@ -192,6 +203,9 @@ impl Sessions {
 
     /// Takes a stanza from the server, and gives it back if it is not for us.
     pub(crate) fn handle_stanza(&mut self, now: Instant, stanza: Stanza) -> Option<Stanza> {
+        if let Some(Ok(from)) = sign_of_life(&stanza).map(Jid::try_as_full) {
+            self.heard_from(from);
+        }
         match stanza {
             Stanza::Iq(iq) => self.handle_iq(now, iq).map(Stanza::Iq),
             Stanza::Presence(presence) => {
@@ -205,17 +219,10 @@ impl Sessions {
     fn handle_presence(&mut self, now: Instant, presence: &Presence) {
         self.disco.handle_presence(presence);
         let Some(from) = presence.from.as_ref().and_then(|from| from.try_as_full().ok()) else { return };
-        match presence.type_ {
-            PresenceType::None => self.heard_from(from),
-            PresenceType::Unavailable => {
-                let concerned = |session: &Session| session.peer == *from && session.is_on_wire();
-                if self.table.sessions().any(concerned) {
-                    self.absent.entry(from.clone()).or_insert(now);
-                    self.wake_no_later_than(now + ABSENCE);
-                }
-            }
-            // Errors come from servers, the rest from accounts.
-            _ => {}
+        let concerned = |session: &Session| session.peer == *from && session.is_on_wire();
+        if presence.type_ == PresenceType::Unavailable && self.table.sessions().any(concerned) {
+            self.absent.entry(from.clone()).or_insert(now);
+            self.wake_no_later_than(now + ABSENCE);
         }
     }
 
@@ -278,15 +285,8 @@ impl Sessions {
             // Late, or from somebody who was not asked: nobody else can want it.
             return Some(reply).filter(|reply| !self.requests.is_ours(reply.id()));
         };
-        let (IqHeader { from, .. }, payload) = reply.split();
-        match payload {
-            IqPayload::Result(payload) => {
-                if let Some(Ok(from)) = from.map(Jid::try_into_full) {
-                    self.heard_from(&from);
-                }
-                self.settle(now, purpose, Ok(payload));
-            }
-            // Servers send errors in the name of who is not there: no sign of life.
+        match reply.into_payload() {
+            IqPayload::Result(payload) => self.settle(now, purpose, Ok(payload)),
             IqPayload::Error(error) => self.settle(now, purpose, Err(error)),
             IqPayload::Get(_) | IqPayload::Set(_) => {}
         }
@@ -337,8 +337,8 @@ impl Sessions {
 
     /// Ends the session because of an error of this side's making or finding.
     pub(crate) fn fail(&mut self, now: Instant, id: SessionId, error: Error) {
-        let text = error.to_string();
-        self.terminate_with(now, id, error.reason(), Some(&text), Some(error));
+        let text = error.peer_text();
+        self.terminate_with(now, id, error.reason(), text.as_deref(), Some(error));
     }
 
     fn terminate_with(
@@ -362,6 +362,11 @@ impl Sessions {
         let jingle = Jingle::new(Action::SessionTerminate, session.sid.clone()).with_reason(why);
         self.send_jingle(now, id, Action::SessionTerminate, jingle);
         self.end(now, id, error, Farewell::AwaitingAck);
+    }
+
+    /// From now on, peers can't start sessions.
+    pub(crate) fn close_doors(&mut self) {
+        self.doors = Doors::Closed;
     }
 
     /// The user let go of the session: it is ended if need be, and forgotten.
@@ -398,6 +403,7 @@ impl Sessions {
         self.table.get(id).map(|session| &session.peer)
     }
 
+    #[cfg(test)]
     pub(crate) fn sid(&self, id: SessionId) -> Option<&str> {
         self.table.get(id).map(|session| session.sid.as_str())
     }
@@ -487,6 +493,19 @@ impl Sessions {
             Err(error) => Iq::Error { from, to, id, error, payload: None },
         };
         self.outputs.push_back(Output::Send(iq.into()));
+    }
+}
+
+/// From whom this stanza is, if it shows that its sender is there. Servers send errors in the name of who is not,
+/// and much of the presence that comes from accounts says nothing of the resource.
+fn sign_of_life(stanza: &Stanza) -> Option<&Jid> {
+    match stanza {
+        Stanza::Iq(Iq::Error { .. }) => None,
+        Stanza::Iq(iq) => iq.from(),
+        Stanza::Presence(presence) if presence.type_ == PresenceType::None => presence.from.as_ref(),
+        Stanza::Presence(_) => None,
+        Stanza::Message(message) if message.type_ == MessageType::Error => None,
+        Stanza::Message(message) => message.from.as_ref(),
     }
 }
 

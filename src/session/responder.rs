@@ -9,7 +9,7 @@ use xmpp_parsers::{
 };
 
 use super::{
-    Output, Request, Sessions, security,
+    Doors, Output, Request, Sessions, security,
     state::{
         Ack, Active, Announced, ContentName, Farewell, Offered, Ringing, Role, Session, SessionId, State,
     },
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The only disposition that means something for an XML stream (XEP-0166 #def-content).
-const SESSION: &str = "session";
+pub(super) const SESSION: &str = "session";
 
 /// An offer that we can accept.
 struct Acceptable {
@@ -64,6 +64,10 @@ impl Sessions {
     ) -> Option<Request> {
         if !jingle.contents.iter().any(is_xmlstream) && self.config.pass_foreign {
             return Some(request);
+        }
+        if self.doors == Doors::Closed {
+            self.refuse(request.from, request.id, errors::service_unavailable());
+            return None;
         }
         if let Err(what) = check_contents(&jingle.contents) {
             self.refuse(request.from, request.id, errors::bad_request(what));
@@ -141,7 +145,13 @@ impl Sessions {
             match self.judge_content(content) {
                 Ok((transport, announced)) => {
                     let accepted = name_of(content);
-                    let declined = contents.iter().map(name_of).filter(|name| *name != accepted).collect();
+                    // Those of the same name are alternatives (XEP-0166 #def-content): with one accepted, they are gone.
+                    let mut declined = Vec::new();
+                    for name in contents.iter().map(name_of) {
+                        if name != accepted && !declined.contains(&name) {
+                            declined.push(name);
+                        }
+                    }
                     return Ok(Acceptable { content: accepted, transport, announced, declined });
                 }
                 Err(why) => obstacle = obstacle.or(Some(why)),
@@ -178,14 +188,15 @@ impl Sessions {
         let transport = content.transport().and_then(|element| Offer::from_peer(element, &self.config.ibb));
         let transport = match transport {
             Some(Ok(transport)) => transport,
-            Some(Err(what)) => return Err(unsupported(Reason::UnsupportedTransports, &what)),
+            Some(Err(what)) => return Err(unsupported(Reason::IncompatibleParameters, &what)),
             None => return Err(unsupported(Reason::UnsupportedTransports, "the transports here: ibb")),
         };
         match security::announced(content.security(), self.config.allow_plaintext) {
             Ok(announced) => Ok((transport, announced)),
             Err(insecure) => {
-                let why = ReasonElement::new(Reason::SecurityError).with_text(insecure.to_string());
-                Err(Box::new(Obstacle { why, error: Error::Security(insecure) }))
+                let error = Error::Security(insecure);
+                let why = ReasonElement { reason: Reason::SecurityError, text: error.peer_text() };
+                Err(Box::new(Obstacle { why, error }))
             }
         }
     }
@@ -298,14 +309,14 @@ fn check_contents(contents: &[Content]) -> Result<(), String> {
     if !contents.iter().any(|content| content.disposition == SESSION) {
         return Err("a session-initiate without a content of disposition 'session'".to_owned());
     }
-    let names = contents.iter().map(|content| &content.name);
-    if names.clone().enumerate().any(|(index, name)| names.clone().take(index).any(|other| other == name)) {
-        return Err("a session-initiate with two contents of the same name".to_owned());
-    }
-    match contents.iter().find(|content| content.description().is_none() || content.transport().is_none()) {
-        Some(content) => Err(format!("the content {:?} lacks <description/> or <transport/>", content.name)),
-        None => Ok(()),
-    }
+    contents.iter().try_for_each(check_content)
+}
+
+fn check_content(content: &Content) -> Result<(), String> {
+    let lacks = |what: &str| format!("the content {:?} lacks <{what}/>", content.name);
+    content.description().ok_or_else(|| lacks("description"))?;
+    Offer::check(content.transport().ok_or_else(|| lacks("transport"))?)?;
+    content.security().map_or(Ok(()), security::check)
 }
 
 fn unsupported(reason: Reason, what: &str) -> Box<Obstacle> {

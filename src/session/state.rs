@@ -171,16 +171,6 @@ impl State {
             Self::Ended(_) => None,
         }
     }
-
-    /// The name of the state in logs.
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Preparing(_) => "preparing",
-            Self::Offered(_) | Self::Ringing(_) => "pending",
-            Self::Active(_) => "active",
-            Self::Ended(_) => "ended",
-        }
-    }
 }
 
 impl Session {

@@ -10,7 +10,10 @@
 //! while the reader is behind, which is all the back-pressure that XEP-0047 has. A `<close/>` ends
 //! both directions, so whoever receives one sends what it still has before it answers.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use xmpp_parsers::{
     minidom::Element,
@@ -30,6 +33,10 @@ use crate::{
     },
 };
 
+/// How long an acknowledgement is held back at most because our user does not read. Peers take a block that stays
+/// unacknowledged for a sign that we are gone, this crate after [`Timeouts::block_ack`].
+const MERCY: Duration = Duration::from_secs(30);
+
 /// What is agreed, or offered, before `<open/>`.
 #[derive(Clone, Debug)]
 pub(crate) struct Offer {
@@ -42,6 +49,15 @@ impl Offer {
     /// A new offer with an unguessable name.
     pub(crate) fn new(sid: String, v0: bool, config: &IbbConfig) -> Self {
         Self { sid, block_size: config.block_size.max(1), v0 }
+    }
+
+    pub(super) fn check(element: &Element) -> Result<(), String> {
+        if IbbTransport::matches(element) {
+            let wire = IbbTransport::parse(element).map_err(|malformed| malformed.to_string())?;
+            wire.sid.ok_or("<transport/> without sid")?;
+            wire.block_size.ok_or("<transport/> without block-size")?;
+        }
+        Ok(())
     }
 
     pub(super) fn from_peer(element: &Element, config: &IbbConfig) -> Option<Result<Self, String>> {
@@ -175,13 +191,9 @@ impl Ibb {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn sid(&self) -> &str {
         &self.sid
-    }
-
-    /// The largest block either side sends.
-    pub(crate) fn block_size(&self) -> u16 {
-        self.block_size
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -239,7 +251,7 @@ impl Ibb {
         let seq = (data.seq & 0xFFFF) as u16;
         match self.receiver.check(seq, data.bytes.len()) {
             Ok(()) => {
-                self.receiver.take(id, seq, data.bytes);
+                self.receiver.take(now, id, seq, data.bytes);
                 self.acknowledge();
                 self.outputs.push_back(Output::Progress);
             }
@@ -393,7 +405,13 @@ impl Ibb {
     // ---- time ----------------------------------------------------------------------------
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.state_deadline().into_iter().chain(self.block_deadline()).min()
+        let mercy =
+            self.receiver.oldest_unacknowledged().filter(|_| self.is_receiving()).map(|came| came + MERCY);
+        self.state_deadline().into_iter().chain(self.block_deadline()).chain(mercy).min()
+    }
+
+    fn is_receiving(&self) -> bool {
+        matches!(self.state, State::Open | State::Draining | State::Closing { .. })
     }
 
     fn state_deadline(&self) -> Option<Instant> {
@@ -414,6 +432,11 @@ impl Ibb {
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.block_deadline().is_some_and(|due| now >= due) {
             return self.fail(Error::Timeout(Step::BlockAck, self.timeouts.block_ack));
+        }
+        while self.is_receiving()
+            && let Some(id) = self.receiver.take_unacknowledged_since(now.checked_sub(MERCY))
+        {
+            self.reply(id, Ok(()));
         }
         if self.state_deadline().is_none_or(|due| now < due) {
             return;

@@ -65,6 +65,11 @@ pub(crate) enum Read {
 }
 
 impl Offer {
+    /// Whether a `<transport/>` can be read, if its method is known here.
+    pub(crate) fn check(transport: &Element) -> Result<(), String> {
+        ibb::Offer::check(transport)
+    }
+
     /// Judges a `<transport/>` that a session-initiate offers; `None` if the method is unknown here.
     pub(crate) fn from_peer(transport: &Element, config: &IbbConfig) -> Option<Result<Self, String>> {
         ibb::Offer::from_peer(transport, config).map(|offer| offer.map(Self::Ibb))

@@ -45,7 +45,10 @@ impl JingleCondition {
 
     /// The Jingle condition that a received error carries, if any.
     pub(crate) fn of(error: &StanzaError) -> Option<Self> {
-        let element = error.other.as_ref().filter(|element| element.has_ns(ns::JINGLE_ERRORS))?;
+        let element = error
+            .other
+            .as_ref()
+            .filter(|element| element.has_ns(ns::JINGLE_ERRORS) || element.has_ns(ns::JINGLE_ERRORS_0))?;
         Self::ALL.into_iter().find(|condition| condition.name() == element.name())
     }
 

@@ -118,9 +118,12 @@ fn who_accepted_an_offer_has_received_it() {
     pair.deliver(Juliet);
     let lost = pair.inbox[0].pop_front().unwrap();
     assert_eq!(describe(&lost), "result");
+    pair.advance(Timeouts::default().jingle_ack - TICK);
     pair.accept(Juliet);
+    pair.deliver(Romeo);
+    pair.advance(TICK);
+    assert_eq!(pair.end(Romeo).state(id), "active as initiator");
     pair.run();
-    pair.advance(Timeouts::default().jingle_ack);
     assert!(pair.end(Romeo).is_open(id));
 }
 
@@ -173,6 +176,26 @@ fn a_peer_that_went_offline_has_ten_seconds_to_show_itself() {
     let error = expires(&mut pair, Romeo, id, ten_seconds);
     assert!(matches!(error, Error::Signalling(SignallingError::PeerGone)));
     assert_eq!(pair.take_log(), ["romeo: set session-terminate gone"]);
+}
+
+#[test]
+fn another_timer_does_not_make_an_absence_forgotten() {
+    let mut pair = Pair::with(|_, mut config| {
+        config.timeouts.iq = Duration::from_secs(3);
+        config
+    });
+    let id = pair.connect(Romeo);
+    pair.run();
+    let now = pair.now;
+    pair.end(Romeo).presence(now, JULIET, PresenceType::Unavailable);
+    let ping = IqRequest::Get(Element::bare("ping", ns::PING));
+    pair.end(Romeo).sessions.request(now, RequestToken(1), None, ping);
+    pair.end(Romeo).sent();
+    pair.advance(Duration::from_secs(3));
+    let due = pair.end(Romeo).sessions.poll_timeout().unwrap();
+    assert!(due <= now + Duration::from_secs(10));
+    pair.advance(Duration::from_secs(7));
+    assert!(pair.end(Romeo).error(id).is_some());
 }
 
 #[test]

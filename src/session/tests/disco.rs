@@ -50,6 +50,29 @@ fn the_feature_that_is_missing_is_named() {
 }
 
 #[test]
+fn capabilities_that_are_out_of_date_are_asked_for_once_more() {
+    let mut pair = Pair::new();
+    let now = pair.now;
+    let mut presence = Presence::available().with_from(jid(JULIET));
+    let stale = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:old' \
+                 ver='q07IKJEyjvHSyhy//CH0CxmKi8w='/>";
+    presence.payloads.push(stale.parse().unwrap());
+    pair.end(Romeo).sessions.handle_stanza(now, presence.into());
+    let id = pair.connect(Romeo);
+    pair.run();
+    assert_eq!(
+        pair.take_log()[..4],
+        [
+            "romeo: get query",
+            "juliet: error cancel item-not-found",
+            "romeo: get query",
+            "juliet: result query"
+        ]
+    );
+    assert_eq!(pair.end(Romeo).state(id), "offered");
+}
+
+#[test]
 fn an_error_says_whether_the_peer_is_there() {
     for (condition, is_away) in [
         ("service-unavailable", true),

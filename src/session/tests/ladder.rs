@@ -241,7 +241,7 @@ fn letting_go_of_a_session_ends_it_with_the_reason_of_its_state() {
         pair.release(side, if side == Romeo { romeos } else { juliets });
         pair.run();
         let [told, ..] = &pair.take_log()[..] else { panic!() };
-        assert_eq!(*told, format!("{}: set session-terminate success", side.name()));
+        assert_eq!(*told, format!("{}: set session-terminate cancel", side.name()));
     }
 
     let (mut pair, _, juliets) = Pair::open();

@@ -45,6 +45,21 @@ fn all_together_may_not_have_more_than_the_limit() {
 }
 
 #[test]
+fn sessions_that_ended_count_against_peers_until_their_user_lets_go_of_them() {
+    let now = Instant::now();
+    let mut limited = config(Juliet);
+    limited.limits.sessions = 3;
+    let mut juliet = End::new(Juliet, limited, now);
+    for n in 0..3 {
+        let from = format!("kinsman{n}@montague.lit/a");
+        assert_eq!(juliet.hears(now, &from, &initiate_with("a")), ["result"]);
+        assert_eq!(juliet.hears(now, &from, &jingle("session-terminate", "a", "")), ["result"]);
+    }
+    assert_eq!(juliet.hears(now, ROMEO, &initiate_with("a")), BUSY);
+    assert!(juliet.sessions.connect(now, jid(ROMEO)).is_ok(), "the user itself is not held up");
+}
+
+#[test]
 fn what_is_turned_down_is_not_remembered() {
     let now = Instant::now();
     let mut limited = config(Juliet);
@@ -78,6 +93,17 @@ fn nothing_is_left_of_many_sessions() {
         pair.run();
     }
     assert!(pair.ends.iter().all(End::is_clean));
+}
+
+#[test]
+fn a_peer_that_answers_nothing_is_forgotten_all_the_same() {
+    let (mut pair, romeos, _) = Pair::open();
+    pair.send(Romeo, romeos, b"hello?");
+    pair.release(Romeo, romeos);
+    let next = pair.connect(Romeo);
+    pair.release(Romeo, next);
+    pair.advance(Duration::from_secs(30));
+    assert!(pair.end(Romeo).is_clean());
 }
 
 #[test]

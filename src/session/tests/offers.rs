@@ -26,10 +26,7 @@ fn an_offer_that_can_not_be_accepted_is_declined_with_the_reason() {
             content(name, &with("<transport xmlns='urn:xmpp:jingle:transports:s5b:1'/>")),
             "unsupported-transports",
         ),
-        (content(name, &ibb("sid='a'")), "unsupported-transports"),
-        (content(name, &ibb("block-size='4096'")), "unsupported-transports"),
-        (content(name, &ibb("block-size='0' sid='a'")), "unsupported-transports"),
-        (content(name, &ibb("block-size='4096' sid='a' stanza='message'")), "unsupported-transports"),
+        (content(name, &ibb("block-size='4096' sid='a' stanza='message'")), "incompatible-parameters"),
         (content("name='xmlstream' senders='initiator'", &with(TRANSPORT)), "incompatible-parameters"),
         (content("name='xmlstream' senders='none'", &with(TRANSPORT)), "incompatible-parameters"),
     ] {
@@ -50,7 +47,10 @@ fn a_malformed_offer_is_a_bad_request() {
         content("", &complete),
         content("name='a' disposition='early-session'", &complete),
         content("name='a' senders='everybody'", &complete),
-        content("name='a'", &complete).repeat(2),
+        content("name='a'", &with("<transport xmlns='urn:xmpp:jingle:transports:ibb:1' sid='a'/>")),
+        content("name='a'", &with("<transport xmlns='urn:xmpp:jingle:transports:ibb:1' block-size='4096'/>")),
+        content("name='a'", &complete.replace("4096", "0")),
+        content("name='a'", &complete.replace("<method name='x509'/>", "<method/>")),
         content("name='a'", &complete).replace("creator='initiator'", "creator='responder'"),
         content("name='a'", &complete.repeat(2)),
         (0..9).map(|n| content(&format!("name='{n}'"), &complete)).collect(),
@@ -77,6 +77,33 @@ fn of_several_contents_the_stream_is_accepted_and_the_others_are_removed() {
     };
     assert_eq!(names(&sent[0]), ["voice", "early"]);
     assert_eq!(names(&sent[1]), ["xml"]);
+}
+
+#[test]
+fn contents_of_the_same_name_are_alternatives() {
+    let s5b = with("<transport xmlns='urn:xmpp:jingle:transports:s5b:1' sid='b'/>");
+    let offered = [content("name='xml'", &s5b), content("name='xml'", &with(TRANSPORT))].concat();
+    let (mut juliet, sent, now) = offer(&offered);
+    assert_eq!(sent, ["result"]);
+    let id = juliet.incoming.pop_front().unwrap();
+    juliet.sessions.accept(now, id).unwrap();
+    let sent = juliet.sent();
+    assert_eq!(
+        sent.iter().map(describe).collect::<Vec<_>>(),
+        ["set session-accept"],
+        "nothing is left to remove"
+    );
+    assert!(find(&sent[0], "transport").has_ns("urn:xmpp:jingle:transports:ibb:1"));
+}
+
+#[test]
+fn an_endpoint_that_is_being_closed_takes_no_offers() {
+    let now = Instant::now();
+    let mut juliet = End::new(Juliet, config(Juliet), now);
+    juliet.sessions.close_doors();
+    let offered = jingle("session-initiate", "a73s", &content("name='a'", &with(TRANSPORT)));
+    assert_eq!(juliet.hears(now, ROMEO, &offered), ["error cancel service-unavailable"]);
+    assert!(juliet.incoming.is_empty() && juliet.is_clean());
 }
 
 #[test]

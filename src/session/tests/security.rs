@@ -37,6 +37,16 @@ fn insecure() -> Vec<(String, Check)> {
     ]
 }
 
+/// An offer that can't be read is no offer.
+fn answer_to(wrong: &str) -> &'static [&'static str] {
+    let malformed = wrong.contains("<method/>") || wrong.matches("<fingerprint").count() > 8;
+    if malformed {
+        &["error cancel bad-request"]
+    } else {
+        &["result", "set session-terminate security-error"]
+    }
+}
+
 fn with_security(action: &str, sid: &str, transport: &str, security: &str) -> String {
     jingle(action, sid, &content("name='xmlstream'", &format!("{DESCRIPTION}{transport}{security}")))
 }
@@ -47,7 +57,7 @@ fn an_insecure_offer_is_acknowledged_and_terminated() {
         let now = Instant::now();
         let mut juliet = End::new(Juliet, config(Juliet), now);
         let sent = juliet.hears(now, ROMEO, &with_security("session-initiate", "a", TRANSPORT, &wrong));
-        assert_eq!(sent, ["result", "set session-terminate security-error"], "{wrong}");
+        assert_eq!(sent, answer_to(&wrong), "{wrong}");
         assert!(juliet.incoming.is_empty() && juliet.is_clean());
     }
 }
@@ -123,7 +133,7 @@ fn where_plaintext_is_allowed_broken_security_is_still_an_error() {
         let now = Instant::now();
         let mut juliet = End::new(Juliet, config, now);
         let sent = juliet.hears(now, ROMEO, &with_security("session-initiate", "a", TRANSPORT, &wrong));
-        assert_eq!(sent, ["result", "set session-terminate security-error"], "{wrong}");
+        assert_eq!(sent, answer_to(&wrong), "{wrong}");
     }
 }
 

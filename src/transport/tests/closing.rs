@@ -134,6 +134,18 @@ fn a_user_that_takes_no_notice_of_a_close_does_not_hold_up_the_peer() {
 }
 
 #[test]
+fn last_words_that_are_not_acknowledged_end_it_too() {
+    let mut pair = Pair::small();
+    pair.inject(Juliet, Close { sid: "ch3d9s71".to_owned() }.to_element());
+    pair.write(Juliet, b"unheard").unwrap();
+    assert!(!pair.shutdown(Juliet).unwrap());
+    let block_ack = pair.timeouts.block_ack;
+    assert_eq!(pair.end(Juliet).poll_timeout(), Some(pair.now + block_ack));
+    pair.advance(block_ack);
+    assert!(matches!(pair.failure(Juliet), Error::Timeout(Step::BlockAck, _)));
+}
+
+#[test]
 fn an_unanswered_close_times_out_unless_the_peer_is_still_sending() {
     let mut pair = Pair::small();
     let close = pair.timeouts.close;

@@ -45,6 +45,40 @@ fn acknowledgements_are_held_back_while_the_reader_is_behind_and_released_by_rea
 }
 
 #[test]
+fn a_reader_that_takes_its_time_does_not_look_dead_to_the_peer() {
+    let mut pair = Pair::small();
+    pair.send(Romeo, &[b'x'; 64]);
+    pair.run();
+    pair.take_log();
+    let began = pair.now;
+    while let Some(due) = pair.end(Juliet).poll_timeout() {
+        pair.advance(due - pair.now);
+        pair.run();
+    }
+    assert_eq!(pair.now - began, Duration::from_secs(90), "three windows of four blocks, 30 s each");
+    assert_eq!(pair.received(Juliet).len(), 64);
+    assert!(pair.failed.iter().all(Option::is_none));
+}
+
+#[test]
+fn a_reader_that_never_reads_again_is_not_buffered_for_without_end() {
+    let big = IbbConfig { block_size: 65535, ..small() };
+    let mut pair = Pair::new(big, big);
+    pair.run();
+    let much = vec![b'x'; 128 * 1024];
+    while pair.failed[0].is_none() {
+        while pair.write(Romeo, &much).is_ok_and(|written| written > 0) {}
+        pair.run();
+        let due = [Romeo, Juliet].into_iter().filter_map(|side| pair.end(side).poll_timeout()).min().unwrap();
+        pair.advance(due - pair.now);
+    }
+    assert!(matches!(pair.failure(Romeo), Error::Timeout(Step::BlockAck, _)));
+    assert!(pair.failed[1].is_none(), "it is for the sender to decide how long it waits");
+    let buffered = pair.drain(Juliet).0.len();
+    assert!((1024 * 1024..2 * 1024 * 1024).contains(&buffered), "{buffered}");
+}
+
+#[test]
 fn a_writer_that_is_ahead_of_the_window_has_to_wait() {
     const SEND_BUFFER: usize = 256 * 1024;
     let mut pair = Pair::small();
