@@ -29,18 +29,10 @@ struct Opened {
 /// Runs TLS and opens the XML stream. Whatever fails ends the session with the fitting reason.
 pub(super) async fn establish(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eStream, Error> {
     let opened = Opened::of(&session)?;
-    let result = establish_on(opened, &session).await;
-    match result {
-        Ok(stream) => {
-            endpoint.remember(stream.closer());
-            Ok(stream)
-        }
-        Err(error) => {
-            let error = more_telling(error, session.error());
-            session.with(|sessions, id, now| sessions.fail(now, id, error.clone()));
-            Err(error)
-        }
-    }
+    let stream = establish_on(opened, &session).await;
+    let stream = stream.map_err(|error| more_telling(error, session.error()))?;
+    endpoint.remember(stream.closer());
+    Ok(stream)
 }
 
 async fn establish_on(opened: Opened, session: &Arc<SessionHandle>) -> Result<E2eStream, Error> {
@@ -56,7 +48,10 @@ async fn establish_on(opened: Opened, session: &Arc<SessionHandle>) -> Result<E2
         // `Announced::Nothing` is only ever accepted if the user allowed plaintext.
         return open(opened.role, io, options.negotiated(negotiated)).await;
     };
-    let secured = handshake(&opened, announced, io).await?;
+    // Once the XML stream has the session, it ends it itself, after it has told the peer of its error.
+    let secured = handshake(&opened, announced, io).await.inspect_err(|error| {
+        session.with(|sessions, id, now| sessions.fail(now, id, error.clone()));
+    })?;
     tracing::info!(peer = %opened.peer, tls = %secured.tls, verified = %secured.peer.verification(), "TLS is up");
     let negotiated = Negotiated {
         tls_version: Some(secured.tls.version().to_owned()),
