@@ -429,9 +429,9 @@ impl Ibb {
             return;
         }
         match &self.state {
-            State::AwaitingOpen { since, .. } | State::Opening { since, .. } => {
-                let waited = now - *since;
-                self.fail(Error::Timeout(Step::Transport, waited));
+            State::AwaitingOpen { since, deadline } | State::Opening { since, deadline } => {
+                let given = *deadline - *since;
+                self.fail(Error::Timeout(Step::Transport, given));
             }
             State::Open | State::Draining | State::PeerClosing { done: Done::Yes, .. } => {
                 self.fail(Error::Timeout(Step::BlockAck, self.block_ack));
