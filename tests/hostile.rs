@@ -1,5 +1,13 @@
 //! Peers, strangers and servers that break every rule: each is refused by name, and nobody else notices.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where something is wrong"
+)]
+
 mod support;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -47,7 +55,7 @@ impl Scene {
     }
 
     /// Romeo and Juliet have noticed nothing, and can make more streams.
-    async fn is_undisturbed(mut self) {
+    async fn goes_on_undisturbed(mut self) {
         support::talk(&mut self.romeos, &mut self.juliets).await;
         let (mut romeos, mut juliets) = support::streams(&self.romeo, &self.juliet).await;
         support::talk(&mut romeos, &mut juliets).await;
@@ -104,7 +112,7 @@ async fn a_stranger_who_knows_all_sids_can_touch_nothing() {
         let (condition, _) = scene.mallory.refused(request).await;
         assert_eq!(condition, DefinedCondition::ItemNotFound);
     }
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
 
 #[tokio::test]
@@ -120,7 +128,7 @@ async fn another_resource_of_the_peer_is_a_stranger() {
             assert!(scene.world.server.inject(&jid(JULIET), iq));
         }
     }
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
 
 #[tokio::test]
@@ -182,7 +190,7 @@ async fn malformed_jingle_of_the_peer_is_refused_and_its_session_goes_on() {
     assert_eq!(ask(jingle("session-info", &session, unknown)).await, unsupported);
 
     support::talk(&mut scene.romeos, &mut scene.juliets).await;
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
 
 #[tokio::test]
@@ -203,7 +211,7 @@ async fn offers_that_can_not_be_accepted_are_terminated_with_their_reason() {
         scene.mallory.ask(request).await.unwrap();
         scene.mallory.heard_action(&format!("session-terminate {reason}")).await;
     }
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
 
 #[tokio::test]
@@ -227,7 +235,7 @@ async fn a_flood_of_offers_gets_busy_and_others_are_served() {
         incoming.decline(Reason::Decline);
     }
     scene.mallory.wait_for_actions(allowed, "session-terminate decline").await;
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
 
 // ---- in-band bytestreams ---------------------------------------------------------------------
@@ -253,7 +261,7 @@ async fn data_that_breaks_the_rules_ends_its_bytestream() {
         scene.mallory.heard_action("session-terminate failed-transport").await;
         let late = ibb_data(&stream.sid, "1", "QUJD");
         assert_eq!(scene.mallory.refused(late).await.0, DefinedCondition::ItemNotFound);
-        scene.is_undisturbed().await;
+        scene.goes_on_undisturbed().await;
     }
 }
 
@@ -277,7 +285,7 @@ async fn data_before_open_is_refused_and_open_still_works() {
     assert_eq!(scene.mallory.refused(open()).await.0, DefinedCondition::UnexpectedRequest);
     scene.mallory.write(&mut stream, HEADER.as_bytes()).await.unwrap();
     within(accepting).await.unwrap().unwrap();
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
 
 #[tokio::test]
@@ -290,7 +298,7 @@ async fn a_bytestream_that_is_closed_under_the_stream_is_an_error_after_what_had
     assert_eq!(body(&within(juliets.next()).await.unwrap().unwrap()), "and now");
     let ended = within(juliets.next()).await;
     assert_shape!(ended, Some(Err(Error::Transport(TransportError::Closed))));
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
 
 #[tokio::test]
@@ -359,7 +367,7 @@ async fn no_stream_without_a_stream_header() {
         assert_shape!(refused, Err(Error::Stream(failure)) if failure.direction == Direction::Sent);
         scene.mallory.heard("<stream:error").await;
         scene.mallory.heard_action("session-terminate failed-application").await;
-        scene.is_undisturbed().await;
+        scene.goes_on_undisturbed().await;
     }
 }
 
@@ -371,7 +379,7 @@ async fn a_stanza_that_is_nested_too_deep_ends_its_stream_only() {
     let _ = scene.mallory.write(&mut stream, deep.as_bytes()).await;
     assert_stream_error(within(juliets.next()).await, &stream_error::DefinedCondition::PolicyViolation);
     scene.mallory.heard("<policy-violation").await;
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
 
 #[tokio::test]
@@ -383,7 +391,7 @@ async fn a_stanza_of_ten_megabytes_ends_its_stream_only() {
     assert!(written.is_err(), "it did not take all of it");
     assert_stream_error(within(juliets.next()).await, &stream_error::DefinedCondition::PolicyViolation);
     scene.mallory.heard("<policy-violation").await;
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
 
 #[tokio::test]
@@ -400,7 +408,7 @@ async fn a_stanza_in_somebody_elses_name_is_counted_and_comes_under_the_true_one
     scene.romeos.send(message("it was the lark")).await.unwrap();
     within(scene.juliets.next()).await.unwrap().unwrap();
     assert_eq!(scene.juliets.violations(), 1);
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
 
 // ---- the server ------------------------------------------------------------------------------
@@ -411,7 +419,7 @@ async fn a_deeply_nested_stanza_over_the_server_harms_nobody() {
     let (open, close) = ("<a>".repeat(10_000), "</a>".repeat(10_000));
     let deep = format!("<message xmlns='jabber:client' from='{MALLORY}'>{open}{close}</message>");
     assert!(scene.world.server.inject_raw(&jid(JULIET), deep));
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
 
 #[tokio::test]
@@ -444,5 +452,5 @@ async fn stanzas_that_make_no_sense_are_events_or_nothing() {
     ] {
         assert!(scene.world.server.inject(&jid(JULIET), element(nonsense)));
     }
-    scene.is_undisturbed().await;
+    scene.goes_on_undisturbed().await;
 }
