@@ -17,7 +17,7 @@ pub use self::{connecting::Connecting, incoming::Incoming};
 use crate::{
     ApiMisuse, Config, Error, Reason,
     disco::Disco,
-    driver::{self, Events, Handle, Link},
+    driver::{self, ByHand, Events, Handle, Link},
     stream::Closer,
 };
 
@@ -83,6 +83,10 @@ impl Endpoint {
     /// For bots that can't use [`Endpoint::login`]. Only on a current-thread runtime: on a multi-thread one, a `Client`
     /// of tokio-xmpp 6.0 that sends and receives at the same time sooner or later receives nothing ever again.
     ///
+    /// Make the client with a [`Connector`](crate::Connector), or wrap its connector's stream in
+    /// [`DepthGuarded`](crate::DepthGuarded): tokio-xmpp's own connectors let anybody end the process with a stanza of
+    /// some 3,400 nested elements.
+    ///
     /// # Errors
     ///
     /// [`ApiMisuse::AttachOnMultiThread`].
@@ -95,6 +99,36 @@ impl Endpoint {
             return Err(ApiMisuse::AttachOnMultiThread.into());
         }
         Ok(Self::start(Link::client(client), config))
+    }
+
+    /// An endpoint that a bot's own loop drives, with whatever session with the server the bot has.
+    ///
+    /// ```no_run
+    /// # async fn bot(mut client: tokio_xmpp::Client, config: jingle_xmlstream::Config) -> std::io::Result<()> {
+    /// use futures::StreamExt;
+    /// use jingle_xmlstream::Endpoint;
+    ///
+    /// let (endpoint, mut by_hand) = Endpoint::by_hand(config);
+    /// loop {
+    ///     tokio::select! {
+    ///         Some(event) = client.next() => if let Some(_event) = by_hand.handle(event) {
+    ///             // not ours: the rest of the bot
+    ///         },
+    ///         Some(stanza) = by_hand.outgoing() => drop(client.send_stanza(stanza).await?),
+    ///         else => break,
+    ///     }
+    /// }
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Endpoint::send_stanza`] then resolves when the stanza is handed to the loop. What [`Endpoint::attach`] says about
+    /// clients holds here too.
+    #[must_use]
+    pub fn by_hand(config: Config) -> (Self, ByHand) {
+        let (handle, by_hand) = ByHand::new(config);
+        (Self { handle, streams: Arc::default() }, by_hand)
     }
 
     fn start(link: Link, config: Config) -> (Self, Events) {

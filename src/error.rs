@@ -324,6 +324,23 @@ impl Error {
         }
     }
 
+    /// What the peer is told in words, beside the reason. It is what the peer did or did not do; whom we trust and
+    /// what our system says is not for it to know.
+    pub(crate) fn peer_text(&self) -> Option<String> {
+        match self {
+            Self::PeerMisbehaved(what) => Some(what.to_string()),
+            Self::PeerIncompatible(what) => Some(what.to_string()),
+            Self::Timeout(step, _) => Some(format!("timed out: {step}")),
+            Self::Security(what) => what.peer_text().map(str::to_owned),
+            Self::Transport(_)
+            | Self::Signalling(_)
+            | Self::Terminated(_)
+            | Self::Stream(_)
+            | Self::TooManySessions(_)
+            | Self::ApiMisuse(_) => None,
+        }
+    }
+
     pub(crate) fn io(error: &io::Error) -> Self {
         // A layer below may have wrapped one of ours to pass through `AsyncRead`.
         if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<Self>()) {
@@ -335,6 +352,19 @@ impl Error {
 
     pub(crate) fn into_io(self) -> io::Error {
         io::Error::other(self)
+    }
+}
+
+impl SecurityError {
+    /// Only what the peer can see for itself.
+    fn peer_text(&self) -> Option<&'static str> {
+        match self {
+            Self::FingerprintMismatch { .. } => Some("the certificate is not the announced one"),
+            Self::NotOffered => Some("encryption is required (XTLS)"),
+            Self::NoFingerprint => Some("no usable certificate fingerprint was announced"),
+            Self::NoCommonMethod(_) => Some("the XTLS method x509 is required"),
+            _ => None,
+        }
     }
 }
 
@@ -405,6 +435,19 @@ mod tests {
         assert_eq!(condition_name(&DefinedCondition::NotWellFormed), "not-well-formed");
         let see_other = DefinedCondition::SeeOtherHost("example.org".into());
         assert_eq!(condition_name(&see_other), "see-other-host");
+    }
+
+    #[test]
+    fn the_peer_does_not_learn_whom_we_trust() {
+        let presented = Fingerprint::of(b"presented");
+        let pinned = vec![Fingerprint::of(b"pinned")];
+        let refused = Error::Security(SecurityError::NotPinned { presented, pinned });
+        assert_eq!(refused.peer_text(), None);
+        let mismatch = SecurityError::FingerprintMismatch {
+            announced: Fingerprint::of(b"announced"),
+            presented: Fingerprint::of(b"presented"),
+        };
+        assert!(!Error::Security(mismatch).peer_text().unwrap().contains(':'));
     }
 
     #[test]

@@ -1,11 +1,77 @@
-//! Direct, end-to-end encrypted XML streams between two XMPP entities.
-#![allow(dead_code)] // while it grows
+//! Direct, end-to-end encrypted XML streams between two XMPP entities, for tokio-xmpp bots.
+//!
+//! Two bots that are logged in to their servers open a stream of their own to each other
+//! ([XEP-0247](https://xmpp.org/extensions/xep-0247.html), Jingle XML Streams) and exchange messages, presence and iqs on
+//! it. Servers carry the negotiation, and with in-band bytestreams the encrypted bytes; what is said they can't read.
+//!
+//! ```text
+//!  stanza in ─► driver ─► wire ─► session ─► transport ─► security ─► stream ─► Endpoint (user API)
+//!               tokio     XML     Jingle      IBB          XTLS        XMPP      connect / accept
+//!               glue      types   states      bytes        TLS 1.3     stanzas   send / next
+//! ```
+//!
+//! # An example
+//!
+//! ```no_run
+//! # async fn example(jid: jid::Jid, password: String) -> Result<(), Box<dyn std::error::Error>> {
+//! use futures::{SinkExt, StreamExt};
+//! use jingle_xmlstream::{Config, Connector, Endpoint, Identity, Trust};
+//!
+//! let config = Config::new(Identity::load_or_generate("bot.identity.pem")?, Trust::first_use());
+//! let (endpoint, mut events) = Endpoint::login(jid, password, Connector::default(), config);
+//!
+//! // The rest of the bot is as before, with `events.next()` where it had `client.next()`.
+//! tokio::spawn(async move {
+//!     while let Some(event) = events.next().await {
+//!         println!("{event:?}");
+//!     }
+//! });
+//!
+//! // Echo whatever comes on any stream.
+//! while let Some(incoming) = endpoint.accept().await {
+//!     println!("{} offers a stream", incoming.peer());
+//!     let mut stream = incoming.accept().await?;
+//!     while let Some(stanza) = stream.next().await {
+//!         stream.send(stanza?).await?;
+//!     }
+//!     stream.close().await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The other side calls [`Endpoint::connect`] and gets the same [`E2eStream`].
+//!
+//! # What it is not
+//!
+//! - No XMPP client: it runs on tokio-xmpp's session with the server, and hands on all that is not its own.
+//! - No file transfer and no calls: the application is the XML stream. Other Jingle sessions can be left to the bot
+//!   ([`Config::pass_foreign`]).
+//! - No OMEMO: it protects a live connection between two devices that are online, not messages in a store.
+//! - Not fast yet: the one transport is in-band bytestreams, the fallback that XEP-0247 demands, which are subject to the
+//!   servers' rate limits.
+//!
+//! # Invariants
+//!
+//! 1. No [`E2eStream`] without a TLS 1.3 connection whose peer presented the certificate that Jingle announced and that
+//!    [`Trust`] accepts, unless the user said [`Dangerous::allow_plaintext`].
+//! 2. A session belongs to one full JID and one sid. Nobody else can change it, not even know that it exists.
+//! 3. Stanzas are delivered under the addresses that Jingle fixed, whatever they claim.
+//! 4. Whatever a peer or a server sends is bounded before it is kept; every bound is in [`Limits`], [`IbbConfig`] or a named
+//!    constant.
+//! 5. A slow consumer of one stream, or of the [`Events`], holds up nobody else.
+//! 6. What is not delivered is reported: every operation that can't be completed ends in an [`Error`] that names whose fault
+//!    it is.
+//!
+//! The [`manual`] has the concepts, the threat model, and what was decided where the specifications contradict each other.
+#![forbid(unsafe_code)]
 
 mod config;
 mod disco;
 mod driver;
 mod endpoint;
 mod error;
+pub mod manual;
 mod reason;
 pub mod security;
 mod session;
@@ -15,7 +81,7 @@ mod wire;
 
 pub use crate::{
     config::{Config, Dangerous, DiscoConfig, IbbConfig, Limits, Timeouts},
-    driver::Events,
+    driver::{ByHand, Events},
     endpoint::{Connecting, Endpoint, Incoming},
     error::{
         ApiMisuse, Direction, Error, PeerIncompatible, PeerMisbehaved, SecurityError, SignallingError, Step,

@@ -28,8 +28,18 @@ pub(crate) mod support;
 mod verify;
 
 /// What this crate adds to what a bot can do.
-const FEATURES: [&str; 7] =
-    [ns::CAPS, ns::DISCO_INFO, ns::IBB, ns::JINGLE, ns::XMLSTREAM, ns::XTLS, ns::JINGLE_IBB];
+const FEATURES: [&str; 9] = [
+    ns::CAPS,
+    ns::DISCO_INFO,
+    ns::IBB,
+    // XEP-0261 #support: every version that is understood. XEP-0247 knows the old ones alone.
+    ns::JINGLE_0,
+    ns::JINGLE,
+    ns::XMLSTREAM,
+    ns::XTLS,
+    ns::JINGLE_IBB_0,
+    ns::JINGLE_IBB,
+];
 
 /// What we announce, and what peers announced.
 #[derive(Debug)]

@@ -124,8 +124,10 @@ impl Connector {
         self
     }
 
-    /// Trusts these certificate authorities, or these certificates themselves, instead of those of the operating
-    /// system.
+    /// Trusts these certificate authorities instead of those of the operating system.
+    ///
+    /// A self-signed server certificate can be given itself, unless it is marked as an authority (`CA:TRUE`, which
+    /// `openssl req -x509` does by default): such a one is refused as `CaUsedAsEndEntity`.
     #[must_use]
     pub fn roots(mut self, roots: RootCertStore) -> Self {
         self.believe(Certificates::Roots(Arc::new(roots)));

@@ -1,6 +1,7 @@
 //! What endpoints, streams and bytestreams hold of the driver.
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
@@ -18,11 +19,15 @@ use crate::{
     session::{Progress, RequestToken, SessionId, Sessions},
 };
 
+/// The bot's stanzas that wait for the driver; more of them wait at their senders.
+pub(super) const COMMANDS: usize = 64;
+
 /// What goes to the task and not to the sessions.
 #[derive(Debug)]
 pub(super) enum Command {
     Send(Box<Stanza>, oneshot::Sender<Result<(), Error>>),
-    Close(oneshot::Sender<()>),
+    /// Ends the driver; the sender is dropped when it has ended.
+    Close(oneshot::Sender<Infallible>),
 }
 
 /// The driver runs as long as there is one of these.
@@ -114,6 +119,7 @@ impl Handle {
         self.shared.act(|state, now| {
             if state.phase == Phase::Running {
                 state.enter(Phase::Closing);
+                state.sessions.close_doors();
             }
             for id in std::mem::take(&mut state.incoming) {
                 state.sessions.terminate(now, id, Reason::Gone, None);
@@ -141,8 +147,7 @@ impl Handle {
     pub(crate) async fn finish(&self) {
         let (done, finished) = oneshot::channel();
         if self.commands.send(Command::Close(done)).await.is_ok() {
-            // An error says that the task has ended, which is what was asked for.
-            let _ = finished.await;
+            let Err(_ended) = finished.await;
         }
     }
 }
@@ -171,10 +176,6 @@ pub(crate) struct SessionHandle {
 }
 
 impl SessionHandle {
-    pub(crate) fn id(&self) -> SessionId {
-        self.id
-    }
-
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Sessions, SessionId, Instant) -> T) -> T {
         self.handle.with(|sessions, now| act(sessions, self.id, now))
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, Stream as _, StreamExt as _, future::BoxFuture};
-use jid::FullJid;
+use jid::{FullJid, Jid};
 use tokio::sync::oneshot;
 use tokio_xmpp::{
     Client, Event,
@@ -32,22 +32,10 @@ pub(crate) enum Link {
 /// Who wants to know that a stanza was sent.
 pub(crate) type Sent = Option<oneshot::Sender<Result<(), Error>>>;
 
-/// What a link has to say.
-pub(crate) enum LinkEvent {
-    Online {
-        jid: FullJid,
-        features: StreamFeatures,
-        resumed: bool,
-    },
-    Stanza(Stanza),
-    /// For good: it does not come back.
-    Ended,
-}
-
 pub(crate) struct StreamLink {
     stream: StanzaStream,
-    /// The last full JID and features, which a resumption does not repeat.
-    bound: Option<(FullJid, StreamFeatures)>,
+    /// The last JID and features, which a resumption does not repeat.
+    bound: Option<(Jid, StreamFeatures)>,
     in_queue: VecDeque<(StanzaToken, Sent)>,
     /// Resolves when the queue gets shorter.
     queue_moves: Option<BoxFuture<'static, ()>>,
@@ -70,6 +58,14 @@ impl Link {
         Self::Client(ClientLink::Idle(Box::new(client)))
     }
 
+    /// The full JID of a client that was online before we got it.
+    pub(crate) fn bound_jid(&self) -> Option<FullJid> {
+        match self {
+            Self::Client(ClientLink::Idle(client)) => client.bound_jid().cloned(),
+            Self::Client(_) | Self::Stream(_) => None,
+        }
+    }
+
     /// Whether [`Self::send`] can be called; if not, wakes up when it can.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
@@ -90,7 +86,7 @@ impl Link {
         }
     }
 
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         match self {
             Self::Stream(link) => link.poll_next(cx),
             Self::Client(link) => link.poll_next(cx),
@@ -165,7 +161,7 @@ impl StreamLink {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         // Learns of what was sent even if nobody wants to send more.
         let _ = self.poll_idle(cx);
         loop {
@@ -174,23 +170,17 @@ impl StreamLink {
                 Poll::Pending => return Poll::Pending,
             };
             return Poll::Ready(match event {
-                None => LinkEvent::Ended,
-                Some(StanzaEvent::Stanza(stanza)) => LinkEvent::Stanza(stanza),
+                None => None,
+                Some(StanzaEvent::Stanza(stanza)) => Some(Event::Stanza(stanza)),
                 // Deadlines go on; a resumption may be in time.
                 Some(StanzaEvent::Stream(StreamEvent::Suspended)) => continue,
-                Some(StanzaEvent::Stream(StreamEvent::Resumed)) => match &self.bound {
-                    Some((jid, features)) => {
-                        LinkEvent::Online { jid: jid.clone(), features: features.clone(), resumed: true }
-                    }
+                Some(StanzaEvent::Stream(StreamEvent::Resumed)) => match self.bound.clone() {
+                    Some((bound_jid, features)) => Some(Event::Online { bound_jid, features, resumed: true }),
                     None => continue,
                 },
                 Some(StanzaEvent::Stream(StreamEvent::Reset { bound_jid, features })) => {
-                    let Ok(jid) = bound_jid.try_into_full() else {
-                        tracing::error!("the server bound no resource");
-                        return Poll::Ready(LinkEvent::Ended);
-                    };
-                    self.bound = Some((jid.clone(), features.clone()));
-                    LinkEvent::Online { jid, features, resumed: false }
+                    self.bound = Some((bound_jid.clone(), features.clone()));
+                    Some(Event::Online { bound_jid, features, resumed: false })
                 }
             });
         }
@@ -215,29 +205,16 @@ impl ClientLink {
         Poll::Ready(())
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
-        loop {
-            if self.poll_ready(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let Self::Idle(client) = self else { return Poll::Ready(LinkEvent::Ended) };
-            let Poll::Ready(event) = client.poll_next_unpin(cx) else { return Poll::Pending };
-            return Poll::Ready(match event {
-                Some(Event::Stanza(stanza)) => LinkEvent::Stanza(stanza),
-                Some(Event::Online { bound_jid, features, resumed }) => match bound_jid.try_into_full() {
-                    Ok(jid) => LinkEvent::Online { jid, features, resumed },
-                    Err(_) => continue,
-                },
-                Some(Event::Disconnected(error)) => {
-                    tracing::debug!(%error, "the client lost its server");
-                    continue;
-                }
-                None => {
-                    *self = Self::Ended;
-                    LinkEvent::Ended
-                }
-            });
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        if self.poll_ready(cx).is_pending() {
+            return Poll::Pending;
         }
+        let Self::Idle(client) = self else { return Poll::Ready(None) };
+        let Poll::Ready(event) = client.poll_next_unpin(cx) else { return Poll::Pending };
+        if event.is_none() {
+            *self = Self::Ended;
+        }
+        Poll::Ready(event)
     }
 }
 

@@ -3,6 +3,7 @@
 //! It owns the link, the clock and the order of what goes out. Everything else (handles, streams,
 //! bytestreams) locks [`Shared`] for a moment, says what it wants, and rings the bell.
 
+mod by_hand;
 #[cfg(feature = "connector")]
 mod connector;
 mod events;
@@ -12,7 +13,7 @@ mod task;
 
 #[cfg(feature = "connector")]
 pub use self::connector::{Connector, DangerousConnector, DepthGuarded, ServerSocket};
-pub use self::events::Events;
+pub use self::{by_hand::ByHand, events::Events};
 pub(crate) use self::{
     handle::{Handle, SessionHandle},
     link::{Link, QUEUE as LINK_QUEUE},
@@ -27,12 +28,12 @@ use std::{
 };
 
 use tokio::sync::{Notify, oneshot};
-use tokio_xmpp::IqResponse;
+use tokio_xmpp::{Event, IqResponse};
 use xmpp_parsers::stanza::Stanza;
 
 use crate::{
     Error,
-    session::{Output, RequestToken, SessionId, Sessions},
+    session::{Output, Progress, RequestToken, SessionId, Sessions},
 };
 
 /// What the driver and all handles share.
@@ -109,6 +110,40 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Takes an event from the server, and gives it back if it is not ours.
+    fn handle_event(&self, event: Event) -> Option<Event> {
+        match event {
+            Event::Stanza(stanza) => {
+                self.act(|state, now| state.sessions.handle_stanza(now, stanza)).map(Event::Stanza)
+            }
+            Event::Online { bound_jid, features, resumed } => {
+                if let (false, Ok(jid)) = (resumed, bound_jid.try_as_full()) {
+                    self.act(|state, now| {
+                        state.sessions.handle_bound(now, jid.clone());
+                        state.wake_everybody();
+                    });
+                }
+                Some(Event::Online { bound_jid, features, resumed })
+            }
+            disconnected @ Event::Disconnected(_) => Some(disconnected),
+        }
+    }
+
+    fn handle_timeout(&self) {
+        self.act(|state, now| state.sessions.handle_timeout(now));
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.lock().sessions.poll_timeout()
+    }
+
+    /// What the sessions have to send, in order.
+    fn take_outgoing(&self) -> VecDeque<Stanza> {
+        std::mem::take(&mut self.lock().outgoing)
+    }
+}
+
 impl State {
     /// Passes on what the sessions put out, and gives those who are to wake up for it.
     fn digest(&mut self) -> Vec<Waker> {
@@ -116,7 +151,10 @@ impl State {
         while let Some(output) = self.sessions.poll_output() {
             match output {
                 Output::Send(stanza) => self.outgoing.push_back(stanza),
-                Output::Changed(id) => wake.extend(self.waiting.remove(&id).into_iter().flatten()),
+                Output::Changed(id) => {
+                    wake.extend(self.waiting.remove(&id).into_iter().flatten());
+                    self.forget_withdrawn(id);
+                }
                 Output::Incoming(id) => {
                     self.incoming.push_back(id);
                     wake.append(&mut self.waiting_for_any);
@@ -130,6 +168,17 @@ impl State {
             }
         }
         wake
+    }
+
+    /// An offer that its peer took back before anybody looked at it leaves nothing behind.
+    fn forget_withdrawn(&mut self, id: SessionId) {
+        if matches!(self.sessions.progress(id), Progress::Ended(_)) {
+            let waiting = self.incoming.len();
+            self.incoming.retain(|incoming| *incoming != id);
+            if self.incoming.len() < waiting {
+                self.sessions.release(now(), id);
+            }
+        }
     }
 
     fn wait_for(&mut self, id: SessionId, waker: &Waker) {
@@ -155,6 +204,21 @@ impl State {
 fn remember(wakers: &mut Vec<Waker>, waker: &Waker) {
     if !wakers.iter().any(|known| known.will_wake(waker)) {
         wakers.push(waker.clone());
+    }
+}
+
+/// From now on, nothing moves: everybody who waits is told.
+fn close_shared(shared: &Shared) {
+    shared.act(|state, now| {
+        state.sessions.handle_disconnected(now);
+        state.enter(Phase::Closed);
+    });
+}
+
+async fn alarm(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 

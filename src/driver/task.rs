@@ -1,35 +1,31 @@
 //! The task itself.
 
-use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_xmpp::Event;
 use xmpp_parsers::{iq::Iq, stanza::Stanza};
 
 use super::{
-    Events, Handle, Phase, Shared,
-    handle::Command,
-    link::{Link, LinkEvent, Sent},
+    Events, Handle, Shared, alarm, close_shared,
+    handle::{COMMANDS, Command},
+    link::{Link, Sent},
 };
 use crate::{Config, session::Sessions, wire::errors};
 
-/// The bot's stanzas that wait for the task; more of them wait at their senders.
-const COMMANDS: usize = 64;
 /// Stanzas that may wait for the link before the bot's are held back, so that those of the streams get their turn.
 const OUTGOING: usize = 64;
 
 /// Starts the task on the present runtime.
 pub(crate) fn spawn(link: Link, config: Config) -> (Handle, Events) {
+    let bound = link.bound_jid();
     let close = config.timeouts.close;
     let (events, receiver) = mpsc::channel(config.limits.events.max(1));
     let (commands, from_bot) = mpsc::channel(COMMANDS);
     let shared = Arc::new(Shared::new(Sessions::new(config)));
+    if let Some(jid) = bound {
+        shared.act(|state, now| state.sessions.handle_bound(now, jid));
+    }
     let handle = Handle { shared: Arc::clone(&shared), commands };
     let driver = Driver {
         shared,
@@ -40,7 +36,10 @@ pub(crate) fn spawn(link: Link, config: Config) -> (Handle, Events) {
         outgoing: VecDeque::new(),
         close,
     };
-    tokio::spawn(driver.run());
+    tokio::spawn(async move {
+        let _epilogue = Epilogue(Arc::clone(&driver.shared));
+        driver.run().await;
+    });
     (handle.clone(), Events { receiver, _handle: handle })
 }
 
@@ -57,8 +56,10 @@ struct Driver {
 }
 
 /// What the task woke up for.
+#[expect(clippy::large_enum_variant, reason = "there is one, on the stack of one task")]
 enum Turn {
-    Link(LinkEvent),
+    /// An event, or the end of the session with the server.
+    Link(Option<Event>),
     /// The link takes a stanza, and there is one.
     Send,
     Bot(Option<Command>),
@@ -74,8 +75,8 @@ impl Driver {
         loop {
             self.collect();
             match self.turn().await {
-                Turn::Link(LinkEvent::Ended) => break,
-                Turn::Link(event) => self.handle_link(event),
+                Turn::Link(Some(event)) => self.handle_link(event),
+                Turn::Link(None) => break,
                 Turn::Send => {
                     if let Some((stanza, sent)) = self.outgoing.pop_front() {
                         self.link.send(stanza, sent).await;
@@ -84,12 +85,8 @@ impl Driver {
                 Turn::Bot(Some(Command::Send(stanza, sent))) => {
                     self.outgoing.push_back((*stanza, Some(sent)))
                 }
-                Turn::Bot(Some(Command::Close(done))) => {
-                    self.finish().await;
-                    // Whoever asked may have stopped waiting.
-                    let _ = done.send(());
-                    return;
-                }
+                // That it is done shows in the channel's end.
+                Turn::Bot(Some(Command::Close(_done))) => return self.finish().await,
                 // Nobody is left who could want anything.
                 Turn::Bot(None) => return self.finish().await,
                 Turn::Room => {
@@ -97,23 +94,24 @@ impl Driver {
                         self.deliver(event);
                     }
                 }
-                Turn::Timer => self.shared.act(|state, now| state.sessions.handle_timeout(now)),
+                Turn::Timer => self.shared.handle_timeout(),
                 Turn::Look => {}
             }
         }
         tracing::info!("the session with the server ended");
-        close_shared(&self.shared);
     }
 
     /// Waits until there is something to do.
     async fn turn(&mut self) -> Turn {
-        let due = self.shared.lock().sessions.poll_timeout();
+        let due = self.shared.poll_timeout();
         let Self { shared, link, events, undelivered, from_bot, outgoing, .. } = self;
         let link_turn = poll_fn(|cx| {
             if !outgoing.is_empty() && link.poll_ready(cx).is_ready() {
                 return Poll::Ready(Turn::Send);
             }
             if undelivered.is_some() {
+                // The bot may be waiting for a stanza to be sent before it takes the next event.
+                let _ = link.poll_idle(cx);
                 return Poll::Pending;
             }
             link.poll_next(cx).map(Turn::Link)
@@ -129,32 +127,17 @@ impl Driver {
 
     /// Takes what the sessions have to send.
     fn collect(&mut self) {
-        let mut state = self.shared.lock();
-        self.outgoing.extend(state.outgoing.drain(..).map(|stanza| (stanza, None)));
+        let stanzas = self.shared.take_outgoing();
+        self.outgoing.extend(stanzas.into_iter().map(|stanza| (stanza, None)));
     }
 
-    fn handle_link(&mut self, event: LinkEvent) {
-        let event = match event {
-            LinkEvent::Online { jid, features, resumed } => {
-                tracing::info!(%jid, resumed, "online");
-                if !resumed {
-                    self.shared.act(|state, now| {
-                        state.sessions.handle_bound(now, jid.clone());
-                        state.wake_everybody();
-                    });
-                }
-                Event::Online { bound_jid: jid.into(), features, resumed }
-            }
-            LinkEvent::Stanza(stanza) => {
-                let not_ours = self.shared.act(|state, now| state.sessions.handle_stanza(now, stanza));
-                match not_ours {
-                    Some(stanza) => Event::Stanza(stanza),
-                    None => return,
-                }
-            }
-            LinkEvent::Ended => return,
-        };
-        self.deliver(event);
+    fn handle_link(&mut self, event: Event) {
+        if let Event::Online { bound_jid, resumed, .. } = &event {
+            tracing::info!(jid = %bound_jid, resumed, "online");
+        }
+        if let Some(event) = self.shared.handle_event(event) {
+            self.deliver(event);
+        }
     }
 
     fn deliver(&mut self, event: Event) {
@@ -197,32 +180,24 @@ impl Driver {
         if sent_all.await.is_err() {
             tracing::debug!("not everything could be sent before the end");
         }
-        let Self { shared, link, .. } = self;
-        if tokio::time::timeout(close, link.close()).await.is_err() {
+        if tokio::time::timeout(close, self.link.close()).await.is_err() {
             tracing::debug!("the server did not close its stream in time");
         }
-        close_shared(&shared);
     }
 }
 
-/// From now on, nothing moves: everybody who waits is told.
-fn close_shared(shared: &Shared) {
-    shared.act(|state, now| {
-        state.sessions.handle_disconnected(now);
-        state.enter(Phase::Closed);
-    });
+/// However the task ends, a panic of tokio-xmpp included, those who wait are told.
+struct Epilogue(Arc<Shared>);
+
+impl Drop for Epilogue {
+    fn drop(&mut self) {
+        close_shared(&self.0);
+    }
 }
 
 /// Waits until the bot takes events, or does not want them any more.
 async fn room(events: &Option<mpsc::Sender<Event>>) {
     if let Some(events) = events {
         drop(events.reserve().await);
-    }
-}
-
-async fn alarm(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -29,31 +29,43 @@ struct Opened {
 /// Runs TLS and opens the XML stream. Whatever fails ends the session with the fitting reason.
 pub(super) async fn establish(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eStream, Error> {
     let opened = Opened::of(&session)?;
-    let stream = establish_on(opened, &session).await;
-    let stream = stream.map_err(|error| more_telling(error, session.error()))?;
-    endpoint.remember(stream.closer());
-    Ok(stream)
-}
-
-async fn establish_on(opened: Opened, session: &Arc<SessionHandle>) -> Result<E2eStream, Error> {
-    let io = Bytestream::new(Arc::clone(session));
+    let io = Bytestream::new(Arc::clone(&session));
     let options = StreamOptions::new()
         .local(opened.local.clone().into())
         .peer(opened.peer.clone().into())
         .timeouts(opened.config.timeouts)
         .limits(opened.config.limits)
-        .carrier(Arc::new(Carried(Arc::clone(session))));
+        .carrier(Arc::new(Carried(Arc::clone(&session))));
     let negotiated = Negotiated { transport: opened.transport.to_owned(), ..Negotiated::default() };
-    let Some(announced) = opened.announced.clone() else {
-        // `Announced::Nothing` is only ever accepted if the user allowed plaintext.
-        return open(opened.role, io, options.negotiated(negotiated)).await;
+    let stream = match &opened.announced {
+        Some(announced) => {
+            let secured = match handshake(&opened, announced.clone(), io).await {
+                Ok(secured) => secured,
+                Err(error) => return Err(give_up(&session, error)),
+            };
+            let options = options.negotiated(with_tls(negotiated, &secured)).map_io(tls_io::error_from_io);
+            open(opened.role, secured.io, options).await?
+        }
+        // Plaintext is only ever accepted if the user allowed it.
+        None => open(opened.role, io, options.negotiated(negotiated)).await?,
     };
-    // Once the XML stream has the session, it ends it itself, after it has told the peer of its error.
-    let secured = handshake(&opened, announced, io).await.inspect_err(|error| {
-        session.with(|sessions, id, now| sessions.fail(now, id, error.clone()));
-    })?;
-    tracing::info!(peer = %opened.peer, tls = %secured.tls, verified = %secured.peer.verification(), "TLS is up");
-    let negotiated = Negotiated {
+    endpoint.remember(stream.closer());
+    Ok(stream)
+}
+
+/// Ends a session whose TLS failed. A session-terminate of the peer's explains why the bytestream broke, but
+/// not what we found out ourselves.
+fn give_up(session: &SessionHandle, error: Error) -> Error {
+    let error = match (&error, session.error()) {
+        (Error::Transport(_) | Error::Timeout(..), Some(of_session)) => of_session,
+        _ => error,
+    };
+    session.with(|sessions, id, now| sessions.fail(now, id, error.clone()));
+    error
+}
+
+fn with_tls<IO>(negotiated: Negotiated, secured: &Secured<IO>) -> Negotiated {
+    Negotiated {
         tls_version: Some(secured.tls.version().to_owned()),
         cipher: Some(secured.tls.cipher_suite().to_owned()),
         key_exchange: Some(secured.tls.key_exchange().to_owned()),
@@ -61,8 +73,7 @@ async fn establish_on(opened: Opened, session: &Arc<SessionHandle>) -> Result<E2
         peer_fingerprint: Some(secured.peer.fingerprint().clone()),
         verification: Some(secured.peer.verification().to_string()),
         ..negotiated
-    };
-    open(opened.role, secured.io, options.negotiated(negotiated).map_io(tls_io::error_from_io)).await
+    }
 }
 
 /// jingle-xtls #proto: the initiator is the TLS client.
@@ -80,7 +91,9 @@ async fn handshake(
         }
     };
     let in_time = tokio::time::timeout(timeouts.tls, handshake).await;
-    in_time.map_err(|_| Error::Timeout(Step::Tls, timeouts.tls))?
+    let secured = in_time.map_err(|_| Error::Timeout(Step::Tls, timeouts.tls))??;
+    tracing::info!(peer = %opened.peer, tls = %secured.tls, verified = %secured.peer.verification(), "TLS is up");
+    Ok(secured)
 }
 
 async fn open<IO>(role: Role, io: IO, options: StreamOptions) -> Result<E2eStream, Error>
@@ -90,15 +103,6 @@ where
     match role {
         Role::Initiator => stream::initiate(io, options).await,
         Role::Responder => stream::accept(io, options).await,
-    }
-}
-
-/// Which of the two to show: a session-terminate explains why the bytestream broke, but not what we found
-/// out ourselves.
-fn more_telling(error: Error, of_session: Option<Error>) -> Error {
-    match (&error, of_session) {
-        (Error::Transport(_) | Error::Timeout(..), Some(of_session)) => of_session,
-        _ => error,
     }
 }
 

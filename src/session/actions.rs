@@ -63,7 +63,7 @@ impl Sessions {
     ) {
         match action {
             Action::SessionAccept => self.handle_session_accept(now, id, request, &jingle),
-            Action::SessionTerminate => self.handle_session_terminate(id, request, jingle),
+            Action::SessionTerminate => self.handle_session_terminate(now, id, request, jingle),
             Action::SessionInfo => self.handle_session_info(request, &jingle),
             Action::SecurityInfo => self.handle_security_info(id, request, &jingle),
             Action::DescriptionInfo => self.handle_named(id, request, &jingle, |sessions, request| {
@@ -74,9 +74,9 @@ impl Sessions {
                 // XEP-0261 #protocol-multi: further bytestreams of a session, which an XML stream has no use for.
                 sessions.refuse(request.from, request.id, errors::unsupported_info());
             }),
-            Action::TransportReplace => self.handle_transport_replace(now, id, request, jingle),
-            Action::ContentAdd => self.handle_content_add(now, id, request, jingle),
-            Action::ContentModify => self.handle_content_modify(now, id, request, &jingle),
+            Action::TransportReplace => self.handle_transport_replace(id, request, &jingle),
+            Action::ContentAdd => self.handle_content_add(id, request, jingle),
+            Action::ContentModify => self.handle_content_modify(id, request, &jingle),
             Action::ContentRemove => self.handle_content_remove(now, id, request, &jingle),
             // Answers to requests that we don't make.
             Action::TransportAccept
@@ -90,14 +90,14 @@ impl Sessions {
     }
 
     /// XEP-0166 #session-terminate: acknowledged whatever state the session is in.
-    fn handle_session_terminate(&mut self, id: SessionId, request: Request, jingle: Jingle) {
+    fn handle_session_terminate(&mut self, now: Instant, id: SessionId, request: Request, jingle: Jingle) {
         let (reason, text) = match jingle.reason {
             Some(why) => (why.reason, why.text),
             None => (Reason::Other(String::new()), None),
         };
         tracing::debug!(peer = %request.from, sid = jingle.sid, %reason, "the peer terminated the session");
         self.acknowledge(request.from, request.id);
-        self.end(id, Some(Error::Terminated(Terminated::new(reason, text))), Farewell::Over);
+        self.end(now, id, Some(Error::Terminated(Terminated::new(reason, text))), Farewell::Over);
     }
 
     /// XEP-0166 #session-info: empty, it is a ping; we know no payload.
@@ -123,7 +123,7 @@ impl Sessions {
     }
 
     /// XEP-0166 #def-action-transport-replace: there is one transport, so the answer is transport-reject.
-    fn handle_transport_replace(&mut self, now: Instant, id: SessionId, request: Request, jingle: Jingle) {
+    fn handle_transport_replace(&mut self, id: SessionId, request: Request, jingle: &Jingle) {
         if jingle.contents.iter().any(|content| content.transport().is_none()) {
             let what = "a transport-replace without <transport/>";
             return self.refuse(request.from, request.id, errors::bad_request(what));
@@ -135,14 +135,14 @@ impl Sessions {
             let named = Content::new(content.creator.clone(), content.name.clone());
             reject = reject.with_content(named.with_child(transport));
         }
-        self.handle_named(id, request, &jingle, |sessions, request| {
+        self.handle_named(id, request, jingle, |sessions, request| {
             sessions.acknowledge(request.from, request.id);
-            sessions.send_jingle(now, id, Action::TransportReject, reject);
+            sessions.tell(id, reject);
         });
     }
 
     /// XEP-0166 #def-action-content-add: one stream is all that a session has here.
-    fn handle_content_add(&mut self, now: Instant, id: SessionId, request: Request, jingle: Jingle) {
+    fn handle_content_add(&mut self, id: SessionId, request: Request, jingle: Jingle) {
         if jingle.contents.is_empty() {
             return self.refuse(
                 request.from,
@@ -157,19 +157,18 @@ impl Sessions {
         self.acknowledge(request.from, request.id);
         let mut reject = Jingle::new(Action::ContentReject, jingle.sid);
         reject.contents = jingle.contents;
-        self.send_jingle(now, id, Action::ContentReject, reject);
+        self.tell(id, reject);
     }
 
     /// XEP-0166 #def-action-content-modify: an XML stream goes both ways, which we say again if need be.
-    fn handle_content_modify(&mut self, now: Instant, id: SessionId, request: Request, jingle: &Jingle) {
+    fn handle_content_modify(&mut self, id: SessionId, request: Request, jingle: &Jingle) {
         let one_way = jingle.contents.iter().any(|content| content.senders != Senders::Both);
         self.handle_named(id, request, jingle, |sessions, request| {
             sessions.acknowledge(request.from, request.id);
             let Some(session) = sessions.table.get(id).filter(|_| one_way) else { return };
-            // `senders` is required here, even where it is the default.
             let contrary =
                 Jingle::new(Action::ContentModify, session.sid.clone()).with_content(session.own_content());
-            sessions.send_jingle(now, id, Action::ContentModify, contrary);
+            sessions.tell(id, contrary);
         });
     }
 
@@ -177,6 +176,9 @@ impl Sessions {
     fn handle_content_remove(&mut self, now: Instant, id: SessionId, request: Request, jingle: &Jingle) {
         self.handle_named(id, request, jingle, |sessions, request| {
             sessions.acknowledge(request.from, request.id);
+            if sessions.still_has_content(id, &jingle.contents) {
+                return;
+            }
             let text = Some("the peer removed the only content".to_owned());
             let error = Error::Terminated(Terminated::new(Reason::Success, text));
             sessions.terminate_with(now, id, Reason::Success, None, Some(error));
@@ -200,6 +202,18 @@ impl Sessions {
         } else {
             then(self, request);
         }
+    }
+
+    /// Forgets the contents that the peer takes back; whether the one that we could accept is left.
+    fn still_has_content(&mut self, id: SessionId, removed: &[Content]) -> bool {
+        let Some(session) = self.table.get_mut(id) else { return false };
+        let is_removed = |name: &ContentName| {
+            removed.iter().any(|content| content.name == name.name && content.creator == name.creator)
+        };
+        if let State::Ringing(ringing) = &mut session.state {
+            ringing.declined.retain(|name| !is_removed(name));
+        }
+        !is_removed(&session.content)
     }
 
     fn has_content(&self, id: SessionId, content: &Content) -> bool {

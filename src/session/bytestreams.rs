@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use jid::Jid;
-use xmpp_parsers::iq::Iq;
 
 use super::{
     Output, Purpose, Request, Sessions,
@@ -22,12 +21,13 @@ impl Sessions {
     /// Answers one in-band bytestream request (XEP-0047); gives it back if it is the bot's.
     pub(super) fn handle_ibb(&mut self, now: Instant, request: Request) -> Option<Request> {
         self.heard_from(&request.from);
-        let sid = request.payload.attr("sid").unwrap_or_default();
-        let Some(id) = self.table.find_bytestream(&request.from, sid) else {
+        let sid = request.payload.attr("sid");
+        let Some(id) = sid.and_then(|sid| self.table.find_bytestream(&request.from, sid)) else {
             if self.config.pass_foreign {
                 return Some(request);
             }
             let refusal = match request.payload.name() {
+                _ if sid.is_none() => errors::bad_request("an in-band bytestream request without sid"),
                 // XEP-0047 #create: bytestreams that Jingle did not negotiate are not for us.
                 "open" => errors::not_acceptable("in-band bytestreams are opened by Jingle here"),
                 _ => errors::item_not_found("there is no such bytestream"),
@@ -48,7 +48,7 @@ impl Sessions {
                     return None;
                 }
             },
-            "data" => ibb.handle_data(request.id, Data::parse(&request.payload)),
+            "data" => ibb.handle_data(now, request.id, Data::parse(&request.payload)),
             "close" => match Close::parse(&request.payload) {
                 Ok(_) => ibb.handle_close(now, request.id),
                 Err(malformed) => {
@@ -77,21 +77,21 @@ impl Sessions {
 
     /// Does what a session's transport wants done.
     pub(super) fn after_transport(&mut self, now: Instant, id: SessionId) {
-        while let Some(output) =
-            self.table.get_mut(id).and_then(Session::transport_mut).and_then(Transport::poll_output)
+        while let Some(session) = self.table.get_mut(id)
+            && let Some(output) = session.transport_mut().and_then(Transport::poll_output)
         {
-            let Some(peer) = self.table.get(id).map(|session| session.peer.clone()) else { return };
             match output {
                 transport::Output::Request(request, payload) => {
-                    let to = Some(Jid::from(peer));
+                    let to = Jid::from(session.peer.clone());
                     // The bytestream has a deadline of its own for each.
-                    let iq_id =
-                        self.requests.add(to.clone(), Purpose::Transport { session: id, request }, None);
-                    let iq = Iq::Set { from: None, to, id: iq_id, payload };
-                    self.outputs.push_back(Output::Send(iq.into()));
+                    let purpose = Purpose::Transport { session: id, request };
+                    let iq_id = self.requests.add(Some(to.clone()), purpose, None);
+                    self.send_set(to, iq_id, payload);
                 }
-                transport::Output::Reply(iq_id, Ok(())) => self.acknowledge(peer, iq_id),
-                transport::Output::Reply(iq_id, Err(refusal)) => self.refuse(peer, iq_id, refusal),
+                transport::Output::Reply(iq_id, reply) => {
+                    let peer = session.peer.clone();
+                    self.send_iq(peer.into(), iq_id, reply.map(|()| None));
+                }
                 transport::Output::Open | transport::Output::Progress => {
                     self.outputs.push_back(Output::Changed(id));
                 }

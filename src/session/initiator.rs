@@ -6,20 +6,22 @@ use jid::{FullJid, Jid};
 use xmpp_parsers::{
     disco::DiscoInfoQuery,
     iq::Iq,
-    jingle::{Action, Creator},
+    jingle::{Action, Creator, Senders},
     minidom::Element,
     stanza_error::{DefinedCondition, StanzaError},
 };
 
 use super::{
-    Output, Purpose, Request, Sessions, random_id, security,
+    Output, Purpose, Request, Sessions, random_id,
+    responder::SESSION,
+    security,
     state::{
         Ack, Active, Announced, ContentName, Farewell, Offered, Precondition, Preparing, Role, Session,
         SessionId, State,
     },
 };
 use crate::{
-    Error, PeerIncompatible, PeerMisbehaved, SecurityError, SignallingError, Step,
+    ApiMisuse, Error, PeerIncompatible, PeerMisbehaved, SecurityError, SignallingError, Step,
     disco::{Lookup, Support},
     transport::{self, ibb},
     wire::{
@@ -46,7 +48,6 @@ impl Sessions {
             dialect: Dialect::V1,
             content: ContentName { creator: Creator::Initiator, name: CONTENT_NAME.to_owned() },
             state: State::Preparing(Preparing { waits_for: Step::Online, since: now, deadline }),
-            absent_since: None,
         });
         self.watch(id);
         self.begin_waiting(now);
@@ -68,25 +69,29 @@ impl Sessions {
 
     /// XEP-0247 #protocol: first, the initiator determines the responder's capabilities.
     fn find_out(&mut self, now: Instant, id: SessionId) {
-        let timeout = self.config.timeouts.disco;
-        let Some(session) = self.table.get_mut(id) else { return };
+        let Some(session) = self.table.get(id) else { return };
+        if self.bound.as_ref() == Some(&session.peer) {
+            let what = "an endpoint can't open a stream to itself".to_owned();
+            return self.fail(now, id, ApiMisuse::Config(what).into());
+        }
         match self.disco.lookup(&session.peer) {
             Lookup::Known(support) => self.offer(now, id, &support),
-            Lookup::Ask { node } => {
-                session.state = State::Preparing(Preparing {
-                    waits_for: Step::Disco,
-                    since: now,
-                    deadline: now + timeout,
-                });
-                let to = Jid::from(session.peer.clone());
-                let query = DiscoInfoQuery { node: node.clone() }.into();
-                let purpose = Purpose::Disco { session: id, node };
-                let iq_id = self.requests.add(Some(to.clone()), purpose, Some((now + timeout, timeout)));
-                self.watch(id);
-                let iq = Iq::Get { from: None, to: Some(to), id: iq_id, payload: query };
-                self.outputs.push_back(Output::Send(iq.into()));
-            }
+            Lookup::Ask { node } => self.ask(now, id, node),
         }
+    }
+
+    fn ask(&mut self, now: Instant, id: SessionId, node: Option<String>) {
+        let timeout = self.config.timeouts.disco;
+        let Some(session) = self.table.get_mut(id) else { return };
+        session.state =
+            State::Preparing(Preparing { waits_for: Step::Disco, since: now, deadline: now + timeout });
+        let to = Jid::from(session.peer.clone());
+        let query = DiscoInfoQuery { node: node.clone() }.into();
+        let purpose = Purpose::Disco { session: id, node };
+        let iq_id = self.requests.add(Some(to.clone()), purpose, Some((now + timeout, timeout)));
+        self.watch(id);
+        let iq = Iq::Get { from: None, to: Some(to), id: iq_id, payload: query };
+        self.outputs.push_back(Output::Send(iq.into()));
     }
 
     pub(super) fn handle_disco_reply(
@@ -105,6 +110,10 @@ impl Sessions {
             Ok(None) => {
                 return self.fail(now, id, PeerMisbehaved::MalformedDisco("an empty answer".into()).into());
             }
+            // What the peer announced is out of date, or it does not know its own node (XEP-0115 #discover).
+            Err(error) if node.is_some() && error.defined_condition == DefinedCondition::ItemNotFound => {
+                return self.ask(now, id, None);
+            }
             Err(error) => return self.fail(now, id, refusal(error)),
         };
         match self.disco.handle_answer(&session.peer.clone(), node, &query) {
@@ -122,6 +131,7 @@ impl Sessions {
         let Some(own) = self.bound.clone() else { return };
         let ibb = ibb::Offer::new(random_id(), needs.ibb_v0, &self.config.ibb);
         let transport = transport::Offer::Ibb(ibb);
+        let bytestream = transport.bytestream_sid().to_owned();
         let security = if needs.xtls { Precondition::Xtls } else { Precondition::Plaintext };
         let identity = self.config.identity.clone();
         let timeout = self.config.timeouts.accept;
@@ -148,18 +158,25 @@ impl Sessions {
             deadline: now + timeout,
         });
         self.table.name(id);
+        // Reserved from now on, so that no session that the peer starts can take it.
+        let is_new = self.table.name_bytestream(id, &bytestream);
+        debug_assert!(is_new, "random ids repeat");
         self.watch(id);
         self.send_jingle(now, id, Action::SessionInitiate, jingle);
     }
 
     /// The reply to one of our Jingle requests.
-    pub(super) fn handle_ack(&mut self, id: SessionId, action: Action, ack: Result<(), StanzaError>) {
+    pub(super) fn handle_ack(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        action: Action,
+        ack: Result<(), StanzaError>,
+    ) {
         match (action, ack) {
             // An item-not-found means that the peer has ended it too, which is as good (XEP-0166 #session-terminate).
-            (Action::SessionTerminate, _) => {
-                if self.table.awaits_farewell(id) {
-                    self.end(id, None, Farewell::Over);
-                }
+            (Action::SessionTerminate, _) if self.table.awaits_farewell(id) => {
+                self.end(now, id, None, Farewell::Over);
             }
             (Action::SessionInitiate, Ok(())) => {
                 if let Some(State::Offered(offered)) =
@@ -168,23 +185,11 @@ impl Sessions {
                     offered.ack = Ack::Received;
                 }
             }
-            (Action::SessionInitiate, Err(error)) => self.initiate_refused(id, error),
-            (Action::SessionAccept, Err(error)) => {
-                // The peer refused it, so it does not have a session that could be terminated.
-                self.end(id, Some(refusal(error)), Farewell::Over);
+            // The peer refused it, so it does not have a session that could be terminated.
+            (Action::SessionInitiate | Action::SessionAccept, Err(error)) => {
+                self.end(now, id, Some(refusal(error)), Farewell::Over);
             }
-            (action, Err(error)) => {
-                tracing::debug!(?action, condition = ?error.defined_condition, "the peer refused a Jingle request");
-            }
-            (_, Ok(())) => {}
-        }
-    }
-
-    fn initiate_refused(&mut self, id: SessionId, error: StanzaError) {
-        // A session that gave way to the peer's is the responder of that one by now.
-        let offered = matches!(self.table.get(id).map(|session| &session.state), Some(State::Offered(_)));
-        if offered {
-            self.end(id, Some(refusal(error)), Farewell::Over);
+            _ => {}
         }
     }
 
@@ -247,23 +252,15 @@ impl Sessions {
         }
         tracing::debug!(peer = %session.peer, sid = session.sid, "the session was accepted");
         let secure = announced != Announced::Nothing;
-        let sid = offered.transport.bytestream_sid().to_owned();
         let choice = session.own_content().with_child(security::choice());
         let info = Jingle::new(Action::SecurityInfo, session.sid.clone()).with_content(choice);
         session.state = State::Active(Active { transport, announced });
-        if !self.table.name_bytestream(id, &sid) {
-            // Our own sids don't repeat, so the peer has used ours for a session of its own.
-            self.refuse(request.from, request.id, errors::bad_request("the bytestream's sid is in use"));
-            return self.fail(
-                now,
-                id,
-                PeerMisbehaved::BadAccept("the bytestream's sid is in use".into()).into(),
-            );
-        }
         self.acknowledge(request.from, request.id);
+        // Who accepts an offer has received it, acknowledged or not.
+        self.requests.cancel(|purpose| purpose.session() == Some(id));
         if secure {
             // jingle-xtls #proto: it helps the responder to prepare; nothing waits for it.
-            self.send_jingle(now, id, Action::SecurityInfo, info);
+            self.tell(id, info);
         }
         self.after_transport(now, id);
     }
@@ -282,6 +279,9 @@ fn check_accept<'a>(
     }
     if !content.description().is_some_and(|description| description.is("description", ns::XMLSTREAM)) {
         return Err("another application than the offered one".to_owned());
+    }
+    if content.senders != Senders::Both || content.disposition != SESSION {
+        return Err("a content that does not go both ways, or is no part of the session".to_owned());
     }
     let transport = content.transport().ok_or("a content without <transport/>")?;
     Ok((transport, content.security()))

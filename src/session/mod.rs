@@ -6,6 +6,7 @@
 
 mod actions;
 mod bytestreams;
+mod deadlines;
 mod initiator;
 mod requests;
 mod responder;
@@ -16,15 +17,16 @@ mod table;
 mod tests;
 
 use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
+    collections::{HashMap, VecDeque},
+    time::Instant,
 };
 
 use jid::{FullJid, Jid};
 use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::{
-    iq::{Iq, IqHeader, IqPayload},
+    iq::{Iq, IqPayload},
     jingle::Action,
+    message::MessageType,
     minidom::Element,
     presence::{Presence, Type as PresenceType},
     stanza::Stanza,
@@ -57,9 +59,20 @@ pub(crate) struct Sessions {
     table: Table,
     requests: Requests<Purpose>,
     disco: Disco,
+    /// Peers with a session whose presence says that they are gone, since when; without a sign of life after it.
+    absent: HashMap<FullJid, Instant>,
     outputs: VecDeque<Output>,
+    doors: Doors,
     /// No timer is due before this.
     wake_at: Option<Instant>,
+}
+
+/// Whether peers can start sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doors {
+    Open,
+    /// The endpoint is being closed.
+    Closed,
 }
 
 /// What the sessions want done, or made known.
@@ -99,6 +112,22 @@ enum Purpose {
     Transport { session: SessionId, request: transport::Request },
 }
 
+impl Purpose {
+    fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::User(_) => None,
+            Self::Disco { session, .. } | Self::Jingle { session, .. } | Self::Transport { session, .. } => {
+                Some(*session)
+            }
+        }
+    }
+
+    /// Whether it outlives its session.
+    fn is_farewell(&self) -> bool {
+        matches!(self, Self::Jingle { action: Action::SessionTerminate, .. })
+    }
+}
+
 /// An iq request from somebody, taken apart.
 struct Request {
     from: FullJid,
@@ -114,7 +143,9 @@ impl Sessions {
             disco: Disco::new(&config.disco),
             config,
             bound: None,
+            absent: HashMap::new(),
             outputs: VecDeque::new(),
+            doors: Doors::Open,
             wake_at: None,
         }
     }
@@ -162,16 +193,19 @@ impl Sessions {
                 preparing.waits_for = Step::Online;
                 continue;
             }
-            if say_so {
+            if say_so && session.is_on_wire() {
                 self.fail(now, id, Error::Signalling(why.clone()));
             } else {
-                self.end(id, Some(Error::Signalling(why.clone())), Farewell::Over);
+                self.end(now, id, Some(Error::Signalling(why.clone())), Farewell::Over);
             }
         }
     }
 
     /// Takes a stanza from the server, and gives it back if it is not for us.
     pub(crate) fn handle_stanza(&mut self, now: Instant, stanza: Stanza) -> Option<Stanza> {
+        if let Some(Ok(from)) = sign_of_life(&stanza).map(Jid::try_as_full) {
+            self.heard_from(from);
+        }
         match stanza {
             Stanza::Iq(iq) => self.handle_iq(now, iq).map(Stanza::Iq),
             Stanza::Presence(presence) => {
@@ -185,19 +219,16 @@ impl Sessions {
     fn handle_presence(&mut self, now: Instant, presence: &Presence) {
         self.disco.handle_presence(presence);
         let Some(from) = presence.from.as_ref().and_then(|from| from.try_as_full().ok()) else { return };
-        if presence.type_ == PresenceType::Unavailable {
-            for session in self.table.with_peer_mut(from) {
-                session.absent_since.get_or_insert(now);
-            }
+        let concerned = |session: &Session| session.peer == *from && session.is_on_wire();
+        if presence.type_ == PresenceType::Unavailable && self.table.sessions().any(concerned) {
+            self.absent.entry(from.clone()).or_insert(now);
             self.wake_no_later_than(now + ABSENCE);
-        } else {
-            self.heard_from(&from.clone());
         }
     }
 
     fn heard_from(&mut self, peer: &FullJid) {
-        for session in self.table.with_peer_mut(peer) {
-            session.absent_since = None;
+        if !self.absent.is_empty() {
+            self.absent.remove(peer);
         }
     }
 
@@ -251,18 +282,14 @@ impl Sessions {
     fn handle_reply(&mut self, now: Instant, reply: Iq) -> Option<Iq> {
         let own = self.bound.clone().map(Jid::from);
         let Some(purpose) = self.requests.take(reply.id(), reply.from(), own.as_ref()) else {
-            return Some(reply);
+            // Late, or from somebody who was not asked: nobody else can want it.
+            return Some(reply).filter(|reply| !self.requests.is_ours(reply.id()));
         };
-        let (IqHeader { from, .. }, payload) = reply.split();
-        if let Some(from) = from.and_then(|from| from.try_into_full().ok()) {
-            self.heard_from(&from);
+        match reply.into_payload() {
+            IqPayload::Result(payload) => self.settle(now, purpose, Ok(payload)),
+            IqPayload::Error(error) => self.settle(now, purpose, Err(error)),
+            IqPayload::Get(_) | IqPayload::Set(_) => {}
         }
-        let reply = match payload {
-            IqPayload::Error(error) => Err(error),
-            IqPayload::Result(payload) => Ok(payload),
-            IqPayload::Get(_) | IqPayload::Set(_) => return None,
-        };
-        self.settle(now, purpose, reply);
         None
     }
 
@@ -273,7 +300,7 @@ impl Sessions {
                 self.outputs.push_back(Output::Reply(token, Ok(response)));
             }
             Purpose::Disco { session, node } => self.handle_disco_reply(now, session, node.as_deref(), reply),
-            Purpose::Jingle { session, action } => self.handle_ack(session, action, reply.map(drop)),
+            Purpose::Jingle { session, action } => self.handle_ack(now, session, action, reply.map(drop)),
             Purpose::Transport { session, request } => {
                 let Some(transport) = self.table.get_mut(session).and_then(Session::transport_mut) else {
                     return;
@@ -310,8 +337,8 @@ impl Sessions {
 
     /// Ends the session because of an error of this side's making or finding.
     pub(crate) fn fail(&mut self, now: Instant, id: SessionId, error: Error) {
-        let text = error.to_string();
-        self.terminate_with(now, id, error.reason(), Some(&text), Some(error));
+        let text = error.peer_text();
+        self.terminate_with(now, id, error.reason(), text.as_deref(), Some(error));
     }
 
     fn terminate_with(
@@ -327,14 +354,19 @@ impl Sessions {
             return;
         }
         if !session.is_on_wire() {
-            return self.end(id, error, Farewell::Over);
+            return self.end(now, id, error, Farewell::Over);
         }
         tracing::debug!(peer = %session.peer, sid = session.sid, %reason, "terminating the session");
         let mut why = ReasonElement::new(reason);
         why.text = text.map(ToOwned::to_owned);
         let jingle = Jingle::new(Action::SessionTerminate, session.sid.clone()).with_reason(why);
         self.send_jingle(now, id, Action::SessionTerminate, jingle);
-        self.end(id, error, Farewell::AwaitingAck);
+        self.end(now, id, error, Farewell::AwaitingAck);
+    }
+
+    /// From now on, peers can't start sessions.
+    pub(crate) fn close_doors(&mut self) {
+        self.doors = Doors::Closed;
     }
 
     /// The user let go of the session: it is ended if need be, and forgotten.
@@ -371,6 +403,7 @@ impl Sessions {
         self.table.get(id).map(|session| &session.peer)
     }
 
+    #[cfg(test)]
     pub(crate) fn sid(&self, id: SessionId) -> Option<&str> {
         self.table.get(id).map(|session| session.sid.as_str())
     }
@@ -402,63 +435,7 @@ impl Sessions {
         self.table.ids().into_iter().filter(|id| !self.is_over(*id)).collect()
     }
 
-    // ---- time and output -----------------------------------------------------------------
-
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.wake_at
-    }
-
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if self.wake_at.is_none_or(|due| now < due) {
-            return;
-        }
-        while let Some((purpose, given)) = self.requests.take_expired(now) {
-            self.expire(now, purpose, given);
-        }
-        for id in self.table.ids() {
-            self.handle_session_timeout(now, id);
-        }
-        let sessions = self.table.sessions().filter_map(Session::poll_timeout).min();
-        self.wake_at = sessions.into_iter().chain(self.requests.poll_timeout()).min();
-    }
-
-    fn expire(&mut self, now: Instant, purpose: Purpose, given: Duration) {
-        match purpose {
-            Purpose::User(token) => {
-                self.outputs.push_back(Output::Reply(token, Err(Error::Timeout(Step::Iq, given))));
-            }
-            Purpose::Disco { session, .. } => self.fail(now, session, Error::Timeout(Step::Disco, given)),
-            Purpose::Jingle { session, action: Action::SessionTerminate } => {
-                self.end(session, None, Farewell::Over);
-            }
-            Purpose::Jingle { session, action: Action::SessionInitiate | Action::SessionAccept } => {
-                self.fail(now, session, Error::Timeout(Step::JingleAck, given));
-            }
-            // The rest informs the peer; nothing of ours depends on it.
-            Purpose::Jingle { .. } | Purpose::Transport { .. } => {}
-        }
-    }
-
-    fn handle_session_timeout(&mut self, now: Instant, id: SessionId) {
-        let Some(session) = self.table.get_mut(id) else { return };
-        if session.absent_since.is_some_and(|since| now >= since + ABSENCE) {
-            return self.fail(now, id, Error::Signalling(SignallingError::PeerGone));
-        }
-        let late = match &mut session.state {
-            State::Active(active) => {
-                active.transport.handle_timeout(now);
-                return self.after_transport(now, id);
-            }
-            State::Preparing(preparing) => (preparing.waits_for, preparing.since, preparing.deadline),
-            State::Offered(offered) => (Step::Accept, offered.since, offered.deadline),
-            State::Ringing(ringing) => (Step::Decision, ringing.since, ringing.deadline),
-            State::Ended(_) => return,
-        };
-        let (step, since, deadline) = late;
-        if now >= deadline {
-            self.fail(now, id, Error::Timeout(step, deadline - since));
-        }
-    }
+    // ---- output --------------------------------------------------------------------------
 
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -466,22 +443,18 @@ impl Sessions {
 
     // ---- inside --------------------------------------------------------------------------
 
-    fn end(&mut self, id: SessionId, error: Option<Error>, farewell: Farewell) {
+    fn end(&mut self, now: Instant, id: SessionId, error: Option<Error>, farewell: Farewell) {
+        if self.table.get(id).is_none() {
+            return;
+        }
         self.table.close(id, error, farewell);
+        self.requests.cancel(|purpose| purpose.session() == Some(id) && !purpose.is_farewell());
+        // What the peer still waits for is answered.
+        self.after_transport(now, id);
         self.outputs.push_back(Output::Changed(id));
     }
 
-    fn wake_no_later_than(&mut self, at: Instant) {
-        self.wake_at = Some(self.wake_at.map_or(at, |wake_at| wake_at.min(at)));
-    }
-
-    fn watch(&mut self, id: SessionId) {
-        if let Some(at) = self.table.get(id).and_then(Session::poll_timeout) {
-            self.wake_no_later_than(at);
-        }
-    }
-
-    /// Sends a Jingle action as a request of its own.
+    /// Sends a Jingle action whose acknowledgement matters.
     fn send_jingle(&mut self, now: Instant, id: SessionId, action: Action, jingle: Jingle) {
         let Some(session) = self.table.get(id) else { return };
         let to = Jid::from(session.peer.clone());
@@ -490,6 +463,18 @@ impl Sessions {
         let purpose = Purpose::Jingle { session: id, action };
         let id = self.requests.add(Some(to.clone()), purpose, Some(deadline));
         self.wake_no_later_than(deadline.0);
+        self.send_set(to, id, payload);
+    }
+
+    /// Sends a Jingle action that informs the peer; nothing of ours depends on the answer.
+    fn tell(&mut self, id: SessionId, jingle: Jingle) {
+        let Some(session) = self.table.get(id) else { return };
+        let (to, payload) = (session.peer.clone().into(), jingle.into_element(session.dialect));
+        let id = self.requests.id_for_unanswered();
+        self.send_set(to, id, payload);
+    }
+
+    fn send_set(&mut self, to: Jid, id: String, payload: Element) {
         self.outputs.push_back(Output::Send(Iq::Set { from: None, to: Some(to), id, payload }.into()));
     }
 
@@ -508,6 +493,19 @@ impl Sessions {
             Err(error) => Iq::Error { from, to, id, error, payload: None },
         };
         self.outputs.push_back(Output::Send(iq.into()));
+    }
+}
+
+/// From whom this stanza is, if it shows that its sender is there. Servers send errors in the name of who is not,
+/// and much of the presence that comes from accounts says nothing of the resource.
+fn sign_of_life(stanza: &Stanza) -> Option<&Jid> {
+    match stanza {
+        Stanza::Iq(Iq::Error { .. }) => None,
+        Stanza::Iq(iq) => iq.from(),
+        Stanza::Presence(presence) if presence.type_ == PresenceType::None => presence.from.as_ref(),
+        Stanza::Presence(_) => None,
+        Stanza::Message(message) if message.type_ == MessageType::Error => None,
+        Stanza::Message(message) => message.from.as_ref(),
     }
 }
 

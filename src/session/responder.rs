@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
+use jid::FullJid;
 use xmpp_parsers::{
     jingle::{Action, Creator, Senders},
     minidom::Element,
 };
 
 use super::{
-    Output, Request, Sessions, security,
+    Doors, Output, Request, Sessions, security,
     state::{
         Ack, Active, Announced, ContentName, Farewell, Offered, Ringing, Role, Session, SessionId, State,
     },
@@ -23,12 +24,23 @@ use crate::{
     },
 };
 
+/// The only disposition that means something for an XML stream (XEP-0166 #def-content).
+pub(super) const SESSION: &str = "session";
+
 /// An offer that we can accept.
 struct Acceptable {
     content: ContentName,
     transport: Offer,
     announced: Announced,
     declined: Vec<ContentName>,
+}
+
+/// Why an offer can't be accepted.
+struct Obstacle {
+    /// For the peer.
+    why: ReasonElement,
+    /// For our user, if it asked for a session with this peer too.
+    error: Error,
 }
 
 /// What a session-initiate that crossed one of ours comes to (XEP-0166 #def-action-ties).
@@ -51,42 +63,62 @@ impl Sessions {
         dialect: Dialect,
     ) -> Option<Request> {
         if !jingle.contents.iter().any(is_xmlstream) && self.config.pass_foreign {
-            return Some(Request { payload: jingle.into_element(dialect), ..request });
+            return Some(request);
+        }
+        if self.doors == Doors::Closed {
+            self.refuse(request.from, request.id, errors::service_unavailable());
+            return None;
         }
         if let Err(what) = check_contents(&jingle.contents) {
             self.refuse(request.from, request.id, errors::bad_request(what));
             return None;
         }
-        let loser = match self.tie(&request, &jingle) {
+        let tie = self.tie(&request, &jingle);
+        let named = self.table.find(&request.from, &jingle.sid);
+        let loser = match tie {
             Tie::Won => {
                 self.refuse(request.from, request.id, errors::tie_break());
                 return None;
             }
-            Tie::Lost(loser) => Some(loser),
-            Tie::None if self.table.find(&request.from, &jingle.sid).is_some() => {
+            Tie::Lost(loser) if named.is_none_or(|named| named == loser) => Some(loser),
+            Tie::None if named.is_none() => None,
+            // The peer has a session of that name with us already.
+            Tie::Lost(_) | Tie::None => {
                 self.refuse(request.from, request.id, errors::out_of_order());
                 return None;
             }
-            Tie::None => None,
         };
         // XEP-0166 #protocol-response-ack: acknowledge at once, and terminate if it comes to nothing.
         self.acknowledge(request.from.clone(), request.id);
-        if loser.is_none() && self.table.is_full_for(&request.from) {
-            tracing::info!(peer = %request.from, sid = jingle.sid, "too many sessions: busy");
-            self.turn_down(now, &request.from, &jingle.sid, dialect, ReasonElement::new(Reason::Busy));
-            return None;
+        self.consider(now, request.from, jingle, dialect, loser);
+        None
+    }
+
+    /// An offer is acknowledged: it is taken or turned down.
+    fn consider(
+        &mut self,
+        now: Instant,
+        peer: FullJid,
+        jingle: Jingle,
+        dialect: Dialect,
+        loser: Option<SessionId>,
+    ) {
+        if loser.is_none() && self.table.is_full_for(&peer) {
+            tracing::info!(%peer, sid = jingle.sid, "too many sessions: busy");
+            return self.turn_down(peer, &jingle.sid, dialect, ReasonElement::new(Reason::Busy));
         }
-        match self.judge(&jingle.contents) {
-            Ok(offer) => self.ring(now, request.from, jingle.sid, dialect, offer, loser),
-            Err((why, error)) => {
-                tracing::info!(peer = %request.from, sid = jingle.sid, reason = %why.reason, "declining an offer");
-                self.turn_down(now, &request.from, &jingle.sid, dialect, why);
+        let judged = self.judge(&jingle.contents);
+        match judged.and_then(|offer| self.with_new_bytestream(&peer, loser, offer)) {
+            Ok(offer) => self.ring(now, peer, jingle.sid, dialect, offer, loser),
+            Err(obstacle) => {
+                let Obstacle { why, error } = *obstacle;
+                tracing::info!(%peer, sid = jingle.sid, reason = %why.reason, "declining an offer");
+                self.turn_down(peer, &jingle.sid, dialect, why);
                 if let Some(loser) = loser {
-                    self.end(loser, Some(error), Farewell::Over);
+                    self.end(now, loser, Some(error), Farewell::Over);
                 }
             }
         }
-        None
     }
 
     fn tie(&self, request: &Request, jingle: &Jingle) -> Tie {
@@ -107,41 +139,64 @@ impl Sessions {
     }
 
     /// Finds the content that we can accept, or says what is wrong with the offer.
-    fn judge(&self, contents: &[Content]) -> Result<Acceptable, (ReasonElement, Error)> {
-        let mut streams = contents.iter().filter(|content| is_xmlstream(content)).peekable();
-        if streams.peek().is_none() {
-            let what = "the only application here is the XML stream of XEP-0247";
-            return Err(unsupported(Reason::UnsupportedApplications, what));
-        }
+    fn judge(&self, contents: &[Content]) -> Result<Acceptable, Box<Obstacle>> {
         let mut obstacle = None;
-        for content in streams {
+        for content in contents.iter().filter(|content| is_xmlstream(content)) {
             match self.judge_content(content) {
                 Ok((transport, announced)) => {
                     let accepted = name_of(content);
-                    let declined = contents.iter().map(name_of).filter(|name| *name != accepted).collect();
+                    // Those of the same name are alternatives (XEP-0166 #def-content): with one accepted, they are gone.
+                    let mut declined = Vec::new();
+                    for name in contents.iter().map(name_of) {
+                        if name != accepted && !declined.contains(&name) {
+                            declined.push(name);
+                        }
+                    }
                     return Ok(Acceptable { content: accepted, transport, announced, declined });
                 }
                 Err(why) => obstacle = obstacle.or(Some(why)),
             }
         }
-        Err(obstacle.unwrap_or_else(|| unsupported(Reason::GeneralError, "nothing to accept")))
+        Err(obstacle.unwrap_or_else(|| {
+            let what = "the only application here is the XML stream of XEP-0247";
+            unsupported(Reason::UnsupportedApplications, what)
+        }))
     }
 
-    fn judge_content(&self, content: &Content) -> Result<(Offer, Announced), (ReasonElement, Error)> {
+    /// Two sessions with one peer can't have the same bytestream.
+    fn with_new_bytestream(
+        &self,
+        peer: &FullJid,
+        loser: Option<SessionId>,
+        offer: Acceptable,
+    ) -> Result<Acceptable, Box<Obstacle>> {
+        let holder = self.table.find_bytestream(peer, offer.transport.bytestream_sid());
+        if holder.is_some_and(|holder| Some(holder) != loser) {
+            return Err(unsupported(Reason::FailedTransport, "the bytestream's sid is in use"));
+        }
+        Ok(offer)
+    }
+
+    fn judge_content(&self, content: &Content) -> Result<(Offer, Announced), Box<Obstacle>> {
+        if content.disposition != SESSION {
+            let what = "an XML stream needs disposition='session'";
+            return Err(unsupported(Reason::IncompatibleParameters, what));
+        }
         if content.senders != Senders::Both {
             return Err(unsupported(Reason::IncompatibleParameters, "an XML stream needs senders='both'"));
         }
         let transport = content.transport().and_then(|element| Offer::from_peer(element, &self.config.ibb));
         let transport = match transport {
             Some(Ok(transport)) => transport,
-            Some(Err(what)) => return Err(unsupported(Reason::UnsupportedTransports, &what)),
+            Some(Err(what)) => return Err(unsupported(Reason::IncompatibleParameters, &what)),
             None => return Err(unsupported(Reason::UnsupportedTransports, "the transports here: ibb")),
         };
         match security::announced(content.security(), self.config.allow_plaintext) {
             Ok(announced) => Ok((transport, announced)),
             Err(insecure) => {
-                let text = insecure.to_string();
-                Err((ReasonElement::new(Reason::SecurityError).with_text(text), Error::Security(insecure)))
+                let error = Error::Security(insecure);
+                let why = ReasonElement { reason: Reason::SecurityError, text: error.peer_text() };
+                Err(Box::new(Obstacle { why, error }))
             }
         }
     }
@@ -150,7 +205,7 @@ impl Sessions {
     fn ring(
         &mut self,
         now: Instant,
-        peer: jid::FullJid,
+        peer: FullJid,
         sid: String,
         dialect: Dialect,
         offer: Acceptable,
@@ -160,24 +215,19 @@ impl Sessions {
         let deadline = now + self.config.timeouts.decision;
         let bytestream = transport.bytestream_sid().to_owned();
         let state = State::Ringing(Ringing { transport, announced, declined, since: now, deadline });
-        let session =
-            Session { peer, sid, role: Role::Responder, dialect, content, state, absent_since: None };
+        let session = Session { peer, sid, role: Role::Responder, dialect, content, state };
         tracing::info!(peer = %session.peer, sid = session.sid, "a session is offered");
         let id = match loser {
             None => self.table.insert(session),
             Some(loser) => {
-                self.table.unname(loser);
-                if let Some(slot) = self.table.get_mut(loser) {
-                    *slot = session;
-                }
-                self.table.name(loser);
+                // Its session-initiate will be answered with a conflict, which means nothing to the new one.
+                self.requests.cancel(|purpose| purpose.session() == Some(loser));
+                self.table.replace(loser, session);
                 loser
             }
         };
-        if !self.table.name_bytestream(id, &bytestream) {
-            let error = unsupported(Reason::FailedTransport, "the bytestream's sid is in use").1;
-            return self.fail(now, id, error);
-        }
+        let is_new = self.table.name_bytestream(id, &bytestream);
+        debug_assert!(is_new, "looked up before");
         self.watch(id);
         match loser {
             None => self.outputs.push_back(Output::Incoming(id)),
@@ -187,26 +237,10 @@ impl Sessions {
     }
 
     /// Ends a session that never came to be.
-    fn turn_down(
-        &mut self,
-        now: Instant,
-        peer: &jid::FullJid,
-        sid: &str,
-        dialect: Dialect,
-        why: ReasonElement,
-    ) {
-        let id = self.table.insert(Session {
-            peer: peer.clone(),
-            sid: String::new(),
-            role: Role::Responder,
-            dialect,
-            content: ContentName { creator: Creator::Initiator, name: String::new() },
-            state: State::ended(),
-            absent_since: None,
-        });
-        let jingle = Jingle::new(Action::SessionTerminate, sid).with_reason(why);
-        self.send_jingle(now, id, Action::SessionTerminate, jingle);
-        self.table.remove(id);
+    fn turn_down(&mut self, peer: FullJid, sid: &str, dialect: Dialect, why: ReasonElement) {
+        let terminate = Jingle::new(Action::SessionTerminate, sid).with_reason(why);
+        let id = self.requests.id_for_unanswered();
+        self.send_set(peer.into(), id, terminate.into_element(dialect));
     }
 
     /// The local user accepts (XEP-0166 #session-acceptance).
@@ -229,7 +263,9 @@ impl Sessions {
             content = content.with_child(security::announcement(&self.config.identity));
         }
         let mut accept = Jingle::new(Action::SessionAccept, session.sid.clone()).with_content(content);
-        accept.responder = own.map(|own| own.to_string());
+        if let Some(own) = own {
+            accept = accept.with_responder(own);
+        }
         let mut remove = Jingle::new(Action::ContentRemove, session.sid.clone());
         for ContentName { creator, name } in &declined {
             remove = remove.with_content(Content::new(creator.clone(), name.clone()));
@@ -237,7 +273,7 @@ impl Sessions {
         session.state =
             State::Active(Active { transport: transport.accept(now, &ibb, &timeouts), announced });
         if !declined.is_empty() {
-            self.send_jingle(now, id, Action::ContentRemove, remove);
+            self.tell(id, remove);
         }
         self.send_jingle(now, id, Action::SessionAccept, accept);
         self.watch(id);
@@ -270,16 +306,20 @@ fn check_contents(contents: &[Content]) -> Result<(), String> {
         return Err("a session-initiate with a content that its sender did not create".to_owned());
     }
     // XEP-0166 #def-action-session-initiate.
-    if !contents.iter().any(|content| content.disposition == "session") {
+    if !contents.iter().any(|content| content.disposition == SESSION) {
         return Err("a session-initiate without a content of disposition 'session'".to_owned());
     }
-    match contents.iter().find(|content| content.description().is_none() || content.transport().is_none()) {
-        Some(content) => Err(format!("the content {:?} lacks <description/> or <transport/>", content.name)),
-        None => Ok(()),
-    }
+    contents.iter().try_for_each(check_content)
 }
 
-fn unsupported(reason: Reason, what: &str) -> (ReasonElement, Error) {
+fn check_content(content: &Content) -> Result<(), String> {
+    let lacks = |what: &str| format!("the content {:?} lacks <{what}/>", content.name);
+    content.description().ok_or_else(|| lacks("description"))?;
+    Offer::check(content.transport().ok_or_else(|| lacks("transport"))?)?;
+    content.security().map_or(Ok(()), security::check)
+}
+
+fn unsupported(reason: Reason, what: &str) -> Box<Obstacle> {
     let error = Error::PeerIncompatible(crate::PeerIncompatible::Unsupported(what.to_owned()));
-    (ReasonElement::new(reason).with_text(what), error)
+    Box::new(Obstacle { why: ReasonElement::new(reason).with_text(what), error })
 }

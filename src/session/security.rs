@@ -28,6 +28,14 @@ pub(super) fn is_understood(element: &Element) -> bool {
     Security::parse(element).is_ok_and(|security| security.methods.iter().any(|method| method == METHOD_X509))
 }
 
+/// Whether a `<security/>` can be read, if it is one of XTLS.
+pub(super) fn check(element: &Element) -> Result<(), String> {
+    if Security::matches(element) {
+        Security::parse(element).map_err(|malformed| malformed.to_string())?;
+    }
+    Ok(())
+}
+
 /// Judges the `<security/>` of an offer or an accept. Everything but usable fingerprints fails closed.
 pub(super) fn announced(
     security: Option<&Element>,

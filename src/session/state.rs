@@ -55,8 +55,6 @@ pub(crate) struct Session {
     pub(super) dialect: Dialect,
     pub(super) content: ContentName,
     pub(super) state: State,
-    /// Since when the peer's presence says that it is gone, with no sign of life after it.
-    pub(super) absent_since: Option<Instant>,
 }
 
 /// What tells a content from others (XEP-0166 #def-content).
@@ -173,24 +171,9 @@ impl State {
             Self::Ended(_) => None,
         }
     }
-
-    /// The name of the state in logs.
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Preparing(_) => "preparing",
-            Self::Offered(_) | Self::Ringing(_) => "pending",
-            Self::Active(_) => "active",
-            Self::Ended(_) => "ended",
-        }
-    }
 }
 
 impl Session {
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let absent = self.absent_since.filter(|_| self.is_on_wire()).map(|since| since + ABSENCE);
-        self.state.poll_timeout().into_iter().chain(absent).min()
-    }
-
     /// Whether the peer knows of the session: only then is there something to terminate.
     pub(super) fn is_on_wire(&self) -> bool {
         matches!(self.state, State::Offered(_) | State::Ringing(_) | State::Active(_))

@@ -16,9 +16,13 @@ pub(super) struct Table {
     limits: Limits,
     next: u64,
     sessions: BTreeMap<SessionId, Session>,
-    by_sid: HashMap<(FullJid, String), SessionId>,
-    by_bytestream: HashMap<(FullJid, String), SessionId>,
+    by_sid: Names,
+    by_bytestream: Names,
 }
+
+/// What peers call things, each peer for itself. Nested, so that a look-up needs no key of its own.
+#[derive(Debug, Default)]
+struct Names(HashMap<FullJid, HashMap<String, SessionId>>);
 
 impl Table {
     pub(super) fn new(limits: Limits) -> Self {
@@ -26,27 +30,25 @@ impl Table {
             limits,
             next: 0,
             sessions: BTreeMap::new(),
-            by_sid: HashMap::new(),
-            by_bytestream: HashMap::new(),
+            by_sid: Names::default(),
+            by_bytestream: Names::default(),
         }
     }
 
-    /// Whether one more session fits at all.
+    /// Whether one more session that our user starts fits.
     pub(super) fn is_full(&self) -> bool {
-        self.on_wire().count() >= self.limits.sessions
+        let alive = self.sessions().filter(|session| !matches!(session.state, State::Ended(_)));
+        alive.count() >= self.limits.sessions
     }
 
-    /// Whether one more session that this peer starts fits.
+    /// Whether one more session that this peer starts fits. Those that ended count until their user lets go of
+    /// them: a peer that starts and ends sessions faster than anybody looks at them must not fill the memory.
     pub(super) fn is_full_for(&self, peer: &FullJid) -> bool {
         let bare = peer.to_bare();
-        let theirs = self.on_wire().filter(|session| session.role == Role::Responder);
-        self.is_full()
+        let theirs = self.sessions().filter(|session| session.role == Role::Responder);
+        self.sessions.len() >= self.limits.sessions
             || theirs.filter(|session| session.peer.to_bare() == bare).count()
                 >= self.limits.sessions_per_peer
-    }
-
-    fn on_wire(&self) -> impl Iterator<Item = &Session> {
-        self.sessions().filter(|session| !matches!(session.state, State::Ended(_)))
     }
 
     pub(super) fn insert(&mut self, session: Session) -> SessionId {
@@ -57,20 +59,26 @@ impl Table {
         id
     }
 
+    /// Puts another session into the place of one.
+    pub(super) fn replace(&mut self, id: SessionId, session: Session) {
+        self.unname(id);
+        self.sessions.insert(id, session);
+        self.name(id);
+    }
+
     /// Makes the session reachable under its sid, once it has one.
     pub(super) fn name(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get(&id).filter(|session| !session.sid.is_empty()) {
-            self.by_sid.insert((session.peer.clone(), session.sid.clone()), id);
+            self.by_sid.add(&session.peer, &session.sid, id);
         }
     }
 
-    /// Makes the session's bytestream reachable under a sid of its own. False if the peer has used
-    /// that for another session.
+    /// Makes the session's bytestream reachable under a sid of its own. False if another session with
+    /// the peer has that.
     #[must_use]
     pub(super) fn name_bytestream(&mut self, id: SessionId, sid: &str) -> bool {
         let Some(session) = self.sessions.get(&id) else { return false };
-        let key = (session.peer.clone(), sid.to_owned());
-        *self.by_bytestream.entry(key).or_insert(id) == id
+        self.by_bytestream.add(&session.peer, sid, id) == id
     }
 
     pub(super) fn get(&self, id: SessionId) -> Option<&Session> {
@@ -82,12 +90,11 @@ impl Table {
     }
 
     pub(super) fn find(&self, peer: &FullJid, sid: &str) -> Option<SessionId> {
-        // The key is owned by the map, so looking up needs one of its own.
-        self.by_sid.get(&(peer.clone(), sid.to_owned())).copied()
+        self.by_sid.find(peer, sid)
     }
 
     pub(super) fn find_bytestream(&self, peer: &FullJid, sid: &str) -> Option<SessionId> {
-        self.by_bytestream.get(&(peer.clone(), sid.to_owned())).copied()
+        self.by_bytestream.find(peer, sid)
     }
 
     pub(super) fn sessions(&self) -> impl Iterator<Item = &Session> {
@@ -99,13 +106,6 @@ impl Table {
         self.sessions.keys().copied().collect()
     }
 
-    pub(super) fn with_peer_mut<'a>(
-        &'a mut self,
-        peer: &'a FullJid,
-    ) -> impl Iterator<Item = &'a mut Session> {
-        self.sessions.values_mut().filter(move |session| session.peer == *peer && session.is_on_wire())
-    }
-
     /// The session is over for its peer; see [`Session::end`].
     pub(super) fn close(&mut self, id: SessionId, error: Option<Error>, farewell: Farewell) {
         self.unname(id);
@@ -115,9 +115,11 @@ impl Table {
     }
 
     /// Takes the session out of its peer's reach.
-    pub(super) fn unname(&mut self, id: SessionId) {
-        self.by_sid.retain(|_, named| *named != id);
-        self.by_bytestream.retain(|_, named| *named != id);
+    fn unname(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get(&id) {
+            self.by_sid.remove(&session.peer, id);
+            self.by_bytestream.remove(&session.peer, id);
+        }
     }
 
     pub(super) fn remove(&mut self, id: SessionId) {
@@ -129,5 +131,29 @@ impl Table {
     pub(super) fn awaits_farewell(&self, id: SessionId) -> bool {
         let state = self.get(id).map(|session| &session.state);
         matches!(state, Some(State::Ended(Ended { farewell: Farewell::AwaitingAck, .. })))
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.by_sid.0.is_empty() && self.by_bytestream.0.is_empty()
+    }
+}
+
+impl Names {
+    /// Gives a session a name, unless another one has it; says who has it.
+    fn add(&mut self, peer: &FullJid, sid: &str, id: SessionId) -> SessionId {
+        *self.0.entry(peer.clone()).or_default().entry(sid.to_owned()).or_insert(id)
+    }
+
+    fn find(&self, peer: &FullJid, sid: &str) -> Option<SessionId> {
+        self.0.get(peer)?.get(sid).copied()
+    }
+
+    fn remove(&mut self, peer: &FullJid, id: SessionId) {
+        let Some(names) = self.0.get_mut(peer) else { return };
+        names.retain(|_, named| *named != id);
+        if names.is_empty() {
+            self.0.remove(peer);
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! Size and depth are counted here, before an event reaches a builder: builders recurse, and a stack
 //! overflow would end the process.
 
+use std::mem;
+
 use rxml::{AttrMap, Event, Namespace, QName, xml_lang::XmlLangStack};
 use xmpp_parsers::{
     minidom::Element,
@@ -20,6 +22,7 @@ use crate::{Limits, wire::ns};
 
 /// What was read.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are stanzas")]
 pub(crate) enum Decoded {
     Header(Header),
     Features(Element),
@@ -90,7 +93,7 @@ impl Decoder {
     }
 
     fn enter_stream(&mut self, lang: Option<&str>) {
-        if let State::Header(reader) = std::mem::replace(&mut self.state, State::Ended) {
+        if let State::Header(reader) = mem::replace(&mut self.state, State::Ended) {
             self.state = State::Stream(Box::new(Content::new(reader.into_source(), lang)));
         }
     }
@@ -114,7 +117,7 @@ enum Child {
     Stanza { builder: Box<<StanzaResult as FromXml>::Builder>, name: &'static str, request: Option<String> },
     Features(Box<<Element as FromXml>::Builder>),
     StreamError(Box<<StreamErrorResult as FromXml>::Builder>),
-    Skipped(Option<Decoded>),
+    Skipped { namespace: String, name: String },
 }
 
 impl Content {
@@ -135,6 +138,10 @@ impl Content {
         max_depth: usize,
     ) -> Result<Option<Decoded>, Violation> {
         loop {
+            if self.depth == 0 {
+                // RFC 6120 §4.6.1: white space between stanzas keeps the connection alive and means nothing.
+                self.source.skip_space(bytes);
+            }
             let event = match self.source.next(bytes, max_bytes) {
                 Ok(event) => event,
                 Err(stop) => return stop.violation("a stanza", max_bytes).map_or(Ok(None), Err),
@@ -143,7 +150,9 @@ impl Content {
                 match event {
                     Event::StartElement(_, name, attributes) => self.begin(name, attributes)?,
                     Event::EndElement(_) => return Ok(Some(Decoded::Footer)),
-                    Event::Text(_, text) => self.ignore_space(&text)?,
+                    Event::Text(..) => {
+                        return Err(Violation::new(DefinedCondition::BadFormat, "text between stanzas"));
+                    }
                     Event::XmlDeclaration(..) => {}
                 }
                 continue;
@@ -187,15 +196,6 @@ impl Content {
         let context = Context::empty().with_language(self.lang.current());
         self.child = Child::begin(name, attributes, &context)?;
         Ok(())
-    }
-
-    /// RFC 6120 §4.6.1: white space between stanzas keeps the connection alive and means nothing.
-    fn ignore_space(&mut self, text: &str) -> Result<(), Violation> {
-        self.source.count_anew();
-        if xso::is_xml_whitespace(text) {
-            return Ok(());
-        }
-        Err(Violation::new(DefinedCondition::BadFormat, "text between stanzas"))
     }
 }
 
@@ -248,7 +248,7 @@ impl Child {
     }
 
     fn skipped((namespace, name): &QName) -> Self {
-        Self::Skipped(Some(Decoded::Unknown { namespace: namespace.to_string(), name: name.to_string() }))
+        Self::Skipped { namespace: namespace.to_string(), name: name.to_string() }
     }
 
     fn feed(
@@ -280,8 +280,10 @@ impl Child {
                 let built = builder.feed(event, &context).map_err(invalid)?;
                 Ok(built.map(|result| Decoded::StreamError(result.unwrap_or_else(|_| undefined()))))
             }
-            Self::Skipped(decoded) if ended => Ok(decoded.take()),
-            Self::Skipped(_) | Self::None => Ok(None),
+            Self::Skipped { namespace, name } if ended => {
+                Ok(Some(Decoded::Unknown { namespace: mem::take(namespace), name: mem::take(name) }))
+            }
+            Self::Skipped { .. } | Self::None => Ok(None),
         }
     }
 }

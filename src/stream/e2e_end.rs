@@ -37,18 +37,15 @@ impl Worker {
                 Ok(()) => self.after_close(closer).await,
                 Err(error) => self.after_failure(error).await,
             },
-            (None, Some(error)) => {
-                // So that the peer learns why; if it can't, it can't.
-                let _ = self.drain().await;
-                self.after_failure(error).await;
-            }
+            (None, Some(error)) => self.give_up(error).await,
             (None, None) => {}
         }
     }
 
-    /// The end of a stream that could not be opened.
+    /// The end of a stream that failed, or could not be opened.
     pub(super) async fn give_up(mut self, error: Error) {
-        let _ = self.drain().await;
+        // So that the peer learns why; if it does not listen, it does not.
+        let _ = timeout(self.options.timeouts.close, self.drain()).await;
         self.after_failure(error).await;
     }
 

@@ -252,7 +252,9 @@ impl Worker {
             for item in decoded.drain(..) {
                 inner.machine.handle(now, item);
             }
-            inner.wake_receiver(wakes);
+            if inner.machine.has_news() {
+                inner.wake_receiver(wakes);
+            }
         });
     }
 

@@ -7,7 +7,7 @@ use rxml::{AttrMap, Event, Namespace, Parse as _, QName, RawEvent, RawParser};
 use xmpp_parsers::stream_error::DefinedCondition;
 
 use super::{
-    source::{Source, Stop},
+    source::{Source, Stop, is_space},
     violation::Violation,
 };
 use crate::wire::ns;
@@ -102,7 +102,7 @@ impl HeaderReader {
                 Lead::Mark(seen) if BYTE_ORDER_MARK.get(seen) == Some(&first) => Lead::Mark(seen + 1),
                 Lead::Mark(seen) if seen == 0 || seen == BYTE_ORDER_MARK.len() => Lead::Space(seen),
                 Lead::Mark(_) => return Err(Violation::not_utf8()),
-                Lead::Space(count) if first.is_ascii_whitespace() => Lead::Space(count + 1),
+                Lead::Space(count) if is_space(first) => Lead::Space(count + 1),
                 Lead::Space(_) => match first {
                     0 | 0xfe | 0xff => return Err(Violation::not_utf8()),
                     _ => Lead::Over,
@@ -114,7 +114,7 @@ impl HeaderReader {
                 }
                 // The byte decided only where we are.
                 Lead::Over => return Ok(()),
-                Lead::Space(count) if count == 0 || !first.is_ascii_whitespace() => {}
+                Lead::Space(count) if count == 0 || !is_space(first) => {}
                 Lead::Mark(_) | Lead::Space(_) => *bytes = rest,
             }
         }

@@ -28,6 +28,10 @@ impl Inbox {
         Some(stanza)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.stanzas.is_empty()
+    }
+
     /// Reading should pause. What was read before may still come in.
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= self.limit

@@ -20,10 +20,11 @@ use xmpp_parsers::{
 use super::{
     addressing::Parties,
     decode::{BadStanza, Decoded},
-    encode::{Encoder, OwnHeader},
+    encode::OwnHeader,
     header::Header,
     inbox::Inbox,
     iq::{self, Replies, ReplyReceiver, Requests},
+    outbox::Outbox,
     violation::Violation,
 };
 use crate::{ApiMisuse, Direction, Error, Limits, Step, StreamFailure, Timeouts, TransportError, wire::ns};
@@ -67,8 +68,7 @@ pub(crate) struct Machine {
     timeouts: Timeouts,
     nonce: String,
     state: State,
-    encoder: Encoder,
-    outgoing: Outgoing,
+    outbox: Outbox,
     inbox: Inbox,
     requests: Requests,
     replies: Replies,
@@ -108,17 +108,6 @@ struct Closing {
     deadline: Instant,
 }
 
-/// Bytes to be written.
-#[derive(Debug)]
-struct Outgoing {
-    bytes: Vec<u8>,
-    /// Bytes that were ever queued.
-    queued: u64,
-    /// Of `bytes`, those that we answered by ourselves.
-    automatic: usize,
-    last: Instant,
-}
-
 /// Whether somebody reads the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Audience {
@@ -136,8 +125,7 @@ impl Machine {
             parties: Parties { local, peer },
             timeouts,
             state: State::HeaderAwaited(HeaderAwaited { deadline: now + timeouts.stream_header }),
-            encoder: Encoder::new(),
-            outgoing: Outgoing { bytes: Vec::new(), queued: 0, automatic: 0, last: now },
+            outbox: Outbox::new(now),
             inbox: Inbox::new(limits.inbox_bytes),
             requests: Requests::new(limits.pending_requests, timeouts.iq_unanswered),
             replies: Replies::new(prefix, timeouts.iq),
@@ -204,7 +192,7 @@ impl Machine {
             State::Open(_) => {
                 while let Some(id) = self.requests.pop_due(now) {
                     tracing::debug!(id, "nobody answered an iq request");
-                    self.queue_answer(now, iq::unanswered(id));
+                    self.outbox.automatic(now, &Stanza::Iq(iq::unanswered(id)));
                 }
                 self.keep_alive(now);
             }
@@ -222,7 +210,7 @@ impl Machine {
         {
             *iq.id_mut() = self.replies.new_id();
         }
-        self.queue_stanza(now, &stanza)?;
+        self.outbox.stanza(now, &stanza)?;
         if let Stanza::Iq(Iq::Result { id, .. } | Iq::Error { id, .. }) = &stanza {
             self.requests.answered(id);
         }
@@ -234,7 +222,7 @@ impl Machine {
         self.check_open()?;
         let (iq, reply) = self.replies.request(now, request);
         let stanza = Stanza::Iq(iq);
-        if let Err(error) = self.queue_stanza(now, &stanza) {
+        if let Err(error) = self.outbox.stanza(now, &stanza) {
             if let Stanza::Iq(iq) = &stanza {
                 self.replies.forget(iq.id());
             }
@@ -285,17 +273,16 @@ impl Machine {
 
     /// Swaps the outgoing bytes with an empty buffer.
     pub(crate) fn take_outgoing(&mut self, empty: &mut Vec<u8>) {
-        std::mem::swap(&mut self.outgoing.bytes, empty);
-        self.outgoing.automatic = 0;
+        self.outbox.take(empty);
     }
 
     pub(crate) fn outgoing_len(&self) -> usize {
-        self.outgoing.bytes.len()
+        self.outbox.len()
     }
 
     /// How many bytes were ever queued for writing.
     pub(crate) fn queued(&self) -> u64 {
-        self.outgoing.queued
+        self.outbox.queued()
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -347,6 +334,11 @@ impl Machine {
         }
     }
 
+    /// There is something for the user to receive, be it the end.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.inbox.is_empty() || self.is_over()
+    }
+
     /// The inbox holds as much as it may: reading should pause.
     pub(crate) fn is_inbox_full(&self) -> bool {
         self.inbox.is_full()
@@ -385,7 +377,7 @@ impl Machine {
             Role::Responder => {
                 self.queue_header(now);
                 if header.has_features() {
-                    self.queue(now, |encoder, out| encoder.no_features(out));
+                    self.outbox.no_features(now);
                 }
                 self.state = State::Open(Open { id: None });
             }
@@ -409,24 +401,27 @@ impl Machine {
         self.handle_features();
         if let Some(claimed) = self.parties.correct(&mut stanza) {
             self.violations += 1;
-            let peer = self.parties.peer.as_ref().map(Jid::as_str);
-            tracing::warn!(peer, claimed = claimed.as_str(), "a stanza claims another address");
+            // A peer that does nothing else must not fill the log.
+            if self.violations.is_power_of_two() {
+                let (peer, count) = (self.peer().map(Jid::as_str), self.violations);
+                tracing::warn!(peer, claimed = claimed.as_str(), count, "a stanza claims another address");
+            }
         }
         match stanza {
             Stanza::Iq(iq @ (Iq::Result { .. } | Iq::Error { .. })) => {
                 if let Some(unexpected) = self.replies.matches(iq) {
-                    self.deliver(Stanza::Iq(unexpected), bytes);
+                    self.deliver(now, Stanza::Iq(unexpected), bytes);
                 }
             }
             Stanza::Iq(request) => self.handle_request(now, request, bytes),
-            other => self.deliver(other, bytes),
+            other => self.deliver(now, other, bytes),
         }
     }
 
     fn handle_request(&mut self, now: Instant, request: Iq, bytes: usize) {
         if !matches!(self.state, State::Open(_)) {
             // Our footer is sent, so that it can't be answered.
-            return self.deliver(Stanza::Iq(request), bytes);
+            return self.deliver(now, Stanza::Iq(request), bytes);
         }
         // XEP-0199 #c2c
         if let Iq::Get { id, payload, .. } = &request
@@ -439,7 +434,7 @@ impl Machine {
             return self.answer(now, iq::unanswered(request.id().to_owned()));
         }
         match self.requests.add(now, request.id()) {
-            Ok(()) => self.deliver(Stanza::Iq(request), bytes),
+            Ok(()) => self.deliver(now, Stanza::Iq(request), bytes),
             Err(iq::Full) => self.answer(now, iq::too_many(request.id().to_owned())),
         }
     }
@@ -458,7 +453,7 @@ impl Machine {
     fn handle_stream_error(&mut self, now: Instant, error: StreamError) {
         let text = error.get_best_text(vec!["en"]).map(|(_, text)| text.clone());
         if matches!(self.state, State::HeaderAwaited(_) | State::FeaturesAwaited(_) | State::Open(_)) {
-            self.queue(now, |encoder, out| encoder.footer(out));
+            self.outbox.footer(now);
         }
         let condition = error.condition;
         self.fail(Error::Stream(StreamFailure { direction: Direction::Received, condition, text }));
@@ -478,110 +473,80 @@ impl Machine {
         self.state = State::Closed(closer);
     }
 
-    fn deliver(&mut self, stanza: Stanza, bytes: usize) {
+    fn deliver(&mut self, now: Instant, stanza: Stanza, bytes: usize) {
         match self.audience {
-            Audience::Present => self.inbox.push(stanza, bytes),
+            Audience::Present => {
+                self.inbox.push(stanza, bytes);
+                // A slow peer that still has something to say to somebody who listens is not late.
+                if let State::Closing(closing) = &mut self.state {
+                    closing.deadline = now + self.timeouts.close;
+                }
+            }
             Audience::Gone => tracing::debug!("dropped a stanza, because nobody receives"),
         }
     }
 
     // Writing.
 
-    fn queue(&mut self, now: Instant, write: impl FnOnce(&Encoder, &mut Vec<u8>)) {
-        let before = self.outgoing.bytes.len();
-        write(&self.encoder, &mut self.outgoing.bytes);
-        self.outgoing.count(now, before);
-    }
-
-    fn queue_stanza(&mut self, now: Instant, stanza: &Stanza) -> Result<(), Error> {
-        let before = self.outgoing.bytes.len();
-        self.encoder.stanza(stanza, &mut self.outgoing.bytes).map_err(ApiMisuse::BadStanza)?;
-        self.outgoing.count(now, before);
-        Ok(())
-    }
-
     fn queue_header(&mut self, now: Instant) {
         let id = match self.role {
             Role::Initiator => None,
             Role::Responder => Some(self.nonce.as_str()),
         };
-        let header = OwnHeader { from: self.parties.local.as_ref(), to: self.parties.peer.as_ref(), id };
-        let before = self.outgoing.bytes.len();
-        self.encoder.header(header, &mut self.outgoing.bytes);
-        self.outgoing.count(now, before);
+        let (from, to) = (self.parties.local.as_ref(), self.parties.peer.as_ref());
+        self.outbox.header(now, OwnHeader { from, to, id });
     }
 
     /// Answers what is left to answer, and says goodbye.
     fn queue_last(&mut self, now: Instant) {
         self.refuse_requests(now);
-        self.queue(now, |encoder, out| encoder.footer(out));
+        self.outbox.footer(now);
     }
 
     fn refuse_requests(&mut self, now: Instant) {
         while let Some(id) = self.requests.pop() {
-            self.queue_answer(now, iq::unanswered(id));
+            self.outbox.automatic(now, &Stanza::Iq(iq::unanswered(id)));
         }
     }
 
     /// Answers a request that has just come.
     fn answer(&mut self, now: Instant, reply: Iq) {
-        self.queue_answer(now, reply);
-        if self.outgoing.automatic > AUTOMATIC_BYTES {
+        self.outbox.automatic(now, &Stanza::Iq(reply));
+        if self.outbox.automatic_len() > AUTOMATIC_BYTES {
             self.abort(now, Violation::policy("too many requests whose answers are not read"));
         }
     }
 
-    /// Sends a reply that no user made.
-    fn queue_answer(&mut self, now: Instant, reply: Iq) {
-        let before = self.outgoing.bytes.len();
-        if let Err(error) = self.queue_stanza(now, &Stanza::Iq(reply)) {
-            tracing::debug!(%error, "an automatic reply can't be sent");
-        }
-        self.outgoing.automatic += self.outgoing.bytes.len() - before;
-    }
-
-    /// RFC 6120 §4.9.1.2: an error in the initial header is answered by a header first.
     fn send_stream_error(&mut self, now: Instant, condition: DefinedCondition, text: &str) {
         match (&self.state, self.role) {
-            (State::HeaderAwaited(_), Role::Responder) => self.queue_header(now),
+            // RFC 6120 §4.9.1.2: an error in the initial header is answered by a header first; and §4.7.1:
+            // whoever asked for somebody else does not learn from it who is here.
+            (State::HeaderAwaited(_), Role::Responder) => {
+                self.outbox.header(now, OwnHeader { from: None, to: None, id: Some(&self.nonce) });
+            }
+            // Our footer is sent.
             (State::Closing(_) | State::Closed(_) | State::Failed(_), _) => return,
             _ => {}
         }
-        let error = StreamError::new(condition.clone(), "en", text);
-        let bare = StreamError { condition, texts: Default::default(), application_specific: Vec::new() };
-        let before = self.outgoing.bytes.len();
-        // The text may quote the peer, with characters that XML has no place for.
-        let result = self.encoder.stream_error(&error, &mut self.outgoing.bytes);
-        if let Err(error) = result.or_else(|_| self.encoder.stream_error(&bare, &mut self.outgoing.bytes)) {
-            tracing::debug!(error, "a stream error can't be sent");
-        }
-        self.encoder.footer(&mut self.outgoing.bytes);
-        self.outgoing.count(now, before);
+        self.outbox.stream_error(now, condition, text);
+        self.outbox.footer(now);
     }
 
     fn keep_alive(&mut self, now: Instant) {
         if self.keep_alive_deadline().is_some_and(|deadline| deadline <= now) {
-            self.queue(now, |encoder, out| encoder.space(out));
+            self.outbox.space(now);
         }
     }
 
+    /// What still waits to be written keeps the connection alive, too.
     fn keep_alive_deadline(&self) -> Option<Instant> {
-        // What still waits to be written keeps the connection alive, too.
-        let idle = self.outgoing.bytes.is_empty() && self.timeouts.keep_alive > Duration::ZERO;
-        idle.then(|| self.outgoing.last + self.timeouts.keep_alive)
+        let interval = Some(self.timeouts.keep_alive).filter(|interval| *interval > Duration::ZERO)?;
+        Some(self.outbox.idle_since()? + interval)
     }
 
     fn fail(&mut self, error: Error) {
         self.replies.fail_all(&error);
         self.state = State::Failed(error);
-    }
-}
-
-impl Outgoing {
-    fn count(&mut self, now: Instant, before: usize) {
-        let added = self.bytes.len().saturating_sub(before);
-        self.queued = self.queued.saturating_add(added as u64);
-        self.last = now;
     }
 }
 

@@ -28,13 +28,33 @@ mod inbox;
 mod iq;
 mod machine;
 mod options;
+mod outbox;
 mod source;
 mod violation;
 
+#[cfg(test)]
+mod e2e_tests;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::e2e_closer::Closer;
 pub use self::{
     e2e::{E2eStream, StreamReceiver, StreamSender},
     e2e_bytestream::Bytestream,
     e2e_open::{accept, initiate},
     options::{Negotiated, StreamInfo, StreamOptions},
 };
-pub(crate) use self::{e2e_closer::Closer, options::Carrier};
+
+use futures::future::BoxFuture;
+
+use crate::{Error, Reason};
+
+/// The session that carries a bytestream: it explains why the bytestream fails, and ends with it.
+pub(crate) trait Carrier: Send + Sync + 'static {
+    /// Ends the session. Called exactly once.
+    fn terminate(&self, reason: Reason, text: Option<String>);
+    /// Why the session ended or is about to, if it did.
+    fn error(&self) -> Option<Error>;
+    /// Resolves when the session has ended, whoever ended it.
+    fn ended(&self) -> BoxFuture<'static, ()>;
+}

@@ -5,6 +5,7 @@ use std::{fmt, io, sync::Arc};
 use futures::future::BoxFuture;
 use jid::Jid;
 
+use super::Carrier;
 use crate::{Error, Fingerprint, Limits, Reason, Timeouts};
 
 /// Settings for [`initiate`](super::initiate) and [`accept`](super::accept).
@@ -144,16 +145,6 @@ pub struct Negotiated {
     pub peer_fingerprint: Option<Fingerprint>,
     /// What shows that the certificate is the peer's.
     pub verification: Option<String>,
-}
-
-/// The session that carries a bytestream: it explains why the bytestream fails, and ends with it.
-pub(crate) trait Carrier: Send + Sync + 'static {
-    /// Ends the session. Called exactly once.
-    fn terminate(&self, reason: Reason, text: Option<String>);
-    /// Why the session ended or is about to, if it did.
-    fn error(&self) -> Option<Error>;
-    /// Resolves when the session has ended, whoever ended it.
-    fn ended(&self) -> BoxFuture<'static, ()>;
 }
 
 /// Sees to it that a carrier is told of the end once, whatever happens.

@@ -33,7 +33,7 @@ pub(super) enum Stop {
 impl Source {
     pub(super) fn new() -> Self {
         let mut parser = Parser::new();
-        // Outside of stanzas text is white space, and reported at once rather than collected.
+        // There is no text outside of stanzas; if there is, it is to be reported at once.
         parser.set_text_buffering(false);
         Self { parser, taken: 0, unfinished: 0 }
     }
@@ -50,6 +50,17 @@ impl Source {
     /// Whether text is collected into larger pieces.
     pub(super) fn collect_text(&mut self, collect: bool) {
         self.parser.set_text_buffering(collect);
+    }
+
+    /// Skips white space between elements, where the parser would collect it.
+    pub(super) fn skip_space(&self, bytes: &mut &[u8]) {
+        // In the middle of a tag it is the parser's.
+        while self.unfinished == 0
+            && let Some((&first, rest)) = bytes.split_first()
+            && is_space(first)
+        {
+            *bytes = rest;
+        }
     }
 
     /// The next event; takes bytes up to its end and not one more. Never takes more than one byte
@@ -98,6 +109,11 @@ impl Stop {
             Self::Xml(error) => Some(Violation::xml(error)),
         }
     }
+}
+
+/// XML's white space.
+pub(super) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 pub(super) fn too_large(what: &str, limit: usize) -> Violation {

@@ -33,6 +33,10 @@ use crate::{
     },
 };
 
+/// How long an acknowledgement is held back at most because our user does not read. Peers take a block that stays
+/// unacknowledged for a sign that we are gone, this crate after [`Timeouts::block_ack`].
+const MERCY: Duration = Duration::from_secs(30);
+
 /// What is agreed, or offered, before `<open/>`.
 #[derive(Clone, Debug)]
 pub(crate) struct Offer {
@@ -45,6 +49,15 @@ impl Offer {
     /// A new offer with an unguessable name.
     pub(crate) fn new(sid: String, v0: bool, config: &IbbConfig) -> Self {
         Self { sid, block_size: config.block_size.max(1), v0 }
+    }
+
+    pub(super) fn check(element: &Element) -> Result<(), String> {
+        if IbbTransport::matches(element) {
+            let wire = IbbTransport::parse(element).map_err(|malformed| malformed.to_string())?;
+            wire.sid.ok_or("<transport/> without sid")?;
+            wire.block_size.ok_or("<transport/> without block-size")?;
+        }
+        Ok(())
     }
 
     pub(super) fn from_peer(element: &Element, config: &IbbConfig) -> Option<Result<Self, String>> {
@@ -61,9 +74,6 @@ impl Offer {
         }
         let sid = wire.sid.ok_or("<transport/> without sid")?;
         let offered = wire.block_size.ok_or("<transport/> without block-size")?;
-        if offered == 0 {
-            return Err("a block-size of 0".to_owned());
-        }
         // Never larger than either side's.
         let block_size = u16::try_from(offered).unwrap_or(u16::MAX).min(at_most);
         Ok(Self { sid, block_size, v0: wire.v0 })
@@ -83,14 +93,8 @@ impl Offer {
         if wire.message_mode {
             return Err("data in message stanzas, which was not offered".to_owned());
         }
-        match wire.block_size {
-            Some(0) => Err("a block-size of 0".to_owned()),
-            Some(size) => {
-                let block_size = u16::try_from(size).unwrap_or(u16::MAX).min(self.block_size);
-                Ok(Self { block_size, ..self.clone() })
-            }
-            None => Ok(self.clone()),
-        }
+        let answered = wire.block_size.and_then(|size| u16::try_from(size).ok()).unwrap_or(u16::MAX);
+        Ok(Self { block_size: self.block_size.min(answered), ..self.clone() })
     }
 
     pub(super) fn to_element(&self) -> Element {
@@ -113,8 +117,7 @@ impl Offer {
 pub(crate) struct Ibb {
     sid: String,
     block_size: u16,
-    block_ack: Duration,
-    close: Duration,
+    timeouts: Timeouts,
     state: State,
     sender: Sender,
     receiver: Receiver,
@@ -125,26 +128,24 @@ pub(crate) struct Ibb {
 enum State {
     /// The responder waits for `<open/>`.
     AwaitingOpen {
-        since: Instant,
         deadline: Instant,
     },
     /// The initiator sent `<open/>`.
     Opening {
-        since: Instant,
         deadline: Instant,
     },
     Open,
     /// Our user is done: what is left goes out, and has to be acknowledged, before `<close/>`. However long
     /// that takes with a slow server: only a block that stays unacknowledged ends it.
     Draining,
-    /// We sent `<close/>`. The peer may still send what it has, until it answers.
+    /// We sent `<close/>`. The peer may still send what it has, until it answers; each block shows that it
+    /// does, and moves the deadline.
     Closing {
         deadline: Instant,
     },
     /// The peer sent `<close/>`; it is answered when our user is done and everything is acknowledged.
     PeerClosing {
         id: String,
-        deadline: Instant,
         done: Done,
     },
     /// Both sides consider the bytestream closed; what was received can still be read.
@@ -155,7 +156,10 @@ enum State {
 /// Whether our user has more to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
-    NotYet,
+    /// It has until the deadline: the peer need not wait for a user that takes no notice.
+    NotYet {
+        deadline: Instant,
+    },
     Yes,
 }
 
@@ -163,15 +167,15 @@ impl Ibb {
     /// As initiator of the transport: opens the negotiated bytestream.
     pub(super) fn open(offer: Offer, now: Instant, config: &IbbConfig, timeouts: &Timeouts) -> Self {
         let open = Open { block_size: offer.block_size.into(), sid: offer.sid.clone(), message_mode: false };
-        let state = State::Opening { since: now, deadline: now + timeouts.transport };
+        let state = State::Opening { deadline: now + timeouts.transport };
         let mut ibb = Self::new(offer, state, config, timeouts);
-        ibb.outputs.push_back(Output::Request(Request::IbbOpen, open.to_element()));
+        ibb.outputs.push_back(Output::Request(Request::Open, open.to_element()));
         ibb
     }
 
     /// As responder: waits for the initiator's `<open/>`.
     pub(super) fn await_open(offer: Offer, now: Instant, config: &IbbConfig, timeouts: &Timeouts) -> Self {
-        let state = State::AwaitingOpen { since: now, deadline: now + timeouts.transport };
+        let state = State::AwaitingOpen { deadline: now + timeouts.transport };
         Self::new(offer, state, config, timeouts)
     }
 
@@ -181,20 +185,15 @@ impl Ibb {
             receiver: Receiver::new(config.receive_buffer),
             sid: offer.sid,
             block_size: offer.block_size,
-            block_ack: timeouts.block_ack,
-            close: timeouts.close,
+            timeouts: *timeouts,
             state,
             outputs: VecDeque::new(),
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn sid(&self) -> &str {
         &self.sid
-    }
-
-    /// The largest block either side sends.
-    pub(crate) fn block_size(&self) -> u16 {
-        self.block_size
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -205,11 +204,14 @@ impl Ibb {
 
     /// XEP-0261 #protocol-start: `<open/>` repeats what Jingle negotiated.
     pub(crate) fn handle_open(&mut self, id: String, open: &Open) {
-        let State::AwaitingOpen { .. } = self.state else {
-            let refusal =
-                errors::unexpected_request("the bytestream is open, or is opened by the other side");
-            return self.reply(id, Err(refusal));
-        };
+        match self.state {
+            State::AwaitingOpen { .. } => {}
+            State::Closed | State::Failed(_) => return self.reply(id, Err(not_open())),
+            _ => {
+                let what = "the bytestream is open, or is opened by the other side";
+                return self.reply(id, Err(errors::unexpected_request(what)));
+            }
+        }
         if open.message_mode {
             return self.reply(id, Err(errors::not_acceptable("data in message stanzas was not negotiated")));
         }
@@ -223,15 +225,16 @@ impl Ibb {
     }
 
     /// Takes a block, or refuses it and, where XEP-0047 #send says so, closes the bytestream.
-    pub(crate) fn handle_data(&mut self, id: String, data: Result<Data, IbbMalformed>) {
-        match self.state {
-            State::Open | State::Draining | State::Closing { .. } => {}
+    pub(crate) fn handle_data(&mut self, now: Instant, id: String, data: Result<Data, IbbMalformed>) {
+        match &mut self.state {
+            State::Open | State::Draining => {}
+            State::Closing { deadline } => *deadline = now + self.timeouts.close,
             State::PeerClosing { .. } => {
                 let refusal = errors::unexpected_request("the bytestream was closed by its sender");
                 return self.reply(id, Err(refusal));
             }
             State::AwaitingOpen { .. } | State::Opening { .. } | State::Closed | State::Failed(_) => {
-                return self.reply(id, Err(errors::item_not_found("the bytestream is not open")));
+                return self.reply(id, Err(not_open()));
             }
         }
         let data = match data {
@@ -246,8 +249,9 @@ impl Ibb {
             return self.refuse(id, errors::bad_request(&what), what);
         }
         let seq = (data.seq & 0xFFFF) as u16;
-        match self.receiver.block(id.clone(), seq, data.bytes) {
+        match self.receiver.check(seq, data.bytes.len()) {
             Ok(()) => {
+                self.receiver.take(now, id, seq, data.bytes);
                 self.acknowledge();
                 self.outputs.push_back(Output::Progress);
             }
@@ -264,62 +268,54 @@ impl Ibb {
 
     /// XEP-0047 #close: it is answered once we have sent what we still have.
     pub(crate) fn handle_close(&mut self, now: Instant, id: String) {
-        match std::mem::replace(&mut self.state, State::Closed) {
+        match self.state {
             State::Open => {
-                let deadline = now + self.close;
-                self.state = State::PeerClosing { id, deadline, done: Done::NotYet };
+                let done = Done::NotYet { deadline: now + self.timeouts.close };
+                self.state = State::PeerClosing { id, done };
                 self.outputs.push_back(Output::Progress);
             }
             State::Draining => {
-                self.state = State::PeerClosing { id, deadline: now + self.close, done: Done::Yes };
+                self.state = State::PeerClosing { id, done: Done::Yes };
+                self.outputs.push_back(Output::Progress);
                 self.pump(now);
             }
             // Both at once: ours is still answered by the peer.
-            State::Closing { deadline } => {
-                self.state = State::Closing { deadline };
-                self.reply(id, Ok(()));
-            }
+            State::Closing { .. } => self.reply(id, Ok(())),
             State::AwaitingOpen { .. } | State::Opening { .. } => {
                 self.reply(id, Ok(()));
                 self.fail(Error::Transport(TransportError::Closed));
             }
-            state @ (State::PeerClosing { .. } | State::Closed | State::Failed(_)) => {
-                self.state = state;
-                self.reply(id, Err(errors::item_not_found("the bytestream is not open")));
-            }
+            State::PeerClosing { .. } | State::Closed | State::Failed(_) => self.reply(id, Err(not_open())),
         }
     }
 
     /// The peer, or a server in between, answered one of our requests.
     pub(super) fn handle_reply(&mut self, now: Instant, request: Request, reply: Result<(), StanzaError>) {
         match (request, reply) {
-            (Request::IbbOpen, Ok(())) => {
+            (Request::Open, Ok(())) => {
                 if let State::Opening { .. } = self.state {
                     self.state = State::Open;
                     self.outputs.push_back(Output::Open);
                     self.pump(now);
                 }
             }
-            (Request::IbbData, Ok(())) => {
+            (Request::Data, Ok(())) => {
                 self.sender.acknowledged();
                 self.pump(now);
             }
             // An answer of `item-not-found` means that the peer closed it first (XEP-0047 #close).
-            (Request::IbbClose, _) => {
+            (Request::Close, _) => {
                 if let State::Closing { .. } = self.state {
-                    self.closed();
+                    self.finish(State::Closed);
                 }
             }
-            (Request::IbbOpen | Request::IbbData, Err(error)) => self.refused(request, error),
+            (Request::Open | Request::Data, Err(error)) => self.refused(error),
         }
     }
 
-    fn refused(&mut self, request: Request, error: StanzaError) {
-        match self.state {
-            State::Closed | State::Failed(_) => return,
-            // The block crossed the peer's `<close/>`, or ours: the bytestream ends anyway.
-            State::Closing { .. } if request == Request::IbbData => return self.sender.acknowledged(),
-            _ => {}
+    fn refused(&mut self, error: StanzaError) {
+        if let State::Closed | State::Failed(_) = self.state {
+            return;
         }
         let undeliverable = matches!(
             error.defined_condition,
@@ -331,8 +327,8 @@ impl Ibb {
         if undeliverable {
             return self.fail(Error::Signalling(SignallingError::PeerUnreachable(error.into())));
         }
-        if request == Request::IbbData {
-            // XEP-0047 #send: the sender closes the bytestream.
+        // XEP-0047 #send: the sender closes the bytestream, unless the peer did.
+        if let State::Open | State::Draining = self.state {
             self.send_close();
         }
         self.fail(Error::Transport(TransportError::Refused(error.into())));
@@ -342,7 +338,7 @@ impl Ibb {
 
     pub(super) fn write(&mut self, now: Instant, bytes: &[u8]) -> Result<usize, Error> {
         match &self.state {
-            State::Open | State::PeerClosing { done: Done::NotYet, .. } => {
+            State::Open | State::PeerClosing { done: Done::NotYet { .. }, .. } => {
                 let taken = self.sender.write(bytes);
                 self.pump(now);
                 Ok(taken)
@@ -356,13 +352,13 @@ impl Ibb {
     }
 
     pub(super) fn flush(&mut self, now: Instant) -> Result<bool, Error> {
-        if let State::Failed(error) = &self.state {
-            return Err(error.clone());
-        }
         self.sender.flush();
         self.pump(now);
-        // Closed with something unsent is a failure; see `pump`.
-        Ok(self.sender.is_flushed())
+        match &self.state {
+            State::Failed(error) => Err(error.clone()),
+            State::Closed if !self.sender.is_flushed() => Err(Error::Transport(TransportError::Closed)),
+            _ => Ok(self.sender.is_flushed()),
+        }
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<Read, Error> {
@@ -379,16 +375,14 @@ impl Ibb {
     }
 
     pub(super) fn shutdown(&mut self, now: Instant) -> Result<bool, Error> {
-        self.sender.flush();
-        match std::mem::replace(&mut self.state, State::Closed) {
+        match &mut self.state {
             State::Open => self.state = State::Draining,
-            State::PeerClosing { id, deadline, .. } => {
-                self.state = State::PeerClosing { id, deadline, done: Done::Yes };
-            }
+            State::PeerClosing { done, .. } => *done = Done::Yes,
             // Nothing was ever opened, so there is nothing to close.
-            State::AwaitingOpen { .. } | State::Opening { .. } => {}
-            state => self.state = state,
+            State::AwaitingOpen { .. } | State::Opening { .. } => self.finish(State::Closed),
+            State::Draining | State::Closing { .. } | State::Closed | State::Failed(_) => {}
         }
+        self.sender.flush();
         self.pump(now);
         match &self.state {
             State::Closed => Ok(true),
@@ -398,52 +392,67 @@ impl Ibb {
     }
 
     pub(super) fn end(&mut self, error: Option<Error>) {
-        if let State::PeerClosing { id, .. } = &self.state {
-            let id = id.clone();
-            self.reply(id, Ok(()));
-        }
-        match (&self.state, error) {
-            (State::Closed | State::Failed(_), _) => {}
-            (_, Some(error)) => self.state = State::Failed(error),
-            (_, None) => self.state = State::Closed,
-        }
-        self.outputs.push_back(Output::Progress);
+        let all_said = match self.state {
+            State::Closed | State::Failed(_) => return,
+            State::Closing { .. } => true,
+            State::PeerClosing { .. } => self.sender.is_idle(),
+            _ => false,
+        };
+        let error = error.filter(|_| !all_said);
+        self.finish(error.map_or(State::Closed, State::Failed));
     }
 
     // ---- time ----------------------------------------------------------------------------
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let block_ack = self.sender.oldest_in_flight().map(|sent| sent + self.block_ack);
+        let mercy =
+            self.receiver.oldest_unacknowledged().filter(|_| self.is_receiving()).map(|came| came + MERCY);
+        self.state_deadline().into_iter().chain(self.block_deadline()).chain(mercy).min()
+    }
+
+    fn is_receiving(&self) -> bool {
+        matches!(self.state, State::Open | State::Draining | State::Closing { .. })
+    }
+
+    fn state_deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::AwaitingOpen { deadline, .. } | State::Opening { deadline, .. } => Some(*deadline),
-            State::Open | State::Draining | State::PeerClosing { done: Done::Yes, .. } => block_ack,
-            State::PeerClosing { done: Done::NotYet, deadline, .. } | State::Closing { deadline } => {
-                Some(*deadline)
-            }
-            State::Closed | State::Failed(_) => None,
+            State::AwaitingOpen { deadline }
+            | State::Opening { deadline }
+            | State::Closing { deadline }
+            | State::PeerClosing { done: Done::NotYet { deadline }, .. } => Some(*deadline),
+            _ => None,
         }
     }
 
+    fn block_deadline(&self) -> Option<Instant> {
+        let sending = matches!(self.state, State::Open | State::Draining | State::PeerClosing { .. });
+        self.sender.oldest_in_flight().filter(|_| sending).map(|sent| sent + self.timeouts.block_ack)
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.poll_timeout().is_none_or(|due| now < due) {
+        if self.block_deadline().is_some_and(|due| now >= due) {
+            return self.fail(Error::Timeout(Step::BlockAck, self.timeouts.block_ack));
+        }
+        while self.is_receiving()
+            && let Some(id) = self.receiver.take_unacknowledged_since(now.checked_sub(MERCY))
+        {
+            self.reply(id, Ok(()));
+        }
+        if self.state_deadline().is_none_or(|due| now < due) {
             return;
         }
-        match &self.state {
-            State::AwaitingOpen { since, deadline } | State::Opening { since, deadline } => {
-                let given = *deadline - *since;
-                self.fail(Error::Timeout(Step::Transport, given));
+        match &mut self.state {
+            State::AwaitingOpen { .. } | State::Opening { .. } => {
+                self.fail(Error::Timeout(Step::Transport, self.timeouts.transport));
             }
-            State::Open | State::Draining | State::PeerClosing { done: Done::Yes, .. } => {
-                self.fail(Error::Timeout(Step::BlockAck, self.block_ack));
-            }
-            State::Closing { .. } => self.fail(Error::Timeout(Step::Close, self.close)),
-            // Our user does not take notice: the peer need not wait for that, and what was written goes out.
-            State::PeerClosing { id, deadline, .. } => {
-                self.state = State::PeerClosing { id: id.clone(), deadline: *deadline, done: Done::Yes };
+            State::Closing { .. } => self.fail(Error::Timeout(Step::Close, self.timeouts.close)),
+            // What was written goes out all the same.
+            State::PeerClosing { done, .. } => {
+                *done = Done::Yes;
                 self.sender.flush();
                 self.pump(now);
             }
-            State::Closed | State::Failed(_) => {}
+            State::Open | State::Draining | State::Closed | State::Failed(_) => {}
         }
     }
 
@@ -462,7 +471,7 @@ impl Ibb {
         let mut sent = false;
         while let Some(block) = self.sender.next_block(now) {
             let data = data_element(&self.sid, &block.bytes, block.seq.into());
-            self.outputs.push_back(Output::Request(Request::IbbData, data));
+            self.outputs.push_back(Output::Request(Request::Data, data));
             sent = true;
         }
         if sent && (!had_room || self.sender.is_flushed()) {
@@ -471,16 +480,12 @@ impl Ibb {
         if !self.sender.is_idle() {
             return;
         }
-        match &self.state {
+        match self.state {
             State::Draining => {
-                self.state = State::Closing { deadline: now + self.close };
+                self.state = State::Closing { deadline: now + self.timeouts.close };
                 self.send_close();
             }
-            State::PeerClosing { id, done: Done::Yes, .. } => {
-                let id = id.clone();
-                self.reply(id, Ok(()));
-                self.closed();
-            }
+            State::PeerClosing { done: Done::Yes, .. } => self.finish(State::Closed),
             _ => {}
         }
     }
@@ -499,23 +504,31 @@ impl Ibb {
     /// bytestream.
     fn refuse(&mut self, id: String, refusal: StanzaError, what: String) {
         self.reply(id, Err(refusal));
-        self.send_close();
+        if let State::Open | State::Draining = self.state {
+            self.send_close();
+        }
         self.fail(PeerMisbehaved::Bytestream(what).into());
     }
 
     fn send_close(&mut self) {
         let close = Close { sid: self.sid.clone() }.to_element();
-        self.outputs.push_back(Output::Request(Request::IbbClose, close));
-    }
-
-    fn closed(&mut self) {
-        self.state = State::Closed;
-        self.outputs.push_back(Output::Progress);
+        self.outputs.push_back(Output::Request(Request::Close, close));
     }
 
     fn fail(&mut self, error: Error) {
-        self.state = State::Failed(error.clone());
+        self.finish(State::Failed(error.clone()));
         self.outputs.push_back(Output::Failed(error));
+    }
+
+    /// Goes to a last state. The peer gets the answers that it still waits for: what it sent can be read, and
+    /// the bytestream that it closed is closed.
+    fn finish(&mut self, last: State) {
+        while let Some(id) = self.receiver.take_unacknowledged() {
+            self.reply(id, Ok(()));
+        }
+        if let State::PeerClosing { id, .. } = std::mem::replace(&mut self.state, last) {
+            self.reply(id, Ok(()));
+        }
         self.outputs.push_back(Output::Progress);
     }
 
@@ -524,4 +537,8 @@ impl Ibb {
         self.sender.start_at(sent);
         self.receiver.start_at(received);
     }
+}
+
+fn not_open() -> StanzaError {
+    errors::item_not_found("the bytestream is not open")
 }

@@ -1,6 +1,6 @@
 //! The receiving direction of an in-band bytestream: order, and acknowledgements as back-pressure.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::{Buf, Bytes};
 
@@ -18,7 +18,7 @@ pub(super) struct Receiver {
     capacity: usize,
     expected_seq: u16,
     /// The ids of blocks whose acknowledgement is held back until the reader has caught up.
-    unacknowledged: VecDeque<String>,
+    unacknowledged: VecDeque<(String, Instant)>,
 }
 
 /// Why a block can't be taken.
@@ -41,22 +41,26 @@ impl Receiver {
         }
     }
 
-    /// Takes a block if it is the next one.
-    pub(super) fn block(&mut self, id: String, seq: u16, bytes: Vec<u8>) -> Result<(), Refused> {
+    /// Whether a block is the next one, and fits.
+    pub(super) fn check(&self, seq: u16, length: usize) -> Result<(), Refused> {
         if !self.is_next(seq) {
             return Err(Refused::OutOfSequence { expected: self.expected_seq, got: seq });
         }
-        let overrun = self.buffered.saturating_sub(self.capacity) + bytes.len() > OVERRUN_BYTES;
+        let overrun = self.buffered.saturating_sub(self.capacity) + length > OVERRUN_BYTES;
         if overrun || self.unacknowledged.len() >= OVERRUN_BLOCKS {
             return Err(Refused::Overrun);
         }
+        Ok(())
+    }
+
+    /// Takes a block that was checked.
+    pub(super) fn take(&mut self, now: Instant, id: String, seq: u16, bytes: Vec<u8>) {
         self.expected_seq = seq.wrapping_add(1);
         self.buffered += bytes.len();
         if !bytes.is_empty() {
             self.blocks.push_back(bytes.into());
         }
-        self.unacknowledged.push_back(id);
-        Ok(())
+        self.unacknowledged.push_back((id, now));
     }
 
     fn is_next(&self, seq: u16) -> bool {
@@ -66,7 +70,24 @@ impl Receiver {
 
     /// The id of a block to acknowledge now: the reader keeps up.
     pub(super) fn next_acknowledgement(&mut self) -> Option<String> {
-        if self.buffered > self.capacity { None } else { self.unacknowledged.pop_front() }
+        if self.buffered > self.capacity { None } else { self.take_unacknowledged() }
+    }
+
+    /// The id of a block that was not acknowledged yet, whether the reader keeps up or not.
+    pub(super) fn take_unacknowledged(&mut self) -> Option<String> {
+        self.unacknowledged.pop_front().map(|(id, _)| id)
+    }
+
+    /// When the oldest block that was not acknowledged came, if there is room for more than the reader keeps up with.
+    pub(super) fn oldest_unacknowledged(&self) -> Option<Instant> {
+        let room = self.buffered < self.capacity + OVERRUN_BYTES / 2;
+        self.unacknowledged.front().filter(|_| room).map(|(_, came)| *came)
+    }
+
+    /// The id of a block that came no later than that and was not acknowledged yet.
+    pub(super) fn take_unacknowledged_since(&mut self, latest: Option<Instant>) -> Option<String> {
+        let due = self.oldest_unacknowledged().zip(latest).is_some_and(|(came, latest)| came <= latest);
+        if due { self.take_unacknowledged() } else { None }
     }
 
     /// Reads what is there; 0 if nothing is.

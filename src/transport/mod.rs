@@ -6,9 +6,9 @@
 pub(crate) mod ibb;
 mod ibb_receiver;
 mod ibb_sender;
-#[cfg(test)]
-mod ibb_tests;
 pub(crate) mod io;
+#[cfg(test)]
+mod tests;
 
 use std::time::Instant;
 
@@ -48,9 +48,9 @@ pub(crate) enum Output {
 /// The requests whose replies a transport waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Request {
-    IbbOpen,
-    IbbData,
-    IbbClose,
+    Open,
+    Data,
+    Close,
 }
 
 /// What a read from a bytestream gives.
@@ -65,6 +65,11 @@ pub(crate) enum Read {
 }
 
 impl Offer {
+    /// Whether a `<transport/>` can be read, if its method is known here.
+    pub(crate) fn check(transport: &Element) -> Result<(), String> {
+        ibb::Offer::check(transport)
+    }
+
     /// Judges a `<transport/>` that a session-initiate offers; `None` if the method is unknown here.
     pub(crate) fn from_peer(transport: &Element, config: &IbbConfig) -> Option<Result<Self, String>> {
         ibb::Offer::from_peer(transport, config).map(|offer| offer.map(Self::Ibb))

@@ -45,7 +45,10 @@ impl JingleCondition {
 
     /// The Jingle condition that a received error carries, if any.
     pub(crate) fn of(error: &StanzaError) -> Option<Self> {
-        let element = error.other.as_ref().filter(|element| element.has_ns(ns::JINGLE_ERRORS))?;
+        let element = error
+            .other
+            .as_ref()
+            .filter(|element| element.has_ns(ns::JINGLE_ERRORS) || element.has_ns(ns::JINGLE_ERRORS_0))?;
         Self::ALL.into_iter().find(|condition| condition.name() == element.name())
     }
 
@@ -115,11 +118,6 @@ pub(crate) fn unexpected_request(text: impl Into<String>) -> StanzaError {
     error(ErrorType::Cancel, DefinedCondition::UnexpectedRequest, Some(text.into()))
 }
 
-/// Nobody may do this.
-pub(crate) fn not_allowed(text: impl Into<String>) -> StanzaError {
-    error(ErrorType::Cancel, DefinedCondition::NotAllowed, Some(text.into()))
-}
-
 fn error(type_: ErrorType, defined_condition: DefinedCondition, text: Option<String>) -> StanzaError {
     let texts: BTreeMap<_, _> = text.map(|text| ("en".to_owned(), text)).into_iter().collect();
     StanzaError { type_, by: None, defined_condition, texts, other: None }
@@ -176,7 +174,6 @@ mod tests {
         // XEP-0166 #protocol-response-errors.
         assert_eq!(written(service_unavailable()), ["cancel", "service-unavailable"]);
         assert_eq!(written(feature_not_implemented("a"))[..2], ["cancel", "feature-not-implemented"]);
-        assert_eq!(written(not_allowed("a"))[..2], ["cancel", "not-allowed"]);
     }
 
     #[test]

@@ -163,12 +163,17 @@ impl Jingle {
     }
 
     pub(crate) fn into_element(self, dialect: Dialect) -> Element {
+        // XEP-0166 #def-content: `senders` has to be there if it is what the action is about.
+        let both = match self.known_action() {
+            Some(Action::ContentModify) => Both::Written,
+            _ => Both::LeftOut,
+        };
         Element::builder("jingle", dialect.ns())
             .attr(xml_ncname!("action").into(), self.action)
             .attr(xml_ncname!("initiator").into(), self.initiator)
             .attr(xml_ncname!("responder").into(), self.responder)
             .attr(xml_ncname!("sid").into(), self.sid)
-            .append_all(self.contents.into_iter().map(|content| content.into_element(dialect)))
+            .append_all(self.contents.into_iter().map(|content| content.into_element(dialect, both)))
             .append_all(self.reason.map(|reason| reason.into_element(dialect)))
             .append_all(self.others)
             .build()
@@ -249,16 +254,29 @@ impl Content {
         Ok(content)
     }
 
-    fn into_element(self, dialect: Dialect) -> Element {
+    fn into_element(self, dialect: Dialect, both: Both) -> Element {
+        let senders = match self.senders {
+            Senders::Both => Some("both").filter(|_| both == Both::Written),
+            Senders::Initiator => Some("initiator"),
+            Senders::Responder => Some("responder"),
+            Senders::None => Some("none"),
+        };
         let disposition = Some(self.disposition).filter(|name| name != DEFAULT_DISPOSITION);
         Element::builder("content", dialect.ns())
             .attr(xml_ncname!("creator").into(), self.creator.to_string())
             .attr(xml_ncname!("disposition").into(), disposition)
             .attr(xml_ncname!("name").into(), self.name)
-            .attr(xml_ncname!("senders").into(), self.senders)
+            .attr(xml_ncname!("senders").into(), senders)
             .append_all(self.children)
             .build()
     }
+}
+
+/// What becomes of `senders='both'`, which is the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Both {
+    Written,
+    LeftOut,
 }
 
 /// What `disposition` says where it says nothing (XEP-0166 #def-content).

@@ -4,8 +4,6 @@
 pub(crate) const CLIENT: &str = "jabber:client";
 /// The namespace of `<stream:stream>` and its direct, non-stanza children.
 pub(crate) const STREAMS: &str = "http://etherx.jabber.org/streams";
-/// Stanza error conditions (RFC 6120 §8.3).
-pub(crate) const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
 /// Jingle (XEP-0166).
 pub(crate) const JINGLE: &str = "urn:xmpp:jingle:1";
@@ -13,6 +11,8 @@ pub(crate) const JINGLE: &str = "urn:xmpp:jingle:1";
 pub(crate) const JINGLE_0: &str = "urn:xmpp:jingle:0";
 /// Jingle's application-specific error conditions (XEP-0166 #errors).
 pub(crate) const JINGLE_ERRORS: &str = "urn:xmpp:jingle:errors:1";
+/// The same as it goes with [`JINGLE_0`].
+pub(crate) const JINGLE_ERRORS_0: &str = "urn:xmpp:jingle:errors:0";
 /// The application format of this crate (XEP-0247).
 pub(crate) const XMLSTREAM: &str = "urn:xmpp:jingle:apps:xmlstream:0";
 /// In-band bytestreams as a Jingle transport (XEP-0261).

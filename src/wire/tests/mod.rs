@@ -6,7 +6,7 @@ use xmpp_parsers::{minidom::Element, stanza_error::StanzaError};
 
 use super::{
     cut,
-    ibb::{Close, Data, IbbMalformed, IbbTransport, Open},
+    ibb::{Close, Data, IbbMalformed, IbbTransport, Open, data_element},
     jingle::{Dialect, Jingle, Malformed},
     ns, quoted,
     xtls::Security,
@@ -122,7 +122,7 @@ fn rewritten(wire: &Wire) -> Wire {
         Wire::Transport(transport) => Wire::Transport(IbbTransport::parse(&transport.to_element()).unwrap()),
         Wire::Security(security) => Wire::Security(Security::parse(&security.into_element()).unwrap()),
         Wire::Open(open) => Wire::Open(Open::parse(&open.to_element()).unwrap()),
-        Wire::Data(data) => Wire::Data(Data::parse(&data.to_element()).unwrap()),
+        Wire::Data(data) => Wire::Data(Data::parse(&data_element(&data.sid, &data.bytes, data.seq)).unwrap()),
         Wire::Close(close) => Wire::Close(Close::parse(&close.to_element()).unwrap()),
         others @ (Wire::Error(_) | Wire::Info(_)) => others,
     }

@@ -273,8 +273,7 @@ impl Hub {
         let Some(bytes) = stanza::to_bytes(&element) else { return Err(element) };
         let mut state = self.state();
         let Some(session) = state.sessions.get(to) else { return Err(element) };
-        if !session.outbox.push(bytes) {
-            session.cut.notify_one();
+        if !session.push(bytes) {
             return Err(element);
         }
         self.push_record(&mut state, from, to, element, outcome);
@@ -293,10 +292,10 @@ impl Hub {
         }
     }
 
-    /// Queues bytes as they are; `false` if nobody has this JID. Not recorded: they may be anything.
+    /// Queues bytes as they are; `false` if nobody has this JID or its queue is full. Not recorded: they may be anything.
     pub(crate) fn deliver_raw(&self, to: &FullJid, bytes: Vec<u8>) -> bool {
         match self.state().sessions.get(to) {
-            Some(session) => session.outbox.push(bytes),
+            Some(session) => session.push(bytes),
             None => false,
         }
     }
@@ -310,6 +309,17 @@ impl Hub {
 
     pub(crate) fn with_record<T>(&self, f: impl FnOnce(&mut Record) -> T) -> T {
         f(&mut self.state().record)
+    }
+}
+
+impl Session {
+    /// Queues bytes; where the queue is full, cuts the connection instead.
+    fn push(&self, bytes: Vec<u8>) -> bool {
+        let queued = self.outbox.push(bytes);
+        if !queued {
+            self.cut.notify_one();
+        }
+        queued
     }
 }
 

@@ -185,8 +185,9 @@ impl Link {
         }
     }
 
-    /// Accounts for bytes that have passed.
+    /// Accounts for bytes that have passed. A read that waited may have begun under an older setting.
     pub(crate) fn passed(&mut self, bytes: usize) {
+        self.refresh();
         if let Some(rate) = self.rate {
             let seconds = bytes as f64 / rate.max(1) as f64;
             self.free_at = self.free_at.max(Instant::now()) + Duration::from_secs_f64(seconds);

@@ -165,6 +165,19 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_nobody_answers_are_forgotten_in_the_end() {
+        let mut namer = Namer::default();
+        for id in 0..=MAX_OPEN_REQUESTS {
+            let ping = stanza(&format!("<iq type='get' id='{id}'><ping xmlns='urn:xmpp:ping'/></iq>"));
+            namer.name(&romeo(), &juliet(), &ping);
+        }
+        let mut answer =
+            |id| namer.name(&juliet(), &romeo(), &stanza(&format!("<iq type='result' id='{id}'/>")));
+        assert_eq!(answer(0), "iq result");
+        assert_eq!(answer(MAX_OPEN_REQUESTS), "iq result (ping)");
+    }
+
+    #[test]
     fn an_answer_from_somebody_else_is_not_named_after_the_request() {
         let mut namer = Namer::default();
         namer.name(&romeo(), &juliet(), &stanza("<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"));

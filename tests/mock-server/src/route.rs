@@ -153,8 +153,8 @@ fn arrive(hub: &Hub, route: &Route, stanza: Element, outcome: Outcome) {
         }
         return;
     }
-    let is_message_to_account = stanza.name() == "message" && route.to.node().is_some();
-    if is_message_to_account {
+    // An account without a resource online: only its server answers, and only requests.
+    if stanza.name() != "iq" && route.to.node().is_some() {
         undeliverable(hub, route, stanza);
         return;
     }

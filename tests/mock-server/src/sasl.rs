@@ -158,7 +158,7 @@ mod tests {
         binding: ChannelBinding,
     ) -> Result<Step, DefinedCondition> {
         let credentials = Credentials::default()
-            .with_username("ro,m=eo")
+            .with_username("romeo")
             .with_password(password)
             .with_channel_binding(binding);
         let mut client = Scram::<H>::from_credentials(credentials).unwrap();
@@ -176,9 +176,15 @@ mod tests {
     fn scram_works_whatever_a_client_thinks_of_channel_binding() {
         for binding in [ChannelBinding::None, ChannelBinding::Unsupported] {
             let step = scram::<Sha256>(Mechanism::ScramSha256, PASSWORD, binding.clone()).unwrap();
-            assert!(matches!(step, Step::Success { username, .. } if username == "ro,m=eo"));
+            assert!(matches!(step, Step::Success { username, .. } if username == "romeo"));
             assert!(scram::<Sha1>(Mechanism::ScramSha1, PASSWORD, binding).is_ok());
         }
+    }
+
+    #[test]
+    fn a_name_with_separators_is_unescaped() {
+        let step = start(&Mechanism::ScramSha256, b"n,,n=ro=2Cm=3Deo,r=nonce").unwrap();
+        assert!(matches!(step, Step::Challenge(_, exchange) if exchange.username == "ro,m=eo"));
     }
 
     #[test]

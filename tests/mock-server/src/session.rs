@@ -52,7 +52,11 @@ struct Unbind<'a> {
 
 impl Drop for Unbind<'_> {
     fn drop(&mut self) {
-        if let Some(known) = self.hub.unbind(&self.key) {
+        let known = self.hub.unbind(&self.key);
+        // An intercept that has just panicked is not asked about the presence: a second panic would end the process.
+        if let Some(known) = known
+            && !std::thread::panicking()
+        {
             route::leave(self.hub, &self.key.jid, known);
         }
     }

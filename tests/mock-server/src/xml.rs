@@ -80,7 +80,7 @@ impl StreamParser {
 
     /// Consumes bytes of `input` up to the end of the next frame; `None` when all were consumed and none is complete.
     pub(crate) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, Fault> {
-        while !input.is_empty() {
+        loop {
             let mut window = input.get(..WINDOW).unwrap_or(input);
             let before = window.len();
             let event = self.parser.parse(&mut window, false);
@@ -98,11 +98,12 @@ impl StreamParser {
                     }
                 }
                 Ok(None) => return Ok(Some(Frame::Close)),
+                // Not before: the end of `<iq/>` is an event of no bytes.
+                Err(EndOrError::NeedMoreData) if input.is_empty() => return Ok(None),
                 Err(EndOrError::NeedMoreData) => {}
                 Err(EndOrError::Error(e)) => return Err(Fault::NotWellFormed(e)),
             }
         }
-        Ok(None)
     }
 
     fn event(&mut self, event: Event) -> Result<Option<Frame>, Fault> {
@@ -190,6 +191,13 @@ mod tests {
             assert_eq!(message.get_child("body", ns::JABBER_CLIENT).unwrap().text(), "a&b");
             assert_eq!(iq.attr("id"), Some("1"));
         }
+    }
+
+    #[test]
+    fn an_empty_element_is_complete_without_another_byte() {
+        let mut parser = StreamParser::new(1000);
+        frames(&mut parser, HEADER.as_bytes()).unwrap();
+        assert!(matches!(&frames(&mut parser, b"<presence/>").unwrap()[..], [Frame::Element(_)]));
     }
 
     #[test]

@@ -1,0 +1,93 @@
+//! What the example programs share: options, output, logging in.
+#![allow(dead_code, reason = "each program uses a part of it")]
+
+pub(crate) mod failure;
+pub(crate) mod options;
+pub(crate) mod output;
+
+use std::{env, io, time::Duration};
+
+use futures::StreamExt;
+use jid::{FullJid, Jid};
+use jingle_xmlstream::{Config, Connector, Endpoint, Identity, Trust};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use xmpp_parsers::{message::Message, stanza::Stanza};
+
+use self::{failure::Failure, options::Options, output::Output};
+
+/// tokio-xmpp tries a wrong password, or a server that is not there, again and again.
+pub(crate) const LOGIN: Duration = Duration::from_secs(30);
+
+/// Logs go to stderr; `RUST_LOG` says what is logged, by default warnings.
+pub(crate) fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}
+
+/// Logs in as the options say.
+pub(crate) async fn login(options: &Options, output: Output) -> Result<Endpoint, Failure> {
+    options.check_transport()?;
+    let password = password("XMPP_PASSWORD")?;
+    let identity = match &options.identity {
+        Some(file) => Identity::load_or_generate(file)?,
+        None => Identity::generate()?,
+    };
+    let fingerprint = identity.fingerprint().clone();
+    let trust = match options.pin.as_slice() {
+        [] => Trust::first_use(),
+        pins => Trust::pinned(pins.iter().cloned()),
+    };
+    let mut config = Config::new(identity, trust);
+    if options.allow_plaintext {
+        config.dangerous().allow_plaintext();
+    }
+    let (endpoint, jid) = online(&options.jid, password, options.server.connector(), config).await?;
+    output.online(&jid, &fingerprint);
+    Ok(endpoint)
+}
+
+/// Logs in, or says after [`LOGIN`] that it can't.
+pub(crate) async fn online(
+    jid: &Jid,
+    password: String,
+    connector: Connector,
+    config: Config,
+) -> Result<(Endpoint, FullJid), Failure> {
+    let (endpoint, events) = Endpoint::login(jid.clone(), password, connector, config);
+    // A real bot handles its messages, presence and so on here.
+    tokio::spawn(events.for_each(|event| async move { tracing::debug!(?event) }));
+    match tokio::time::timeout(LOGIN, endpoint.online()).await {
+        Ok(online) => Ok((endpoint, online?)),
+        Err(_) => Err(Failure::Login(jid.clone())),
+    }
+}
+
+/// The password in this environment variable: as an argument, other users of the machine could see it.
+pub(crate) fn password(variable: &str) -> Result<String, Failure> {
+    env::var(variable)
+        .map_err(|_| Failure::Usage(format!("the environment variable {variable} has to hold the password")))
+}
+
+/// Resolves at SIGINT (Ctrl-C) or SIGTERM.
+pub(crate) async fn interrupted() {
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = int.recv() => {}
+        _ = term.recv() => {}
+    }
+}
+
+/// A chat message for a stream, which knows its addresses.
+pub(crate) fn chat(id: impl Into<String>, body: String) -> Stanza {
+    let message = Message { id: Some(xmpp_parsers::message::Id(id.into())), ..Message::chat(None) };
+    message.with_body("".into(), body).into()
+}
+
+/// The body of a message, if it has one.
+pub(crate) fn body(message: &Message) -> Option<&str> {
+    message.get_best_body(vec![]).map(|(_, body)| body.as_str())
+}

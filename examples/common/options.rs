@@ -1,0 +1,132 @@
+//! The options that `listen` and `connect` have in common.
+
+use std::{net::IpAddr, path::PathBuf, str::FromStr};
+
+use clap::{Args, ValueEnum};
+use jid::Jid;
+use jingle_xmlstream::{Connector, Fingerprint};
+
+use super::{failure::Failure, output::Output};
+
+/// RFC 6120 §14.7.
+const CLIENT_PORT: u16 = 5222;
+
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Who to log in as, with or without a resource; the password comes from XMPP_PASSWORD
+    #[arg(long)]
+    pub(crate) jid: Jid,
+    #[command(flatten)]
+    pub(crate) server: ServerOptions,
+    /// File with our certificate and key, made if it is not there; without it, a new one each time, which a peer that
+    /// remembers the last one refuses
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+    /// Only accept a peer with this certificate (repeatable); without it, the first one of each peer is believed
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) pin: Vec<Fingerprint>,
+    /// What carries the bytes; s5b (SOCKS5 bytestreams) is not there yet and ends with exit code 2
+    #[arg(long, value_enum, default_value = "auto")]
+    transport: TransportChoice,
+    /// The only local address to listen on and to offer for SOCKS5 bytestreams (repeatable); no effect until they are there
+    #[arg(long, value_name = "ADDR")]
+    bind: Vec<IpAddr>,
+    /// DANGEROUS: go on without encryption if the peer does not offer it
+    #[arg(long)]
+    pub(crate) allow_plaintext: bool,
+    /// End after one stream (`connect` always does)
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// One JSON object a line on stdout, one for each event
+    #[arg(long)]
+    json: bool,
+}
+
+impl Options {
+    pub(crate) fn output(&self) -> Output {
+        if self.json { Output::Json } else { Output::Human }
+    }
+
+    pub(crate) fn check_transport(&self) -> Result<(), Failure> {
+        match self.transport {
+            TransportChoice::Auto | TransportChoice::Ibb => Ok(()),
+            TransportChoice::S5b => Err(Failure::Usage(
+                "--transport s5b: SOCKS5 bytestreams are not there yet; use auto or ibb".to_owned(),
+            )),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TransportChoice {
+    /// The best there is: in-band bytestreams, so far
+    Auto,
+    /// In-band bytestreams, through the servers
+    Ibb,
+    /// SOCKS5 bytestreams: not there yet
+    S5b,
+}
+
+/// How to reach the server.
+#[derive(Args, Debug)]
+pub(crate) struct ServerOptions {
+    /// The server to connect to; without it, DNS (SRV) knows
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) server: Option<Server>,
+    /// How the connection to the server is encrypted
+    #[arg(long, value_enum, default_value = "starttls")]
+    server_tls: ServerTls,
+}
+
+impl ServerOptions {
+    pub(crate) fn connector(&self) -> Connector {
+        let mut connector = Connector::starttls();
+        if let Some(Server { host, port }) = &self.server {
+            connector = connector.server(host, *port);
+        }
+        match self.server_tls {
+            ServerTls::Starttls => {}
+            ServerTls::InsecureStarttls => {
+                connector.dangerous().accept_any_certificate();
+            }
+            ServerTls::Plaintext => {
+                connector.dangerous().plaintext();
+            }
+        }
+        connector
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ServerTls {
+    /// STARTTLS, and the server's certificate is verified
+    Starttls,
+    /// DANGEROUS: STARTTLS with any certificate
+    InsecureStarttls,
+    /// DANGEROUS: no encryption
+    Plaintext,
+}
+
+/// `example.org`, `example.org:5222`, `127.0.0.1:5222`, `[::1]:5222`.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    host: String,
+    port: u16,
+}
+
+impl FromStr for Server {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = match text.rsplit_once(':') {
+            _ if text.ends_with(']') => (text, CLIENT_PORT),
+            Some((host, port)) => (host, port.parse().map_err(|_| format!("{port:?} is no port"))?),
+            None => (text, CLIENT_PORT),
+        };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if host.is_empty() {
+            return Err("the host is missing".to_owned());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}

@@ -1,0 +1,208 @@
+//! What the programs say: sentences for people, or a JSON object a line for programs.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use jid::FullJid;
+use jingle_xmlstream::{Fingerprint, Negotiated, Reason, StreamInfo};
+use serde_json::{Value, json};
+use xmpp_parsers::{iq::Iq, stanza::Stanza};
+
+use super::{body, failure::Failure};
+
+/// Longer bodies are cut for people, and left out for programs, which get their length.
+const SHOWN: usize = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Human,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Direction {
+    In,
+    Out,
+}
+
+impl Output {
+    pub(crate) fn online(self, jid: &FullJid, own: &Fingerprint) {
+        self.line(json!({ "event": "online", "jid": text(jid), "own_fingerprint": text(own) }), || {
+            format!("online as {jid}\n  our certificate  {own}")
+        });
+    }
+
+    pub(crate) fn incoming(self, peer: &FullJid, announced: Option<&[Fingerprint]>) {
+        let announced: Vec<_> = announced.unwrap_or_default().iter().map(text).collect();
+        self.line(json!({ "event": "incoming", "peer": text(peer), "fingerprints": announced }), || {
+            match announced.as_slice() {
+                [] => format!("{peer} offers a stream WITHOUT ENCRYPTION"),
+                _ => format!("{peer} offers a stream, with the certificate {}", announced.join(" or ")),
+            }
+        });
+    }
+
+    pub(crate) fn negotiated(self, peer: &FullJid, info: &StreamInfo) {
+        let negotiated = info.negotiated.clone().unwrap_or_default();
+        let event = json!({
+            "event": "negotiated",
+            "peer": text(peer),
+            "transport": negotiated.transport,
+            "tls_version": negotiated.tls_version,
+            "cipher": negotiated.cipher,
+            "key_exchange": negotiated.key_exchange,
+            "peer_fingerprint": negotiated.peer_fingerprint.as_ref().map(text),
+            "own_fingerprint": negotiated.own_fingerprint.as_ref().map(text),
+            "verification": negotiated.verification,
+        });
+        self.line(event, || format!("negotiated with {peer}\n{}", describe(&negotiated)));
+    }
+
+    pub(crate) fn stream_open(self, peer: &FullJid, info: &StreamInfo) {
+        self.line(json!({ "event": "stream_open", "peer": text(peer), "id": info.id }), || {
+            format!("the stream with {peer} is open")
+        });
+    }
+
+    pub(crate) fn stanza(self, direction: Direction, peer: &FullJid, stanza: &Stanza) {
+        let event = match direction {
+            Direction::In => "stanza_in",
+            Direction::Out => "stanza_out",
+        };
+        let (kind, id, body) = parts(stanza);
+        let event = json!({
+            "event": event,
+            "peer": text(peer),
+            "stanza": kind,
+            "id": id,
+            "body": body.filter(|body| body.len() <= SHOWN),
+            "body_bytes": body.map(str::len),
+        });
+        self.line(event, || {
+            let arrow = match direction {
+                Direction::In => "<-",
+                Direction::Out => "->",
+            };
+            format!("{arrow} {peer}  {}", body.map_or_else(|| kind.to_owned(), shorten))
+        });
+    }
+
+    pub(crate) fn stream_closed(self, peer: &FullJid) {
+        self.line(json!({ "event": "stream_closed", "peer": text(peer) }), || {
+            format!("the stream with {peer} is closed")
+        });
+    }
+
+    pub(crate) fn terminated(self, peer: &FullJid, reason: &Reason) {
+        self.line(json!({ "event": "terminated", "peer": text(peer), "reason": reason.name() }), || {
+            format!("the session with {peer} is over: {reason}")
+        });
+    }
+
+    pub(crate) fn failed(self, failure: &Failure) {
+        let said = failure.to_string();
+        match self {
+            Self::Human => eprintln!("error: {said}"),
+            Self::Json => say(&json!({ "event": "error", "kind": failure.kind(), "text": said }).to_string()),
+        }
+        if let (Failure::Stream { peer, .. }, Some(reason)) = (failure, failure.reason()) {
+            self.terminated(peer, &reason);
+        }
+    }
+
+    /// How many messages went out and came back, and how fast.
+    pub(crate) fn echoed(self, messages: u64, bytes: u64, took: Duration) {
+        let seconds = took.as_secs_f64();
+        // Nothing takes less; it only keeps the division sane.
+        let divisor = seconds.max(1e-6);
+        let (per_second, megabytes) = (messages as f64 / divisor, bytes as f64 / 1e6 / divisor);
+        let event = json!({
+            "event": "done",
+            "messages": messages,
+            "bytes": bytes,
+            "seconds": seconds,
+            "messages_per_second": per_second,
+            "megabytes_per_second": megabytes,
+        });
+        self.line(event, || {
+            format!(
+                "done: {messages} messages with {bytes} bytes, echoed in {seconds:.3} s: \
+                 {per_second:.0} messages/s, {megabytes:.3} MB/s each way"
+            )
+        });
+    }
+
+    /// How many streams there were, and how many of them failed.
+    pub(crate) fn served(self, streams: u64, failed: u64) {
+        self.line(json!({ "event": "done", "streams": streams, "failed": failed }), || {
+            format!("done: {streams} streams, {failed} of them failed")
+        });
+    }
+
+    /// The last word of a program.
+    pub(crate) fn finish(self, result: Result<(), Failure>) -> ExitCode {
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                self.failed(&failure);
+                failure.exit_code()
+            }
+        }
+    }
+
+    fn line(self, event: Value, human: impl FnOnce() -> String) {
+        match self {
+            Self::Human => say(&human()),
+            Self::Json => say(&event.to_string()),
+        }
+    }
+}
+
+/// Unlike `println!`, it does not mind if nobody listens any more (`| head`).
+fn say(line: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// What was negotiated, for people.
+pub(crate) fn describe(negotiated: &Negotiated) -> String {
+    let Negotiated { transport, tls_version: Some(version), .. } = negotiated else {
+        return format!("  transport        {}\n  encryption       NONE", negotiated.transport);
+    };
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_default();
+    let fingerprint = |of: &Option<Fingerprint>| of.as_ref().map(text).unwrap_or_default();
+    format!(
+        "  transport        {transport}\n  encryption       {version}, {}, key exchange {}\n  \
+         its certificate  {}\n  our certificate  {}\n  verified by      {}",
+        or_none(&negotiated.cipher),
+        or_none(&negotiated.key_exchange),
+        fingerprint(&negotiated.peer_fingerprint),
+        fingerprint(&negotiated.own_fingerprint),
+        or_none(&negotiated.verification),
+    )
+}
+
+fn parts(stanza: &Stanza) -> (&'static str, Option<&str>, Option<&str>) {
+    match stanza {
+        Stanza::Message(message) => ("message", message.id.as_ref().map(|id| id.0.as_str()), body(message)),
+        Stanza::Presence(presence) => ("presence", presence.id.as_deref(), None),
+        Stanza::Iq(Iq::Get { id, .. }) => ("iq get", Some(id), None),
+        Stanza::Iq(Iq::Set { id, .. }) => ("iq set", Some(id), None),
+        Stanza::Iq(Iq::Result { id, .. }) => ("iq result", Some(id), None),
+        Stanza::Iq(Iq::Error { id, .. }) => ("iq error", Some(id), None),
+    }
+}
+
+fn shorten(body: &str) -> String {
+    match body.char_indices().nth(SHOWN) {
+        Some((cut, _)) => format!("{}… ({} bytes)", body.get(..cut).unwrap_or_default(), body.len()),
+        None => body.to_owned(),
+    }
+}
+
+fn text(value: &impl ToString) -> String {
+    value.to_string()
+}

@@ -1,0 +1,272 @@
+//! Opens a stream to a peer, sends it the lines of stdin, and prints what it says.
+//!
+//! ```text
+//! XMPP_PASSWORD=… cargo run --example connect -- --jid romeo@montague.lit juliet@capulet.lit/balcony
+//! ```
+
+mod common;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    io::{self, BufRead},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use common::{
+    failure::Failure,
+    options::Options,
+    output::{Direction, Output},
+};
+use futures::{SinkExt, Stream, StreamExt, channel::mpsc, executor::block_on, stream};
+use jid::FullJid;
+use jingle_xmlstream::{ApiMisuse, E2eStream, Error, Reason};
+use xmpp_parsers::{
+    message::{Message, MessageType},
+    stanza::Stanza,
+};
+
+/// How long to wait at the end for the next echo: a peer that does not echo is no reason to wait for ever, but a
+/// rate-limited server needs its time for a large message.
+const ECHO_OF_LINE: Duration = Duration::from_secs(10);
+const ECHO_OF_BULK: Duration = Duration::from_secs(120);
+
+/// Lines that were read and not yet sent: reading a file must not run ahead of the stream.
+const LINES_AHEAD: usize = 16;
+
+/// Opens an e2e stream, sends the lines of stdin as messages, prints the replies, and closes at end of file.
+///
+/// With --send it sends numbered messages instead, as fast as the stream takes them, and checks that they come back, in
+/// order. Exit codes: 0 all went well, 1 failure (a message that did not come back, too), 2 wrong usage.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// Whom to connect to: the full JID, with its resource
+    #[arg(value_name = "PEER_FULL_JID")]
+    peer: FullJid,
+    #[command(flatten)]
+    options: Options,
+    /// Send this many numbered messages instead of stdin, and tell how fast they came back
+    #[arg(long, value_name = "N")]
+    send: Option<u64>,
+    /// How many bytes each body has, with --send
+    #[arg(long, value_name = "BYTES", default_value = "1000", requires = "send", value_parser = size)]
+    size: usize,
+}
+
+/// An empty body would not be echoed.
+fn size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("a body has at least 1 byte".to_owned()),
+        Ok(size) => Ok(size),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    common::start_logging();
+    let output = arguments.options.output();
+    output.finish(run(&arguments, output).await)
+}
+
+async fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> {
+    let endpoint = tokio::select! {
+        online = common::login(&arguments.options, output) => online?,
+        () = common::interrupted() => return Err(Failure::Interrupted),
+    };
+    let talk = Talk { arguments, output, sent: Cell::default(), awaited: RefCell::default() };
+    let result = tokio::select! {
+        stream = endpoint.connect(&arguments.peer) => match stream {
+            Ok(stream) => tokio::select! {
+                result = talk.hold(stream) => result,
+                () = common::interrupted() => Err(Failure::Interrupted),
+            },
+            Err(error) => Err(talk.failed(error)),
+        },
+        () = common::interrupted() => Err(Failure::Interrupted),
+    };
+    // Also closes a stream that a failure or a signal left open.
+    endpoint.close().await;
+    result
+}
+
+/// What is said on one stream.
+struct Talk<'a> {
+    arguments: &'a Arguments,
+    output: Output,
+    sent: Cell<Total>,
+    /// What has not come back yet; the stream's back-pressure bounds it.
+    awaited: RefCell<VecDeque<Sent>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Total {
+    messages: u64,
+    bytes: u64,
+}
+
+struct Sent {
+    id: String,
+    body: String,
+}
+
+/// Whether there is more to be sent.
+enum Sending {
+    GoesOn,
+    Done,
+}
+
+impl Talk<'_> {
+    async fn hold(&self, mut stream: E2eStream) -> Result<(), Failure> {
+        let (output, peer) = (self.output, &self.arguments.peer);
+        output.negotiated(peer, stream.info());
+        output.stream_open(peer, stream.info());
+        let started = Instant::now();
+        self.exchange(&mut stream).await?;
+        let took = started.elapsed();
+        stream.close().await.map_err(|error| self.failed(error))?;
+        output.stream_closed(peer);
+        output.terminated(peer, &Reason::Success);
+        output.echoed(self.sent.get().messages, self.sent.get().bytes, took);
+        Ok(())
+    }
+
+    /// Sends and receives at the same time. To do one after the other would come to a standstill: a peer that can't get
+    /// rid of its echoes stops reading.
+    async fn exchange(&self, stream: &mut E2eStream) -> Result<(), Failure> {
+        let mut sender = stream.sender();
+        let mut messages = self.messages();
+        let mut sending = sender.send_all(&mut messages);
+        let mut state = Sending::GoesOn;
+        loop {
+            if matches!(state, Sending::Done) && self.awaited.borrow().is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                sent = &mut sending, if matches!(state, Sending::GoesOn) => {
+                    state = Sending::Done;
+                    match sent {
+                        // The peer closed: what it sent before is still to be received.
+                        Ok(()) | Err(Error::ApiMisuse(ApiMisuse::StreamClosed)) => {}
+                        Err(error) => return Err(self.failed(error)),
+                    }
+                }
+                stanza = stream.next() => match stanza {
+                    Some(stanza) => self.received(stanza.map_err(|error| self.failed(error))?)?,
+                    None => return self.peer_closed(&state),
+                },
+                () = tokio::time::sleep(self.patience()), if matches!(state, Sending::Done) => {
+                    let missing = self.awaited.borrow().len();
+                    return Err(Failure::Echo(format!(
+                        "{missing} of {} messages did not come back, and nothing more came for {:?}",
+                        self.sent.get().messages,
+                        self.patience(),
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Everything that there is to send.
+    fn messages(&self) -> impl Stream<Item = Result<Stanza, Error>> + Unpin {
+        let bodies = match self.arguments.send {
+            Some(count) => {
+                stream::iter(1..=count).map(|number| numbered(number, self.arguments.size)).left_stream()
+            }
+            None => lines().right_stream(),
+        };
+        bodies.map(|body| Ok(self.prepare(body)))
+    }
+
+    /// Makes a message, and remembers that its echo is to come.
+    fn prepare(&self, body: String) -> Stanza {
+        let Total { messages, bytes } = self.sent.get();
+        self.sent.set(Total { messages: messages + 1, bytes: bytes + body.len() as u64 });
+        let id = (messages + 1).to_string();
+        self.awaited.borrow_mut().push_back(Sent { id: id.clone(), body: body.clone() });
+        let stanza = common::chat(id, body);
+        // A person has just typed it.
+        if self.output == Output::Json {
+            self.output.stanza(Direction::Out, &self.arguments.peer, &stanza);
+        }
+        stanza
+    }
+
+    fn received(&self, stanza: Stanza) -> Result<(), Failure> {
+        let bulk = self.arguments.send.is_some();
+        if !bulk || self.output == Output::Json {
+            self.output.stanza(Direction::In, &self.arguments.peer, &stanza);
+        }
+        let mut awaited = self.awaited.borrow_mut();
+        match awaited.front() {
+            Some(next) if next.is_echoed_by(&stanza) => drop(awaited.pop_front()),
+            Some(next) if bulk => {
+                return Err(Failure::Echo(format!("message {} did not come back as it was sent", next.id)));
+            }
+            None if bulk => return Err(Failure::Echo("more came back than was sent".to_owned())),
+            // Whatever else the peer has to say.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn peer_closed(&self, sending: &Sending) -> Result<(), Failure> {
+        let missing = self.awaited.borrow().len();
+        match sending {
+            Sending::GoesOn if self.arguments.send.is_some() => {
+                Err(Failure::Echo("the peer closed the stream before everything was sent".to_owned()))
+            }
+            _ if missing > 0 => Err(Failure::Echo(format!(
+                "the peer closed the stream before {missing} of {} messages came back",
+                self.sent.get().messages
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        match self.arguments.send {
+            Some(_) => ECHO_OF_BULK,
+            None => ECHO_OF_LINE,
+        }
+    }
+
+    fn failed(&self, error: Error) -> Failure {
+        Failure::Stream { peer: self.arguments.peer.clone(), error }
+    }
+}
+
+impl Sent {
+    fn is_echoed_by(&self, stanza: &Stanza) -> bool {
+        let Stanza::Message(message) = stanza else { return false };
+        let Message { id, type_, .. } = message;
+        *type_ != MessageType::Error
+            && id.as_ref().is_some_and(|id| id.0 == self.id)
+            && common::body(message) == Some(&self.body)
+    }
+}
+
+/// A body of exactly this size that begins with the number, if there is room for it.
+fn numbered(number: u64, size: usize) -> String {
+    let mut body = format!("{number} ");
+    body.extend(('a'..='z').cycle().take(size.saturating_sub(body.len())));
+    body.truncate(size);
+    body
+}
+
+/// The lines of stdin. They come from a thread of its own, because nothing else can be done while stdin is read.
+fn lines() -> mpsc::Receiver<String> {
+    let (mut sender, receiver) = mpsc::channel(LINES_AHEAD);
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok).filter(|line| !line.is_empty()) {
+            if block_on(sender.send(line)).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,175 @@
+//! Accepts streams, any number at once, and sends every message back.
+//!
+//! ```text
+//! XMPP_PASSWORD=… cargo run --example listen -- --jid juliet@capulet.lit/balcony
+//! ```
+
+mod common;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use common::{
+    failure::Failure,
+    options::Options,
+    output::{Direction, Output},
+};
+use futures::{StreamExt, future::ready};
+use jid::FullJid;
+use jingle_xmlstream::{ApiMisuse, E2eStream, Endpoint, Error, Incoming, Reason, SignallingError};
+use tokio::task::JoinSet;
+use xmpp_parsers::{
+    iq::Iq,
+    message::{Message, MessageType},
+    stanza::Stanza,
+    stanza_error::{DefinedCondition, ErrorType, StanzaError},
+};
+
+/// Accepts e2e streams and echoes messages. SIGINT and SIGTERM end it in good order, with exit code 0.
+///
+/// Exit codes: 0 all went well, 1 failure (with --once, of the stream too), 2 wrong usage.
+#[derive(Parser, Debug)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    /// Decline every session
+    #[arg(long)]
+    decline: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    common::start_logging();
+    let output = arguments.options.output();
+    match run(&arguments, output).await {
+        Ok(code) => code,
+        Err(failure) => output.finish(Err(failure)),
+    }
+}
+
+async fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Failure> {
+    let endpoint = tokio::select! {
+        online = common::login(&arguments.options, output) => online?,
+        () = common::interrupted() => return Ok(ExitCode::SUCCESS),
+    };
+    let mut sessions =
+        Sessions { decline: arguments.decline, output, streams: 0, failed: 0, tasks: JoinSet::new() };
+    let result = tokio::select! {
+        result = sessions.serve(&endpoint, arguments.options.once) => result,
+        () = common::interrupted() => Ok(()),
+    };
+    endpoint.close().await;
+    sessions.wait_for_all().await;
+    result?;
+    output.served(sessions.streams, sessions.failed);
+    // A listener that was told to stop has done its work, whatever its peers did.
+    let failed = arguments.options.once && sessions.failed > 0;
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// The sessions that were offered, each served by a task of its own.
+struct Sessions {
+    decline: bool,
+    output: Output,
+    streams: u64,
+    failed: u64,
+    tasks: JoinSet<Result<(), Failure>>,
+}
+
+impl Sessions {
+    async fn serve(&mut self, endpoint: &Endpoint, once: bool) -> Result<(), Failure> {
+        loop {
+            tokio::select! {
+                incoming = endpoint.accept() => {
+                    let incoming = incoming.ok_or(Error::Signalling(SignallingError::Offline))?;
+                    self.take(incoming);
+                }
+                Some(ended) = self.tasks.join_next() => {
+                    self.count(ended.unwrap_or(Err(Failure::Interrupted)));
+                    if once {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, incoming: Incoming) {
+        let (output, peer) = (self.output, incoming.peer().clone());
+        output.incoming(&peer, incoming.security());
+        self.streams += 1;
+        if self.decline {
+            incoming.decline(Reason::Decline);
+            output.terminated(&peer, &Reason::Decline);
+            self.tasks.spawn(async { Ok(()) });
+            return;
+        }
+        self.tasks.spawn(async move {
+            let served = serve(incoming, &peer, output).await;
+            served.map_err(|error| Failure::Stream { peer, error })
+        });
+    }
+
+    fn count(&mut self, result: Result<(), Failure>) {
+        if let Err(failure) = result {
+            self.failed += 1;
+            self.output.failed(&failure);
+        }
+    }
+
+    async fn wait_for_all(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            self.count(ended.unwrap_or(Err(Failure::Interrupted)));
+        }
+    }
+}
+
+async fn serve(incoming: Incoming, peer: &FullJid, output: Output) -> Result<(), Error> {
+    let mut stream = incoming.accept().await?;
+    output.negotiated(peer, stream.info());
+    output.stream_open(peer, stream.info());
+    echo(&mut stream, peer, output).await?;
+    stream.close().await?;
+    output.stream_closed(peer);
+    output.terminated(peer, &Reason::Success);
+    Ok(())
+}
+
+/// Answers until the peer closes the stream.
+async fn echo(stream: &mut E2eStream, peer: &FullJid, output: Output) -> Result<(), Error> {
+    let sender = stream.sender();
+    let answers = stream.filter_map(|stanza| {
+        let answer = stanza.map(|stanza| {
+            output.stanza(Direction::In, peer, &stanza);
+            let answer = answer(stanza)?;
+            output.stanza(Direction::Out, peer, &answer);
+            Some(answer)
+        });
+        ready(answer.transpose())
+    });
+    // Answers that are ready together share a write. A peer that sends faster than it reads is slowed down.
+    match answers.forward(sender).await {
+        // The peer closed, and did not wait for its answers.
+        Err(Error::ApiMisuse(ApiMisuse::StreamClosed)) => Ok(()),
+        result => result,
+    }
+}
+
+/// What to say to a stanza. The stream itself answers pings.
+fn answer(stanza: Stanza) -> Option<Stanza> {
+    match stanza {
+        Stanza::Message(message) if message.type_ != MessageType::Error && !message.bodies.is_empty() => {
+            let Message { id, type_, bodies, thread, .. } = message;
+            Some(Message { id, bodies, thread, ..Message::new_with_type(type_, None) }.into())
+        }
+        // RFC 6120 §8.2.3: every request gets an answer.
+        Stanza::Iq(Iq::Get { id, .. } | Iq::Set { id, .. }) => {
+            let text = "this bot only echoes messages";
+            let unknown =
+                StanzaError::new(ErrorType::Cancel, DefinedCondition::ServiceUnavailable, "en", text);
+            Some(Iq::from_error(id, unknown).into())
+        }
+        _ => None,
+    }
+}

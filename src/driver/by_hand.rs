@@ -1,0 +1,82 @@
+//! The driver without a task: for a bot that keeps its own loop.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use jid::FullJid;
+use tokio::sync::mpsc;
+use tokio_xmpp::Event;
+use xmpp_parsers::stanza::Stanza;
+
+use super::{
+    Handle, Shared, alarm, close_shared,
+    handle::{COMMANDS, Command},
+};
+use crate::{Config, session::Sessions};
+
+/// An endpoint's other side, driven by a bot's own loop; see [`Endpoint::by_hand`](crate::Endpoint::by_hand).
+///
+/// Every event of the bot's session with its server goes through [`ByHand::handle`], and every stanza that
+/// [`ByHand::outgoing`] gives has to be sent, in that order. Timers run inside `outgoing`, so it has to be polled all the time.
+#[derive(Debug)]
+pub struct ByHand {
+    shared: Arc<Shared>,
+    from_bot: mpsc::Receiver<Command>,
+    outgoing: VecDeque<Stanza>,
+}
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        close_shared(&self.shared);
+    }
+}
+
+impl ByHand {
+    pub(crate) fn new(config: Config) -> (Handle, Self) {
+        let (commands, from_bot) = mpsc::channel(COMMANDS);
+        let shared = Arc::new(Shared::new(Sessions::new(config)));
+        let handle = Handle { shared: Arc::clone(&shared), commands };
+        (handle, Self { shared, from_bot, outgoing: VecDeque::new() })
+    }
+
+    /// Tells the full JID of a session with the server that was up before: its `Online` event can't be handled any more.
+    pub fn handle_bound(&mut self, jid: FullJid) {
+        self.shared.act(|state, now| {
+            state.sessions.handle_bound(now, jid);
+            state.wake_everybody();
+        });
+    }
+
+    /// Takes an event, and gives it back if it is not ours. Never waits.
+    pub fn handle(&mut self, event: Event) -> Option<Event> {
+        self.shared.handle_event(event)
+    }
+
+    /// The next stanza to send to the server; `None` once the endpoint was closed or nobody holds it any more.
+    ///
+    /// Cancel safe: nothing is lost if the future is dropped.
+    pub async fn outgoing(&mut self) -> Option<Stanza> {
+        loop {
+            self.outgoing.extend(self.shared.take_outgoing());
+            if let Some(stanza) = self.outgoing.pop_front() {
+                return Some(stanza);
+            }
+            let due = self.shared.poll_timeout();
+            tokio::select! {
+                command = self.from_bot.recv() => match command {
+                    Some(Command::Send(stanza, sent)) => {
+                        self.outgoing.push_back(*stanza);
+                        // Whoever sends it may have stopped waiting.
+                        let _ = sent.send(Ok(()));
+                    }
+                    Some(Command::Close(_done)) => {
+                        close_shared(&self.shared);
+                        return None;
+                    }
+                    None => return None,
+                },
+                () = self.shared.bell.notified() => {}
+                () = alarm(due) => self.shared.handle_timeout(),
+            }
+        }
+    }
+}

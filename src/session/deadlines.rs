@@ -1,0 +1,89 @@
+//! What is waited for, and what follows when it does not come in time.
+
+use std::time::{Duration, Instant};
+
+use xmpp_parsers::jingle::Action;
+
+use super::{
+    Output, Progress, Purpose, Sessions,
+    state::{ABSENCE, Farewell, SessionId, State},
+};
+use crate::{Error, SignallingError, Step};
+
+impl Sessions {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.wake_at
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.wake_at.is_none_or(|due| now < due) {
+            return;
+        }
+        while let Some((purpose, given)) = self.requests.take_expired(now) {
+            self.expire(now, purpose, given);
+        }
+        for id in self.table.ids() {
+            self.handle_session_timeout(now, id);
+        }
+        self.absent.retain(|_, since| now < *since + ABSENCE);
+        let sessions = self.table.sessions().filter_map(|session| session.state.poll_timeout());
+        let absences = self.absent.values().map(|since| *since + ABSENCE);
+        self.wake_at = sessions.chain(absences).chain(self.requests.poll_timeout()).min();
+    }
+
+    fn expire(&mut self, now: Instant, purpose: Purpose, given: Duration) {
+        match purpose {
+            Purpose::User(token) => {
+                self.outputs.push_back(Output::Reply(token, Err(Error::Timeout(Step::Iq, given))));
+            }
+            Purpose::Disco { session, .. } => self.fail(now, session, Error::Timeout(Step::Disco, given)),
+            Purpose::Jingle { session, action: Action::SessionTerminate } => {
+                self.end(now, session, None, Farewell::Over);
+            }
+            Purpose::Jingle { session, .. } if self.is_open(session) => {
+                tracing::debug!("the peer goes on with the session without having acknowledged it");
+            }
+            Purpose::Jingle { session, .. } => {
+                self.fail(now, session, Error::Timeout(Step::JingleAck, given))
+            }
+            // Bytestreams have their own deadlines.
+            Purpose::Transport { .. } => {}
+        }
+    }
+
+    fn is_open(&self, id: SessionId) -> bool {
+        matches!(self.progress(id), Progress::Open)
+    }
+
+    fn handle_session_timeout(&mut self, now: Instant, id: SessionId) {
+        let Some(session) = self.table.get_mut(id) else { return };
+        let absent = self.absent.get(&session.peer).is_some_and(|since| now >= *since + ABSENCE);
+        if absent && session.is_on_wire() {
+            return self.fail(now, id, Error::Signalling(SignallingError::PeerGone));
+        }
+        let late = match &mut session.state {
+            State::Active(active) => {
+                active.transport.handle_timeout(now);
+                return self.after_transport(now, id);
+            }
+            State::Preparing(preparing) => (preparing.waits_for, preparing.since, preparing.deadline),
+            State::Offered(offered) => (Step::Accept, offered.since, offered.deadline),
+            State::Ringing(ringing) => (Step::Decision, ringing.since, ringing.deadline),
+            State::Ended(_) => return,
+        };
+        let (step, since, deadline) = late;
+        if now >= deadline {
+            self.fail(now, id, Error::Timeout(step, deadline - since));
+        }
+    }
+
+    pub(super) fn wake_no_later_than(&mut self, at: Instant) {
+        self.wake_at = Some(self.wake_at.map_or(at, |wake_at| wake_at.min(at)));
+    }
+
+    pub(super) fn watch(&mut self, id: SessionId) {
+        if let Some(at) = self.table.get(id).and_then(|session| session.state.poll_timeout()) {
+            self.wake_no_later_than(at);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Two users who start, use and end sessions as chance will have it, on a network that is slow and in order.
+
+use super::*;
+
+const SEEDS: u64 = 100;
+const STEPS: usize = 300;
+
+/// xorshift64*, to run the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound
+    }
+}
+
+struct Game {
+    random: Random,
+    pair: Pair,
+    /// The sessions that each user holds.
+    held: [Vec<SessionId>; 2],
+}
+
+impl Game {
+    fn new(seed: u64) -> Self {
+        let pair = Pair::with(|_, mut config| {
+            config.ibb = crate::IbbConfig { block_size: 8, window: 2, receive_buffer: 16 };
+            config.limits.sessions = 4;
+            config
+        });
+        Self { random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1), pair, held: Default::default() }
+    }
+
+    fn step(&mut self) {
+        let side = if self.random.below(2) == 0 { Romeo } else { Juliet };
+        let now = self.pair.now;
+        if self.random.below(2) == 0 {
+            self.pair.deliver(side);
+            return;
+        }
+        match (self.random.below(12), self.any(side)) {
+            (0, _) => {
+                let peer = self.pair.end(side.other()).jid.clone();
+                self.held[side as usize].extend(self.pair.end(side).sessions.connect(now, peer).ok());
+            }
+            (1 | 2, _) => {
+                if let Some(id) = self.pair.end(side).incoming.pop_front() {
+                    if self.random.below(5) == 0 {
+                        return self.pair.release(side, id);
+                    }
+                    self.held[side as usize].push(id);
+                    // It may have ended in the meantime.
+                    drop(self.pair.end(side).sessions.accept(now, id));
+                }
+            }
+            (3..6, Some(id)) => drop(self.pair.write(side, id, b"twelve bytes")),
+            (6, Some(id)) => drop(self.pair.end(side).sessions.flush(now, id)),
+            (7 | 8, Some(id)) => drop(self.pair.end(side).sessions.read(now, id, &mut [0; 9])),
+            (9, Some(id)) => drop(self.pair.shutdown(side, id)),
+            (10, Some(id)) if self.random.below(4) == 0 => {
+                self.pair.release(side, id);
+                self.held[side as usize].retain(|held| *held != id);
+            }
+            (11, _) => self.pair.advance(Duration::from_millis(self.random.below(4000) as u64)),
+            _ => {}
+        }
+        self.pair.collect();
+    }
+
+    fn any(&mut self, side: Side) -> Option<SessionId> {
+        let count = self.held[side as usize].len();
+        (count > 0).then(|| self.held[side as usize][self.random.below(count)])
+    }
+
+    fn let_go_of_everything(&mut self) {
+        for side in [Romeo, Juliet] {
+            let offered = std::mem::take(&mut self.pair.end(side).incoming);
+            for id in std::mem::take(&mut self.held[side as usize]).into_iter().chain(offered) {
+                self.pair.release(side, id);
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_two_users_do_both_see_the_same_end_and_nothing_is_left_of_it() {
+    let mut seen = String::new();
+    for seed in 0..SEEDS {
+        let mut game = Game::new(seed);
+        for _ in 0..STEPS {
+            game.step();
+        }
+        seen.extend(game.pair.take_log());
+        for side in [Romeo, Juliet] {
+            for id in game.held[side as usize].clone() {
+                game.pair.terminate(side, id, Reason::Gone, None);
+            }
+        }
+        game.pair.run();
+        for end in &game.pair.ends {
+            assert!(end.sessions.live().iter().all(|id| end.incoming.contains(id)), "seed {seed}");
+            assert!(end.incoming.iter().all(|id| end.state(*id) == "ended"), "seed {seed}");
+        }
+        game.let_go_of_everything();
+        game.pair.run();
+        assert!(game.pair.ends.iter().all(End::is_clean), "seed {seed}: {:#?}", game.pair.log);
+    }
+    // Otherwise it shows nothing.
+    for line in
+        ["data 5", "set close", "session-terminate cancel", "tie-break", "unknown-session", "busy", "decline"]
+    {
+        assert!(seen.contains(line), "{line} did not happen");
+    }
+}

@@ -1,0 +1,102 @@
+//! What waits to be written, already as bytes.
+
+use std::time::Instant;
+
+use xmpp_parsers::{
+    stanza::Stanza,
+    stream_error::{DefinedCondition, StreamError},
+};
+
+use super::encode::{Encoder, OwnHeader};
+use crate::{ApiMisuse, Error};
+
+/// The encoder and its output.
+pub(super) struct Outbox {
+    encoder: Encoder,
+    bytes: Vec<u8>,
+    queued: u64,
+    automatic: usize,
+    last: Instant,
+}
+
+impl Outbox {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { encoder: Encoder::new(), bytes: Vec::new(), queued: 0, automatic: 0, last: now }
+    }
+
+    pub(super) fn header(&mut self, now: Instant, header: OwnHeader<'_>) {
+        self.append(now, |encoder, out| encoder.header(header, out));
+    }
+
+    pub(super) fn no_features(&mut self, now: Instant) {
+        self.append(now, |encoder, out| encoder.no_features(out));
+    }
+
+    pub(super) fn stanza(&mut self, now: Instant, stanza: &Stanza) -> Result<(), Error> {
+        self.append(now, |encoder, out| encoder.stanza(stanza, out))
+            .map_err(|why| ApiMisuse::BadStanza(why).into())
+    }
+
+    /// A stanza that answers the peer by itself, and so is counted as such.
+    pub(super) fn automatic(&mut self, now: Instant, stanza: &Stanza) {
+        let before = self.bytes.len();
+        if let Err(error) = self.stanza(now, stanza) {
+            tracing::debug!(%error, "an automatic reply can't be sent");
+        }
+        self.automatic += self.bytes.len() - before;
+    }
+
+    pub(super) fn stream_error(&mut self, now: Instant, condition: DefinedCondition, text: &str) {
+        let error = StreamError::new(condition.clone(), "en", text);
+        let bare = StreamError { condition, texts: Default::default(), application_specific: Vec::new() };
+        // The text may quote the peer, with characters that XML has no place for.
+        let result = self.append(now, |encoder, out| {
+            encoder.stream_error(&error, out).or_else(|_| encoder.stream_error(&bare, out))
+        });
+        if let Err(error) = result {
+            tracing::debug!(error, "a stream error can't be sent");
+        }
+    }
+
+    pub(super) fn footer(&mut self, now: Instant) {
+        self.append(now, |encoder, out| encoder.footer(out));
+    }
+
+    pub(super) fn space(&mut self, now: Instant) {
+        self.append(now, |encoder, out| encoder.space(out));
+    }
+
+    /// Swaps the bytes with an empty buffer.
+    pub(super) fn take(&mut self, empty: &mut Vec<u8>) {
+        std::mem::swap(&mut self.bytes, empty);
+        self.automatic = 0;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes that were ever queued.
+    pub(super) fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// Bytes of automatic replies that were not taken yet.
+    pub(super) fn automatic_len(&self) -> usize {
+        self.automatic
+    }
+
+    /// Since when nothing was queued; `None` while something is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        self.bytes.is_empty().then_some(self.last)
+    }
+
+    fn append<R>(&mut self, now: Instant, write: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> R) -> R {
+        let before = self.bytes.len();
+        let result = write(&mut self.encoder, &mut self.bytes);
+        let added = self.bytes.len().saturating_sub(before);
+        self.queued = self.queued.saturating_add(added as u64);
+        self.last = now;
+        result
+    }
+}

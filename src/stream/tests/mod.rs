@@ -1,0 +1,9 @@
+//! The stream without IO, told as in the ladder diagrams of the specifications.
+
+mod codec;
+mod hostile;
+mod ladder;
+mod requests;
+mod support;
+
+pub(super) use support::message;
