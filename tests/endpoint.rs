@@ -1,5 +1,13 @@
 //! The endpoint beside its streams: the bot's own stanzas and events, service discovery, limits, life and death.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where something is wrong"
+)]
+
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "a module of several test programs")]
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod mallory;
 pub mod wire;
 
 use std::{fmt::Debug, panic::Location, time::Duration};
