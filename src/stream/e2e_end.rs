@@ -146,7 +146,7 @@ impl Worker {
         let Self { mut io, shared, mut session, options, .. } = self;
         let limit = options.timeouts.close;
         let _ = timeout(limit, io.shutdown()).await;
-        session.terminate(error.reason(), Some(error.to_string()));
+        session.terminate(error.reason(), error.peer_text());
         let told = matches!(&error, Error::Stream(failure) if failure.direction == Direction::Sent);
         shared.with(|inner, wakes| inner.done(Err(error), wakes));
         if told {
