@@ -89,6 +89,9 @@ impl Dangerous<'_> {
     ///
     /// XTLS is still offered, and used with every peer that agrees to it. Where a session does run in plaintext, both
     /// servers and everybody between them can read and change every stanza, and it is logged at `warn`.
+    ///
+    /// A peer whose certificate is pinned, or was seen before ([`Trust`]), is not talked to in plaintext all the same: it
+    /// does XTLS, and whoever says otherwise is in between.
     pub fn allow_plaintext(&mut self) -> &mut Self {
         tracing::warn!("plaintext e2e streams are allowed: servers can read and change what is said");
         self.0.allow_plaintext = true;
