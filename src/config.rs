@@ -40,7 +40,7 @@ impl Config {
     /// Replaces the deadlines.
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
-        self.timeouts = timeouts;
+        self.timeouts = timeouts.bounded();
         self
     }
 
@@ -89,6 +89,9 @@ impl Dangerous<'_> {
     ///
     /// XTLS is still offered, and used with every peer that agrees to it. Where a session does run in plaintext, both
     /// servers and everybody between them can read and change every stanza, and it is logged at `warn`.
+    ///
+    /// A peer whose certificate is pinned, or was seen before ([`Trust`]), is not talked to in plaintext all the same: it
+    /// does XTLS, and whoever says otherwise is in between.
     pub fn allow_plaintext(&mut self) -> &mut Self {
         tracing::warn!("plaintext e2e streams are allowed: servers can read and change what is said");
         self.0.allow_plaintext = true;
@@ -130,6 +133,34 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// For each side of an orderly close. Default 10 s.
     pub close: Duration,
+}
+
+/// Longer than any process lives, and short enough that the clock can count to its end: `Duration::MAX` from now can't be
+/// named, and to try ends in a panic.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+impl Timeouts {
+    /// With deadlines that the clock can reach.
+    pub(crate) fn bounded(mut self) -> Self {
+        for timeout in [
+            &mut self.online,
+            &mut self.disco,
+            &mut self.jingle_ack,
+            &mut self.accept,
+            &mut self.decision,
+            &mut self.transport,
+            &mut self.tls,
+            &mut self.stream_header,
+            &mut self.block_ack,
+            &mut self.iq,
+            &mut self.iq_unanswered,
+            &mut self.keep_alive,
+            &mut self.close,
+        ] {
+            *timeout = FOR_EVER.min(*timeout);
+        }
+        self
+    }
 }
 
 impl Default for Timeouts {

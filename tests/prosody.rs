@@ -1,6 +1,7 @@
 //! Two bots over a real Prosody: what the mock server does because we think that servers do it, one does.
 //!
 //! Without `prosody` in PATH nothing is tested, and says so; with CI=true that is a failure.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
 
 #[path = "support/prosody.rs"]
 mod server;

@@ -3,13 +3,12 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use jid::FullJid;
-use tokio::sync::mpsc;
 use tokio_xmpp::Event;
 use xmpp_parsers::stanza::Stanza;
 
 use super::{
     Handle, Shared, alarm, close_shared,
-    handle::{COMMANDS, Command},
+    handle::{Commands, FromBot},
 };
 use crate::{Config, session::Sessions};
 
@@ -20,7 +19,7 @@ use crate::{Config, session::Sessions};
 #[derive(Debug)]
 pub struct ByHand {
     shared: Arc<Shared>,
-    from_bot: mpsc::Receiver<Command>,
+    commands: Commands,
     outgoing: VecDeque<Stanza>,
 }
 
@@ -32,10 +31,9 @@ impl Drop for ByHand {
 
 impl ByHand {
     pub(crate) fn new(config: Config) -> (Handle, Self) {
-        let (commands, from_bot) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared::new(Sessions::new(config)));
-        let handle = Handle { shared: Arc::clone(&shared), commands };
-        (handle, Self { shared, from_bot, outgoing: VecDeque::new() })
+        let (handle, commands) = Handle::new(Arc::clone(&shared));
+        (handle, Self { shared, commands, outgoing: VecDeque::new() })
     }
 
     /// Tells the full JID of a session with the server that was up before: its `Online` event can't be handled any more.
@@ -62,18 +60,19 @@ impl ByHand {
             }
             let due = self.shared.poll_timeout();
             tokio::select! {
-                command = self.from_bot.recv() => match command {
-                    Some(Command::Send(stanza, sent)) => {
-                        self.outgoing.push_back(*stanza);
-                        // Whoever sends it may have stopped waiting.
-                        let _ = sent.send(Ok(()));
-                    }
-                    Some(Command::Close(_done)) => {
+                // What the bot sent before the end goes out before it.
+                biased;
+                Some(FromBot { stanza, sent }) = self.commands.to_send.recv() => {
+                    self.outgoing.push_back(*stanza);
+                    // Whoever sends it may have stopped waiting.
+                    let _ = sent.send(Ok(()));
+                }
+                done = self.commands.close.recv() => {
+                    if done.is_some() {
                         close_shared(&self.shared);
-                        return None;
                     }
-                    None => return None,
-                },
+                    return None;
+                }
                 () = self.shared.bell.notified() => {}
                 () = alarm(due) => self.shared.handle_timeout(),
             }

@@ -22,22 +22,40 @@ use crate::{
 /// The bot's stanzas that wait for the driver; more of them wait at their senders.
 pub(super) const COMMANDS: usize = 64;
 
-/// What goes to the task and not to the sessions.
+/// A stanza of the bot's, and who wants to know that it was sent.
 #[derive(Debug)]
-pub(super) enum Command {
-    Send(Box<Stanza>, oneshot::Sender<Result<(), Error>>),
-    /// Ends the driver; the sender is dropped when it has ended.
-    Close(oneshot::Sender<Infallible>),
+pub(super) struct FromBot {
+    pub(super) stanza: Box<Stanza>,
+    pub(super) sent: oneshot::Sender<Result<(), Error>>,
 }
+
+/// Ends the driver; dropped when it has ended.
+pub(super) type Close = oneshot::Sender<Infallible>;
 
 /// The driver runs as long as there is one of these.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     pub(super) shared: Arc<Shared>,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) to_send: mpsc::Sender<FromBot>,
+    /// Apart from the stanzas, which wait while the server takes none: an end does not.
+    pub(super) close: mpsc::Sender<Close>,
+}
+
+/// The driver's side of [`Handle`].
+#[derive(Debug)]
+pub(super) struct Commands {
+    pub(super) to_send: mpsc::Receiver<FromBot>,
+    /// Ends with the last handle.
+    pub(super) close: mpsc::Receiver<Close>,
 }
 
 impl Handle {
+    pub(super) fn new(shared: Arc<Shared>) -> (Self, Commands) {
+        let (to_send, stanzas) = mpsc::channel(COMMANDS);
+        let (close, closes) = mpsc::channel(1);
+        (Self { shared, to_send, close }, Commands { to_send: stanzas, close: closes })
+    }
+
     /// Asks the sessions something, or tells them something.
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Sessions, Instant) -> T) -> T {
         self.shared.act(|state, now| act(&mut state.sessions, now))
@@ -46,8 +64,8 @@ impl Handle {
     /// Sends a stanza of the bot's; resolves when it was written to the server.
     pub(crate) async fn send(&self, stanza: Stanza) -> Result<(), Error> {
         let (sent, result) = oneshot::channel();
-        let command = Command::Send(Box::new(stanza), sent);
-        self.commands.send(command).await.map_err(|_| closed())?;
+        let from_bot = FromBot { stanza: Box::new(stanza), sent };
+        self.to_send.send(from_bot).await.map_err(|_| closed())?;
         result.await.map_err(|_| closed())?
     }
 
@@ -146,7 +164,7 @@ impl Handle {
     /// Ends the session with the server in good order, and the task.
     pub(crate) async fn finish(&self) {
         let (done, finished) = oneshot::channel();
-        if self.commands.send(Command::Close(done)).await.is_ok() {
+        if self.close.send(done).await.is_ok() {
             let Err(_ended) = finished.await;
         }
     }

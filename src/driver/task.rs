@@ -8,7 +8,7 @@ use xmpp_parsers::{iq::Iq, stanza::Stanza};
 
 use super::{
     Events, Handle, Shared, alarm, close_shared,
-    handle::{COMMANDS, Command},
+    handle::{Close, Commands, FromBot},
     link::{Link, Sent},
 };
 use crate::{Config, session::Sessions, wire::errors};
@@ -16,23 +16,27 @@ use crate::{Config, session::Sessions, wire::errors};
 /// Stanzas that may wait for the link before the bot's are held back, so that those of the streams get their turn.
 const OUTGOING: usize = 64;
 
+/// Stanzas that may wait for the link before nothing more is read from it: most of what is read has to be answered, and a
+/// server that takes no answers would otherwise have them gathered without end. Several times what the windows of all
+/// bytestreams of a busy bot let go at once.
+const BACKLOG: usize = 1024;
+
 /// Starts the task on the present runtime.
 pub(crate) fn spawn(link: Link, config: Config) -> (Handle, Events) {
     let bound = link.bound_jid();
     let close = config.timeouts.close;
     let (events, receiver) = mpsc::channel(config.limits.events.max(1));
-    let (commands, from_bot) = mpsc::channel(COMMANDS);
     let shared = Arc::new(Shared::new(Sessions::new(config)));
     if let Some(jid) = bound {
         shared.act(|state, now| state.sessions.handle_bound(now, jid));
     }
-    let handle = Handle { shared: Arc::clone(&shared), commands };
+    let (handle, commands) = Handle::new(Arc::clone(&shared));
     let driver = Driver {
         shared,
         link,
         events: Some(events),
         undelivered: None,
-        from_bot,
+        commands,
         outgoing: VecDeque::new(),
         close,
     };
@@ -50,7 +54,7 @@ struct Driver {
     events: Option<mpsc::Sender<Event>>,
     /// An event for which there is no room; nothing is read from the link until there is.
     undelivered: Option<Event>,
-    from_bot: mpsc::Receiver<Command>,
+    commands: Commands,
     outgoing: VecDeque<(Stanza, Sent)>,
     close: Duration,
 }
@@ -62,7 +66,9 @@ enum Turn {
     Link(Option<Event>),
     /// The link takes a stanza, and there is one.
     Send,
-    Bot(Option<Command>),
+    Bot(FromBot),
+    /// The bot is done, or nobody is left who could want anything.
+    Close(Option<Close>),
     /// There is room for the event that waits, or nobody who wants it.
     Room,
     Timer,
@@ -82,13 +88,9 @@ impl Driver {
                         self.link.send(stanza, sent).await;
                     }
                 }
-                Turn::Bot(Some(Command::Send(stanza, sent))) => {
-                    self.outgoing.push_back((*stanza, Some(sent)))
-                }
+                Turn::Bot(from_bot) => self.take(from_bot),
                 // That it is done shows in the channel's end.
-                Turn::Bot(Some(Command::Close(_done))) => return self.finish().await,
-                // Nobody is left who could want anything.
-                Turn::Bot(None) => return self.finish().await,
+                Turn::Close(_done) => return self.finish().await,
                 Turn::Room => {
                     if let Some(event) = self.undelivered.take() {
                         self.deliver(event);
@@ -104,12 +106,13 @@ impl Driver {
     /// Waits until there is something to do.
     async fn turn(&mut self) -> Turn {
         let due = self.shared.poll_timeout();
-        let Self { shared, link, events, undelivered, from_bot, outgoing, .. } = self;
+        let Self { shared, link, events, undelivered, commands, outgoing, .. } = self;
+        let Commands { to_send, close } = commands;
         let link_turn = poll_fn(|cx| {
             if !outgoing.is_empty() && link.poll_ready(cx).is_ready() {
                 return Poll::Ready(Turn::Send);
             }
-            if undelivered.is_some() {
+            if undelivered.is_some() || outgoing.len() >= BACKLOG {
                 // The bot may be waiting for a stanza to be sent before it takes the next event.
                 let _ = link.poll_idle(cx);
                 return Poll::Pending;
@@ -118,7 +121,8 @@ impl Driver {
         });
         tokio::select! {
             turn = link_turn => turn,
-            command = from_bot.recv(), if outgoing.len() < OUTGOING => Turn::Bot(command),
+            Some(from_bot) = to_send.recv(), if outgoing.len() < OUTGOING => Turn::Bot(from_bot),
+            done = close.recv() => Turn::Close(done),
             () = room(events), if undelivered.is_some() => Turn::Room,
             () = shared.bell.notified() => Turn::Look,
             () = alarm(due) => Turn::Timer,
@@ -129,6 +133,10 @@ impl Driver {
     fn collect(&mut self) {
         let stanzas = self.shared.take_outgoing();
         self.outgoing.extend(stanzas.into_iter().map(|stanza| (stanza, None)));
+    }
+
+    fn take(&mut self, FromBot { stanza, sent }: FromBot) {
+        self.outgoing.push_back((*stanza, Some(sent)));
     }
 
     fn handle_link(&mut self, event: Event) {
@@ -169,6 +177,10 @@ impl Driver {
     /// Sends what is left, ends the session with the server, and tells everybody.
     async fn finish(mut self) {
         let close = self.close;
+        self.commands.to_send.close();
+        while let Ok(from_bot) = self.commands.to_send.try_recv() {
+            self.take(from_bot);
+        }
         let sent_all = tokio::time::timeout(close, async {
             self.collect();
             while let Some((stanza, sent)) = self.outgoing.pop_front() {

@@ -84,6 +84,14 @@ impl Trust {
         }
     }
 
+    /// Whether there is a certificate that the peer must present, so that it can't be talked to without one.
+    pub(crate) fn expects_certificate_of(&self, peer: &BareJid) -> bool {
+        match self.judge_of(peer) {
+            Judge::Pins(_) => true,
+            Judge::FirstUses(uses) => uses.seen().contains_key(peer),
+        }
+    }
+
     fn judge_of(&self, peer: &BareJid) -> Judge<'_> {
         match (self.pins.get(peer), &self.everybody_else) {
             (Some(pins), _) | (None, Rule::Pinned(pins)) => Judge::Pins(pins),

@@ -124,7 +124,8 @@ impl Sessions {
 
     /// XEP-0247 #protocol: session-initiate with the application, the transport, and XTLS.
     fn offer(&mut self, now: Instant, id: SessionId, support: &Support) {
-        let needs = match support.require(!self.config.allow_plaintext) {
+        let Some(session) = self.table.get(id) else { return };
+        let needs = match support.require(!self.allows_plaintext_with(&session.peer)) {
             Ok(needs) => needs,
             Err(missing) => return self.fail(now, id, Error::PeerIncompatible(missing)),
         };
@@ -211,7 +212,7 @@ impl Sessions {
                 (Precondition::Plaintext, Some(_)) => Err("<security/>, which was not offered".to_owned()),
                 (Precondition::Plaintext, None) => Ok((transport, Ok(Announced::Nothing))),
                 (Precondition::Xtls, _) => {
-                    Ok((transport, security::announced(security, self.config.allow_plaintext)))
+                    Ok((transport, security::announced(security, self.allows_plaintext_with(&session.peer))))
                 }
             }
         });

@@ -107,7 +107,7 @@ impl Sessions {
             tracing::info!(%peer, sid = jingle.sid, "too many sessions: busy");
             return self.turn_down(peer, &jingle.sid, dialect, ReasonElement::new(Reason::Busy));
         }
-        let judged = self.judge(&jingle.contents);
+        let judged = self.judge(&peer, &jingle.contents);
         match judged.and_then(|offer| self.with_new_bytestream(&peer, loser, offer)) {
             Ok(offer) => self.ring(now, peer, jingle.sid, dialect, offer, loser),
             Err(obstacle) => {
@@ -139,10 +139,10 @@ impl Sessions {
     }
 
     /// Finds the content that we can accept, or says what is wrong with the offer.
-    fn judge(&self, contents: &[Content]) -> Result<Acceptable, Box<Obstacle>> {
+    fn judge(&self, peer: &FullJid, contents: &[Content]) -> Result<Acceptable, Box<Obstacle>> {
         let mut obstacle = None;
         for content in contents.iter().filter(|content| is_xmlstream(content)) {
-            match self.judge_content(content) {
+            match self.judge_content(peer, content) {
                 Ok((transport, announced)) => {
                     let accepted = name_of(content);
                     // Those of the same name are alternatives (XEP-0166 #def-content): with one accepted, they are gone.
@@ -177,7 +177,7 @@ impl Sessions {
         Ok(offer)
     }
 
-    fn judge_content(&self, content: &Content) -> Result<(Offer, Announced), Box<Obstacle>> {
+    fn judge_content(&self, peer: &FullJid, content: &Content) -> Result<(Offer, Announced), Box<Obstacle>> {
         if content.disposition != SESSION {
             let what = "an XML stream needs disposition='session'";
             return Err(unsupported(Reason::IncompatibleParameters, what));
@@ -191,7 +191,7 @@ impl Sessions {
             Some(Err(what)) => return Err(unsupported(Reason::IncompatibleParameters, &what)),
             None => return Err(unsupported(Reason::UnsupportedTransports, "the transports here: ibb")),
         };
-        match security::announced(content.security(), self.config.allow_plaintext) {
+        match security::announced(content.security(), self.allows_plaintext_with(peer)) {
             Ok(announced) => Ok((transport, announced)),
             Err(insecure) => {
                 let error = Error::Security(insecure);

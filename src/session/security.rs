@@ -1,8 +1,9 @@
 //! What `<security/>` says, and what follows from what it does not say.
 
+use jid::FullJid;
 use xmpp_parsers::minidom::Element;
 
-use super::state::Announced;
+use super::{Sessions, state::Announced};
 use crate::{
     Fingerprint, Identity, SecurityError,
     wire::xtls::{FingerprintElement, METHOD_X509, Security},
@@ -34,6 +35,14 @@ pub(super) fn check(element: &Element) -> Result<(), String> {
         Security::parse(element).map_err(|malformed| malformed.to_string())?;
     }
     Ok(())
+}
+
+impl Sessions {
+    /// Whether a session with this peer may go on in plaintext. Never where the user, or an earlier meeting, tells which
+    /// certificate it has: both servers could make anybody look like a peer that does no XTLS.
+    pub(super) fn allows_plaintext_with(&self, peer: &FullJid) -> bool {
+        self.config.allow_plaintext && !self.config.trust.expects_certificate_of(&peer.to_bare())
+    }
 }
 
 /// Judges the `<security/>` of an offer or an accept. Everything but usable fingerprints fails closed.

@@ -65,7 +65,7 @@ impl StreamOptions {
     /// Replaces the deadlines.
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
-        self.timeouts = timeouts;
+        self.timeouts = timeouts.bounded();
         self
     }
 
