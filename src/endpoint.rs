@@ -72,10 +72,13 @@ impl Endpoint {
         connector: C,
         config: Config,
     ) -> (Self, Events) {
-        let timeouts = Timeouts::default();
-        let stream =
-            StanzaStream::new_c2s(connector, jid.into(), password.into(), timeouts, driver::LINK_QUEUE);
-        Self::start(Link::stream(stream), config)
+        let (jid, password) = (jid.into(), password.into());
+        let make = move || {
+            let timeouts = Timeouts::default();
+            let (connector, jid, password) = (connector.clone(), jid.clone(), password.clone());
+            StanzaStream::new_c2s(connector, jid, password, timeouts, driver::LINK_QUEUE)
+        };
+        Self::start(Link::stream(make), config)
     }
 
     /// Takes over a bot's `Client`, which from now on is driven by the endpoint.

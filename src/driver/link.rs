@@ -32,8 +32,18 @@ pub(crate) enum Link {
 /// Who wants to know that a stanza was sent.
 pub(crate) type Sent = Option<oneshot::Sender<Result<(), Error>>>;
 
+/// Makes the same session with the server from nothing.
+type Make = Box<dyn FnMut() -> StanzaStream + Send>;
+
+/// A connection that was lost, and one that got no further than the login after it: what is left of the session can't
+/// be resumed, however often it is tried.
+const HOPELESS: usize = 2;
+
 pub(crate) struct StreamLink {
+    make: Make,
     stream: StanzaStream,
+    /// Connections that ended in a row without a session on them.
+    lost: usize,
     /// The last JID and features, which a resumption does not repeat.
     bound: Option<(Jid, StreamFeatures)>,
     in_queue: VecDeque<(StanzaToken, Sent)>,
@@ -49,9 +59,11 @@ pub(crate) enum ClientLink {
 }
 
 impl Link {
-    pub(crate) fn stream(stream: StanzaStream) -> Self {
+    pub(crate) fn stream(mut make: impl FnMut() -> StanzaStream + Send + 'static) -> Self {
+        let stream = make();
         let in_queue = VecDeque::with_capacity(QUEUE);
-        Self::Stream(Box::new(StreamLink { stream, bound: None, in_queue, queue_moves: None }))
+        let make = Box::new(make);
+        Self::Stream(Box::new(StreamLink { make, stream, lost: 0, bound: None, in_queue, queue_moves: None }))
     }
 
     pub(crate) fn client(client: Client) -> Self {
@@ -173,16 +185,44 @@ impl StreamLink {
                 None => None,
                 Some(StanzaEvent::Stanza(stanza)) => Some(Event::Stanza(stanza)),
                 // Deadlines go on; a resumption may be in time.
-                Some(StanzaEvent::Stream(StreamEvent::Suspended)) => continue,
-                Some(StanzaEvent::Stream(StreamEvent::Resumed)) => match self.bound.clone() {
-                    Some((bound_jid, features)) => Some(Event::Online { bound_jid, features, resumed: true }),
-                    None => continue,
-                },
+                Some(StanzaEvent::Stream(StreamEvent::Suspended)) => {
+                    self.suspended();
+                    continue;
+                }
+                Some(StanzaEvent::Stream(StreamEvent::Resumed)) => {
+                    self.lost = 0;
+                    match self.bound.clone() {
+                        Some((bound_jid, features)) => {
+                            Some(Event::Online { bound_jid, features, resumed: true })
+                        }
+                        None => continue,
+                    }
+                }
                 Some(StanzaEvent::Stream(StreamEvent::Reset { bound_jid, features })) => {
+                    self.lost = 0;
                     self.bound = Some((bound_jid.clone(), features.clone()));
                     Some(Event::Online { bound_jid, features, resumed: false })
                 }
             });
+        }
+    }
+}
+
+impl StreamLink {
+    /// COMPAT tokio-xmpp 6.0: it takes a `<failed/>` without `h`, with which Prosody refuses to resume a session that it
+    /// does not know (XEP-0198 #resumption), for a broken connection, and would log in and try again for ever,
+    /// without a pause. A new session starts with nothing to resume.
+    fn suspended(&mut self) {
+        self.lost += 1;
+        if self.lost < HOPELESS {
+            return;
+        }
+        tracing::info!("the session with the server can't be resumed; starting a new one");
+        self.lost = 0;
+        self.stream = (self.make)();
+        self.queue_moves = None;
+        for (_, sent) in self.in_queue.drain(..) {
+            report(sent, Err(Error::Signalling(SignallingError::Rebound)));
         }
     }
 }
