@@ -111,7 +111,7 @@ impl Connector {
             server: Server::FromDns,
             encryption,
             certificates: Certificates::Platform,
-            binding: Binding::TlsExporter,
+            binding: Binding::None,
             tls: Arc::default(),
         }
     }
@@ -134,14 +134,15 @@ impl Connector {
         self
     }
 
-    /// Logs in without binding to the TLS connection, for servers that get it wrong.
+    /// Binds the login to the TLS connection (`tls-exporter`, RFC 9266), which protects it from somebody who has a
+    /// certificate for the server's domain. For servers that are known to support it.
     ///
-    /// Channel binding protects the login from somebody who has a certificate for the server's domain. ejabberd 23.01
-    /// (Debian 12) refuses a SCRAM-PLUS login with `tls-exporter` as "Invalid channel binding", and tokio-xmpp tries
-    /// again for ever.
+    /// It is off by default because of what tokio-xmpp 6.0 does with it elsewhere: where the server does not offer
+    /// SCRAM with binding, as Prosody 0.12, it falls back to PLAIN, which shows the password to the server, instead of SCRAM
+    /// without binding; where the server gets it wrong, as ejabberd 23.01 (Debian 12), it tries again for ever.
     #[must_use]
-    pub fn without_channel_binding(mut self) -> Self {
-        self.binding = Binding::None;
+    pub fn with_channel_binding(mut self) -> Self {
+        self.binding = Binding::TlsExporter;
         self
     }
 

@@ -154,7 +154,8 @@ fn refusal(result: Result<Connected, String>) -> String {
 #[tokio::test]
 async fn starttls_believes_the_given_roots_and_binds_to_the_connection() {
     let server = TestServer::start(Script::StartTls).await;
-    let connector = Connector::starttls().server("127.0.0.1", server.port).roots(server.roots());
+    let connector =
+        Connector::starttls().server("127.0.0.1", server.port).roots(server.roots()).with_channel_binding();
     let (stream, binding) = connect(&connector).await.unwrap();
 
     assert!(matches!(binding, ChannelBinding::TlsExporter(data) if data.len() == 32 && data != [0; 32]));
@@ -202,18 +203,16 @@ async fn any_certificate_is_accepted_where_the_user_dares() {
 #[tokio::test]
 async fn tls_1_2_is_good_enough_but_not_to_bind_to() {
     let server = TestServer::with_tls(Script::StartTls, DOMAIN, &[&TLS12]).await;
-    let connector = Connector::starttls().server("127.0.0.1", server.port).roots(server.roots());
+    let connector =
+        Connector::starttls().server("127.0.0.1", server.port).roots(server.roots()).with_channel_binding();
     let (_, binding) = connect(&connector).await.unwrap();
     assert!(matches!(binding, ChannelBinding::None));
 }
 
 #[tokio::test]
-async fn channel_binding_can_be_left_out() {
+async fn channel_binding_is_left_out_unless_asked_for() {
     let server = TestServer::start(Script::StartTls).await;
-    let connector = Connector::starttls()
-        .server("127.0.0.1", server.port)
-        .roots(server.roots())
-        .without_channel_binding();
+    let connector = Connector::starttls().server("127.0.0.1", server.port).roots(server.roots());
     let (_, binding) = connect(&connector).await.unwrap();
     assert!(matches!(binding, ChannelBinding::None));
 }
@@ -221,7 +220,8 @@ async fn channel_binding_can_be_left_out() {
 #[tokio::test]
 async fn direct_tls_starts_with_tls() {
     let server = TestServer::start(Script::Direct).await;
-    let connector = Connector::direct_tls().server("127.0.0.1", server.port).roots(server.roots());
+    let connector =
+        Connector::direct_tls().server("127.0.0.1", server.port).roots(server.roots()).with_channel_binding();
     let (stream, binding) = connect(&connector).await.unwrap();
     assert!(matches!(binding, ChannelBinding::TlsExporter(_)));
     assert!(stream.get_stream().get_ref().get_ref().tcp().nodelay().unwrap());
