@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jid::{FullJid, Jid};
 use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
-use tokio_xmpp::{
-    Client, IqRequest, IqResponse, connect::ServerConnector, stanzastream::StanzaStream, xmlstream::Timeouts,
-};
+use tokio_xmpp::{Client, IqRequest, IqResponse, connect::ServerConnector};
 use xmpp_parsers::{minidom::Element, presence::Presence, stanza::Stanza};
 
 pub use self::{connecting::Connecting, incoming::Incoming};
@@ -72,10 +70,7 @@ impl Endpoint {
         connector: C,
         config: Config,
     ) -> (Self, Events) {
-        let timeouts = Timeouts::default();
-        let stream =
-            StanzaStream::new_c2s(connector, jid.into(), password.into(), timeouts, driver::LINK_QUEUE);
-        Self::start(Link::stream(stream), config)
+        Self::start(Link::login(jid.into(), password.into(), connector), config)
     }
 
     /// Takes over a bot's `Client`, which from now on is driven by the endpoint.

@@ -11,15 +11,18 @@ use jid::{FullJid, Jid};
 use tokio::sync::oneshot;
 use tokio_xmpp::{
     Client, Event,
+    connect::ServerConnector,
     stanzastream::{Event as StanzaEvent, StanzaStage, StanzaState, StanzaStream, StanzaToken, StreamEvent},
+    xmlstream::Timeouts,
 };
 use xmpp_parsers::{stanza::Stanza, stream_features::StreamFeatures};
 
+use super::while_wanted::{Wanted, WhileWanted};
 use crate::{Error, SignallingError};
 
 /// Stanzas that may be on their way to the server's socket. `StanzaStream` is made with a queue of this
 /// length, so that handing one over never blocks the task.
-pub(crate) const QUEUE: usize = 64;
+const QUEUE: usize = 64;
 
 /// A session with the server.
 pub(crate) enum Link {
@@ -34,6 +37,8 @@ pub(crate) type Sent = Option<oneshot::Sender<Result<(), Error>>>;
 
 pub(crate) struct StreamLink {
     stream: StanzaStream,
+    /// Ends the attempts to connect with the link.
+    _wanted: Wanted,
     /// The last JID and features, which a resumption does not repeat.
     bound: Option<(Jid, StreamFeatures)>,
     in_queue: VecDeque<(StanzaToken, Sent)>,
@@ -49,9 +54,18 @@ pub(crate) enum ClientLink {
 }
 
 impl Link {
-    pub(crate) fn stream(stream: StanzaStream) -> Self {
+    /// Logs in, and again whenever the session is lost.
+    pub(crate) fn login<C: ServerConnector>(jid: Jid, password: String, connector: C) -> Self {
+        let (wanted, connector) = WhileWanted::new(connector);
+        let stream = StanzaStream::new_c2s(connector, jid, password, Timeouts::default(), QUEUE);
         let in_queue = VecDeque::with_capacity(QUEUE);
-        Self::Stream(Box::new(StreamLink { stream, bound: None, in_queue, queue_moves: None }))
+        Self::Stream(Box::new(StreamLink {
+            stream,
+            _wanted: wanted,
+            bound: None,
+            in_queue,
+            queue_moves: None,
+        }))
     }
 
     pub(crate) fn client(client: Client) -> Self {
