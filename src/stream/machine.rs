@@ -34,6 +34,10 @@ use crate::{ApiMisuse, Direction, Error, Limits, Step, StreamFailure, Timeouts, 
 /// honest bots that flood each other with requests have less than this under way.
 const AUTOMATIC_BYTES: usize = 2 * 1024 * 1024;
 
+/// Bytes that the peer has to take in the time of a close, so that it gets that time again. It is a tenth of what the
+/// strictest servers let through; without it, a peer that takes a byte at a time could hold up a close for weeks.
+pub(super) const CLOSING_BYTES: usize = 1024;
+
 /// Who speaks first (XEP-0247: the Jingle initiator).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -106,6 +110,8 @@ struct Open {
 #[derive(Debug)]
 struct Closing {
     deadline: Instant,
+    /// Bytes written since the deadline was set.
+    written: usize,
 }
 
 /// Whether somebody reads the inbox.
@@ -167,10 +173,15 @@ impl Machine {
         }
     }
 
-    /// Some of the outgoing bytes were written: while we close, the peer gets its time from now.
-    pub(crate) fn handle_written(&mut self, now: Instant) {
+    /// So many of the outgoing bytes were written: while we close, the peer gets its time from now if they were many, or
+    /// the last.
+    pub(crate) fn handle_written(&mut self, now: Instant, bytes: usize, left: usize) {
+        let all = left == 0 && self.outbox.len() == 0;
         if let State::Closing(closing) = &mut self.state {
-            closing.deadline = now + self.timeouts.close;
+            closing.written += bytes;
+            if all || closing.written >= CLOSING_BYTES {
+                *closing = Closing { deadline: now + self.timeouts.close, written: 0 };
+            }
         }
     }
 
@@ -186,7 +197,7 @@ impl Machine {
                 self.send_stream_error(now, DefinedCondition::ConnectionTimeout, text);
                 self.fail(Error::Timeout(Step::StreamHeader, self.timeouts.stream_header));
             }
-            State::Closing(Closing { deadline }) if *deadline <= now => {
+            State::Closing(Closing { deadline, .. }) if *deadline <= now => {
                 self.fail(Error::Timeout(Step::Close, self.timeouts.close));
             }
             State::Open(_) => {
@@ -237,7 +248,7 @@ impl Machine {
         match self.state {
             State::Open(_) => {
                 self.queue_last(now);
-                self.state = State::Closing(Closing { deadline: now + self.timeouts.close });
+                self.state = State::Closing(Closing { deadline: now + self.timeouts.close, written: 0 });
             }
             State::HeaderAwaited(_) | State::FeaturesAwaited(_) => {
                 self.queue_last(now);
@@ -289,7 +300,7 @@ impl Machine {
         let step = match &self.state {
             State::HeaderAwaited(HeaderAwaited { deadline })
             | State::FeaturesAwaited(FeaturesAwaited { deadline, .. })
-            | State::Closing(Closing { deadline }) => Some(*deadline),
+            | State::Closing(Closing { deadline, .. }) => Some(*deadline),
             State::Open(_) => {
                 [self.requests.next_deadline(), self.keep_alive_deadline()].into_iter().flatten().min()
             }
@@ -476,7 +487,7 @@ impl Machine {
     fn deliver(&mut self, now: Instant, stanza: Stanza, bytes: usize) {
         match self.audience {
             Audience::Present => {
-                self.inbox.push(stanza, bytes);
+                self.inbox.push(stanza, bytes + self.parties.length());
                 // A slow peer that still has something to say to somebody who listens is not late.
                 if let State::Closing(closing) = &mut self.state {
                     closing.deadline = now + self.timeouts.close;
