@@ -173,7 +173,7 @@ impl Endpoint {
     /// Sends an iq request over the server, to `to` or to the own account, and waits for the reply.
     ///
     /// A reply that says `error` is an `Ok`: it is the answer. Cancel safe: dropping the future forgets the request, and
-    /// the reply then comes out of the [`Events`].
+    /// a reply that comes later is dropped.
     ///
     /// # Errors
     ///

@@ -89,6 +89,10 @@ pub enum PeerIncompatible {
     /// It answered that it does not know Jingle, or this part of it.
     #[error("it refused the request: {0}")]
     Unsupported(String),
+    /// Its stream features have one that must be negotiated and that this crate does not have, such as
+    /// `starttls` (RFC 6120 §4.3.2).
+    #[error("it requires the stream feature {0}")]
+    MandatoryFeature(String),
 }
 
 /// Why the other end can't be trusted.

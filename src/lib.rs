@@ -94,3 +94,8 @@ pub use crate::{
 
 #[cfg(feature = "connector")]
 pub use crate::driver::{Connector, DangerousConnector, DepthGuarded, ServerSocket};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

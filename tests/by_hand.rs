@@ -1,5 +1,7 @@
 //! An endpoint that a bot's own loop drives, beside the bot's own business.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
 mod support;
 
 use futures::{SinkExt, StreamExt};

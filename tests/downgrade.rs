@@ -1,5 +1,13 @@
 //! A server in the middle that rewrites what it carries: every attempt to weaken the encryption fails closed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where something is wrong"
+)]
+
 mod support;
 
 use futures::future;
@@ -152,7 +160,7 @@ async fn an_offer_stripped_of_its_security_is_refused_before_the_user_hears_of_i
     let connected = within(it.romeo.connect(&jid(JULIET))).await;
     let Err(Error::Terminated(refused)) = connected else { panic!("{connected:?}") };
     assert_eq!(refused.reason, Reason::SecurityError);
-    assert!(refused.text.as_ref().is_some_and(|text| text.contains("<security/>")), "{refused}");
+    assert!(refused.text.as_ref().is_some_and(|text| text.contains("encryption is required")), "{refused}");
     assert_eq!(it.world.count("juliet> iq set jingle session-terminate security-error"), 1);
     it.juliet_heard_of_nothing().await;
 }
@@ -177,7 +185,7 @@ async fn an_offer_or_an_accept_of_another_method_is_refused() {
     let connected = within(it.romeo.connect(&jid(JULIET))).await;
     let Err(Error::Terminated(refused)) = connected else { panic!("{connected:?}") };
     assert_eq!(refused.reason, Reason::SecurityError);
-    assert!(refused.text.as_ref().is_some_and(|text| text.contains("srp")), "{refused}");
+    assert!(refused.text.as_ref().is_some_and(|text| text.contains("x509 is required")), "{refused}");
     it.world.server.remove_intercept(offer);
 
     it.world.server.intercept(alter_content(ACCEPT, only_srp));

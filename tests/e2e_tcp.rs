@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use futures::{SinkExt, StreamExt as _};
 use jingle_xmlstream::{
-    Direction, E2eStream, Error, Limits, StreamOptions, Timeouts, TransportError,
+    Direction, E2eStream, Error, Limits, PeerIncompatible, StreamOptions, Timeouts, TransportError,
     stream::{accept, initiate},
 };
 use tokio::{
@@ -363,6 +363,36 @@ async fn silence_instead_of_a_header_is_a_timeout() {
     timeouts.stream_header = Duration::from_millis(50);
     let error = initiate(ours, romeo().timeouts(timeouts)).await.unwrap_err();
     assert!(matches!(error, Error::Timeout(jingle_xmlstream::Step::StreamHeader, _)), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_is_said_to_a_responder_that_requires_starttls() {
+    let (ours, mut theirs) = sockets().await;
+    let initiating = tokio::spawn(initiate(ours, romeo()));
+    let answer = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
+         version='1.0'><stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>\
+         </stream:features>";
+    theirs.write_all(answer.as_bytes()).await.unwrap();
+    let error = initiating.await.unwrap().unwrap_err();
+    let Error::PeerIncompatible(PeerIncompatible::MandatoryFeature(name)) = error else { panic!("{error}") };
+    assert_eq!(name, "starttls");
+    let mut heard = String::new();
+    theirs.read_to_string(&mut heard).await.unwrap();
+    let (_, heard) = heard.split_once("version='1.0'>").unwrap();
+    assert!(heard.starts_with("<stream:error><unsupported-feature "), "{heard}");
+    assert!(heard.ends_with("</stream:error></stream:stream>"), "{heard}");
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_the_connection_right_behind_its_footer_closed_in_good_order() {
+    let (mut raw, theirs) = sockets().await;
+    let header = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
+    raw.write_all(header.as_bytes()).await.unwrap();
+    let mut stream = accept(theirs, juliet()).await.unwrap();
+    raw.write_all(b"</stream:stream>").await.unwrap();
+    drop(raw);
+    assert!(stream.next().await.is_none());
+    stream.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -1,5 +1,13 @@
 //! The endpoint beside its streams: the bot's own stanzas and events, service discovery, limits, life and death.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where something is wrong"
+)]
+
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -128,7 +136,7 @@ async fn requests_over_the_server_get_results_errors_and_timeouts() {
 }
 
 #[tokio::test]
-async fn the_reply_to_a_request_that_was_dropped_is_an_event() {
+async fn the_reply_to_a_request_that_was_dropped_is_dropped_too() {
     let world = World::start().await;
     let (romeo, mut events) = world.bot_with_events(ROMEO, config()).await;
     let (juliet, mut juliets_events) = world.bot_with_events(JULIET, config()).await;
@@ -137,8 +145,9 @@ async fn the_reply_to_a_request_that_was_dropped_is_an_event() {
         request = next_stanza(&mut juliets_events) => request,
     };
     let Stanza::Iq(Iq::Get { id, from, .. }) = request else { panic!("{request:?}") };
-    juliet.send_stanza(Iq::Result { from: None, to: from, id: id.clone(), payload: None }).await.unwrap();
-    assert_shape!(next_stanza(&mut events).await, Stanza::Iq(Iq::Result { id: late, .. }) if *late == id);
+    juliet.send_stanza(Iq::Result { from: None, to: from, id, payload: None }).await.unwrap();
+    juliet.send_stanza(message_to(ROMEO, "what I said")).await.unwrap();
+    assert_eq!(body(&next_stanza(&mut events).await), "what I said");
 }
 
 #[tokio::test]
@@ -152,10 +161,9 @@ async fn nobody_else_can_answer_a_request() {
         let Stanza::Iq(Iq::Get { id, from, .. }) = request else { panic!("{request:?}") };
         let reply = Iq::Result { from: None, to: from, id, payload: None };
         nurse.send_stanza(reply.clone()).await.unwrap();
-        assert_shape!(
-            next_stanza(&mut events).await,
-            Stanza::Iq(Iq::Result { from: Some(from), .. }) if from.to_string() == NURSE
-        );
+        // When Romeo has this, the forged reply has passed him.
+        nurse.send_stanza(message_to(ROMEO, "I meant well")).await.unwrap();
+        assert_eq!(body(&next_stanza(&mut events).await), "I meant well");
         juliet.send_stanza(reply).await.unwrap();
     };
     let (reply, ()) = within(future::join(romeo.send_iq(Some(jid(JULIET)), question()), answers)).await;

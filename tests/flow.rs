@@ -1,5 +1,13 @@
 //! XEP-0247's flow, through the public API and real sockets, against the mock server.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where something is wrong"
+)]
+
 mod support;
 
 use futures::{SinkExt, StreamExt, future};

@@ -1,4 +1,5 @@
 //! Peers, strangers and servers that mean harm, and what must hold all the same.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
 
 mod support;
 

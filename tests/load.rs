@@ -1,5 +1,13 @@
 //! Load on a multi-thread runtime, where tokio-xmpp's own `Client` goes deaf: everything arrives, nothing stalls.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where something is wrong"
+)]
+
 mod support;
 
 use std::time::Instant;
@@ -30,11 +38,11 @@ async fn assert_answered(reply: Result<IqResponse, Error>) {
     assert!(matches!(reply, Ok(IqResponse::Result(None))), "{reply:?}");
 }
 
-/// Everybody at once: requests and messages in both directions over the server.
+/// Everybody at once: 100,000 requests and their replies, and 100,000 messages in either direction, over the server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_bot_under_load_does_not_go_deaf() {
-    const REQUESTS: usize = 5_000;
-    const MESSAGES: usize = 5_000;
+    const REQUESTS: usize = 50_000;
+    const MESSAGES: usize = 100_000;
     let world = World::start().await;
     let (romeo, romeos_events) = world.bot_with_events(ROMEO, config()).await;
     let (juliet, juliets_events) = world.bot_with_events(JULIET, config()).await;
@@ -91,8 +99,8 @@ async fn attend(bot: Endpoint, mut events: Events, requests: usize, messages: us
 /// The same over an e2e stream.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_stream_under_load_does_not_stall() {
-    const REQUESTS: usize = 100_000;
-    const MESSAGES: usize = 100_000;
+    const REQUESTS: usize = 20_000;
+    const MESSAGES: usize = 20_000;
     let world = World::start().await;
     let (romeo, juliet) = world.usual_pair().await;
     let (romeos, juliets) = support::streams(&romeo, &juliet).await;

@@ -1,5 +1,13 @@
 //! Both want a stream with each other at the same time (XEP-0166 #def-action-ties).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where something is wrong"
+)]
+
 mod support;
 
 use std::time::Duration;

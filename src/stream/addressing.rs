@@ -5,6 +5,13 @@ use xmpp_parsers::{stanza::Stanza, stream_error::DefinedCondition};
 
 use super::{header::Header, violation::Violation};
 
+/// The addresses that a stanza came with, unchecked.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    pub(super) from: Option<String>,
+    pub(super) to: Option<String>,
+}
+
 /// The two ends of a stream, as far as they are known. A stream over a plain TCP connection may know
 /// neither.
 #[derive(Clone, Debug, Default)]
@@ -49,28 +56,38 @@ impl Parties {
         Ok(())
     }
 
-    /// Puts the true names on a stanza of the peer's. Returns what it claimed, where that was somebody
-    /// else's name.
-    pub(super) fn correct(&self, stanza: &mut Stanza) -> Option<Jid> {
-        let (peer, local) = (self.peer.as_ref(), self.local.as_ref());
-        let (from, to) = match stanza {
-            Stanza::Iq(iq) => (correct(iq.from_mut(), peer), correct(iq.to_mut(), local)),
-            Stanza::Message(message) => (correct(&mut message.from, peer), correct(&mut message.to, local)),
-            Stanza::Presence(presence) => {
-                (correct(&mut presence.from, peer), correct(&mut presence.to, local))
+    /// Puts the true names on a stanza of the peer's, which has none. Returns what it claimed, where that was
+    /// somebody else's name or nobody's.
+    ///
+    /// Where we don't know a name, the claimed one is believed.
+    pub(super) fn name(&self, stanza: &mut Stanza, claims: Claims) -> Option<String> {
+        let (from, false_from) = judge(claims.from, self.peer.as_ref());
+        let (to, false_to) = judge(claims.to, self.local.as_ref());
+        match stanza {
+            Stanza::Iq(iq) => {
+                *iq.from_mut() = from;
+                *iq.to_mut() = to;
             }
-        };
-        from.or(to)
+            Stanza::Message(message) => (message.from, message.to) = (from, to),
+            Stanza::Presence(presence) => (presence.from, presence.to) = (from, to),
+        }
+        false_from.or(false_to)
     }
 }
 
-fn correct(claimed: &mut Option<Jid>, truth: Option<&Jid>) -> Option<Jid> {
-    let truth = truth?;
-    if claimed.as_ref() == Some(truth) {
-        return None;
-    }
-    let claimed = claimed.replace(truth.clone())?;
-    (!is_same(&claimed, truth)).then_some(claimed)
+/// The name to go by, and the claim if it is false.
+fn judge(claim: Option<String>, truth: Option<&Jid>) -> (Option<Jid>, Option<String>) {
+    let is_true = match (&claim, truth) {
+        (None, _) => true,
+        // Nearly always, and it saves the parsing.
+        (Some(claim), Some(truth)) if claim == truth.as_str() => true,
+        (Some(claim), Some(truth)) => claim.parse().is_ok_and(|claimed| is_same(&claimed, truth)),
+        (Some(claim), None) => match claim.parse() {
+            Ok(claimed) => return (Some(claimed), None),
+            Err(_) => false,
+        },
+    };
+    (truth.cloned(), claim.filter(|_| !is_true))
 }
 
 /// Whether two addresses mean the same entity; a bare one leaves its resource open.

@@ -7,6 +7,7 @@ use std::mem;
 
 use rxml::{AttrMap, Event, Namespace, QName, xml_lang::XmlLangStack};
 use xmpp_parsers::{
+    iq::Iq,
     minidom::Element,
     stanza::Stanza,
     stream_error::{DefinedCondition, StreamError},
@@ -14,6 +15,7 @@ use xmpp_parsers::{
 use xso::{Context, FromEventsBuilder, FromXml, error::FromEventsError};
 
 use super::{
+    addressing::Claims,
     header::{Header, HeaderReader},
     source::{self, Source},
     violation::Violation,
@@ -26,8 +28,12 @@ use crate::{Limits, wire::ns};
 pub(crate) enum Decoded {
     Header(Header),
     Features(Element),
-    /// A stanza and its size on the wire in bytes.
-    Stanza(Stanza, usize),
+    /// A stanza without addresses, those it came with, and its size on the wire in bytes.
+    Stanza {
+        stanza: Stanza,
+        claims: Claims,
+        bytes: usize,
+    },
     /// A stanza that does not follow its schema.
     BadStanza(BadStanza),
     StreamError(StreamError),
@@ -43,10 +49,19 @@ pub(crate) enum Decoded {
 /// A stanza that does not follow its schema.
 #[derive(Debug)]
 pub(crate) struct BadStanza {
-    pub(crate) name: String,
-    /// The id, where it is an iq request, which must be answered.
-    pub(crate) request: Option<String>,
+    pub(crate) name: &'static str,
+    pub(crate) waiting: Waiting,
     pub(crate) error: String,
+}
+
+/// Who waits for a stanza, or for what becomes of it.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    Nobody,
+    /// It is an iq request of this id, which the peer must have an answer to.
+    Peer(String),
+    /// It is an iq reply of this id, to a request of ours.
+    Us(String),
 }
 
 /// Reads one stream. After [`Decoded::Footer`] or a violation it takes no more bytes.
@@ -84,7 +99,7 @@ impl Decoder {
             State::Broken(violation) => Err(violation.clone()),
         };
         match &result {
-            Ok(Some(Decoded::Header(header))) => self.enter_stream(header.lang.as_deref()),
+            Ok(Some(Decoded::Header(_))) => self.enter_stream(),
             Ok(Some(Decoded::Footer)) => self.state = State::Ended,
             Err(violation) => self.state = State::Broken(violation.clone()),
             Ok(_) => {}
@@ -92,9 +107,9 @@ impl Decoder {
         result
     }
 
-    fn enter_stream(&mut self, lang: Option<&str>) {
+    fn enter_stream(&mut self) {
         if let State::Header(reader) = mem::replace(&mut self.state, State::Ended) {
-            self.state = State::Stream(Box::new(Content::new(reader.into_source(), lang)));
+            self.state = State::Stream(Box::new(Content::new(reader.into_source())));
         }
     }
 }
@@ -102,6 +117,10 @@ impl Decoder {
 /// What lies between header and footer.
 struct Content {
     source: Source,
+    /// The language that an element gets from those around it. It begins with the stanza: what the header says
+    /// (RFC 6120 §4.7.4) does not count. A program that sends it means its own texts, of errors say, and puts
+    /// it there whatever its user writes; and a body without a language would no longer be found under "",
+    /// where everybody looks for it.
     lang: XmlLangStack,
     /// Open elements, the stream's own not counted.
     depth: usize,
@@ -114,21 +133,25 @@ type StreamErrorResult = Result<StreamError, xso::error::Error>;
 /// The child of the stream that is being read.
 enum Child {
     None,
-    Stanza { builder: Box<<StanzaResult as FromXml>::Builder>, name: &'static str, request: Option<String> },
+    Stanza {
+        builder: Box<<StanzaResult as FromXml>::Builder>,
+        name: &'static str,
+        waiting: Waiting,
+        claims: Claims,
+        /// How many there were so far.
+        children: usize,
+    },
     Features(Box<<Element as FromXml>::Builder>),
     StreamError(Box<<StreamErrorResult as FromXml>::Builder>),
-    Skipped { namespace: String, name: String },
+    Skipped {
+        namespace: String,
+        name: String,
+    },
 }
 
 impl Content {
-    fn new(source: Source, lang: Option<&str>) -> Self {
-        let mut attributes = AttrMap::new();
-        if let Some(lang) = lang {
-            attributes.insert(Namespace::XML, rxml::xml_ncname!("lang").into(), lang.to_owned());
-        }
-        let mut stack = XmlLangStack::new();
-        stack.push_from_attrs(&attributes);
-        Self { source, lang: stack, depth: 0, child: Child::None }
+    fn new(source: Source) -> Self {
+        Self { source, lang: XmlLangStack::new(), depth: 0, child: Child::None }
     }
 
     fn read(
@@ -175,9 +198,8 @@ impl Content {
                 }
                 _ => {}
             }
-            let ended = self.depth == 0;
-            let decoded = self.child.feed(event, self.lang.current(), self.source.taken(), ended)?;
-            if ended {
+            let decoded = self.child.feed(event, self.depth, self.lang.current(), self.source.taken())?;
+            if self.depth == 0 {
                 self.child = Child::None;
                 self.source.collect_text(false);
                 self.source.count_anew();
@@ -234,16 +256,19 @@ impl Child {
     fn begin_stanza(
         kind: &'static str,
         name: QName,
-        attributes: AttrMap,
+        mut attributes: AttrMap,
         context: &Context<'_>,
     ) -> Result<Self, Violation> {
-        let get = |name: &str| attributes.get(Namespace::none(), name);
-        let is_request = kind == "iq" && !matches!(get("type").map(String::as_str), Some("result" | "error"));
-        let request = if is_request { get("id").cloned() } else { None };
+        let waiting = if kind == "iq" { Waiting::for_iq(&attributes) } else { Waiting::Nobody };
+        // The builder would refuse all of the stanza for an address that is none.
+        let mut take = |name: &str| attributes.remove(Namespace::none(), name);
+        let claims = Claims { from: take("from"), to: take("to") };
         start(StanzaResult::from_events(name, attributes, context), |builder| Self::Stanza {
             builder: Box::new(builder),
             name: kind,
-            request,
+            waiting,
+            claims,
+            children: 0,
         })
     }
 
@@ -251,26 +276,33 @@ impl Child {
         Self::Skipped { namespace: namespace.to_string(), name: name.to_string() }
     }
 
+    /// Takes an event after which elements are open to this depth.
     fn feed(
         &mut self,
         event: Event,
+        depth: usize,
         lang: Option<&str>,
         bytes: usize,
-        ended: bool,
     ) -> Result<Option<Decoded>, Violation> {
         let context = Context::empty().with_language(lang);
         let invalid =
             |error: xso::error::Error| Violation::new(DefinedCondition::InvalidXml, error.to_string());
         match self {
-            Self::Stanza { builder, name, request } => {
+            Self::Stanza { builder, name, waiting, claims, children } => {
+                if depth == 2 && matches!(event, Event::StartElement(..)) {
+                    *children += 1;
+                }
                 let built = builder.feed(event, &context).map_err(invalid)?;
-                Ok(built.map(|result| match result {
-                    Ok(stanza) => Decoded::Stanza(stanza, bytes),
-                    Err(error) => Decoded::BadStanza(BadStanza {
-                        name: (*name).to_owned(),
-                        request: request.take(),
-                        error: error.to_string(),
-                    }),
+                Ok(built.map(|result| {
+                    let error = match result {
+                        Ok(stanza) if *children > 1 && takes_one_child(&stanza) => {
+                            "it has more than one child".to_owned()
+                        }
+                        Ok(stanza) => return Decoded::Stanza { stanza, claims: mem::take(claims), bytes },
+                        Err(error) => error.to_string(),
+                    };
+                    let waiting = mem::replace(waiting, Waiting::Nobody);
+                    Decoded::BadStanza(BadStanza { name, waiting, error })
                 }))
             }
             Self::Features(builder) => {
@@ -280,10 +312,21 @@ impl Child {
                 let built = builder.feed(event, &context).map_err(invalid)?;
                 Ok(built.map(|result| Decoded::StreamError(result.unwrap_or_else(|_| undefined()))))
             }
-            Self::Skipped { namespace, name } if ended => {
+            Self::Skipped { namespace, name } if depth == 0 => {
                 Ok(Some(Decoded::Unknown { namespace: mem::take(namespace), name: mem::take(name) }))
             }
             Self::Skipped { .. } | Self::None => Ok(None),
+        }
+    }
+}
+
+impl Waiting {
+    fn for_iq(attributes: &AttrMap) -> Self {
+        let get = |name: &str| attributes.get(Namespace::none(), name);
+        match (get("id"), get("type").map(String::as_str)) {
+            (None, _) => Self::Nobody,
+            (Some(id), Some("result" | "error")) => Self::Us(id.clone()),
+            (Some(id), _) => Self::Peer(id.clone()),
         }
     }
 }
@@ -297,6 +340,11 @@ fn start<B>(builder: Result<B, FromEventsError>, wrap: impl FnOnce(B) -> Child) 
         };
         Violation::new(DefinedCondition::InvalidXml, text)
     })
+}
+
+/// RFC 6120 §8.2.3: but for errors, which may repeat the request. The builder would keep the last child.
+fn takes_one_child(stanza: &Stanza) -> bool {
+    matches!(stanza, Stanza::Iq(Iq::Get { .. } | Iq::Set { .. } | Iq::Result { .. }))
 }
 
 /// A stream error whose condition we can't read is a stream error all the same.

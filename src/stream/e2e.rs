@@ -34,8 +34,9 @@ use crate::{ApiMisuse, Error};
 ///   to iqs included: use [`split`](Self::split) where one task sends and another one receives.
 /// - **Requests** of the peer (iq `get` and `set`) are to be answered with a result or an error of the same
 ///   id. After [`Timeouts::iq_unanswered`](crate::Timeouts::iq_unanswered), and when the stream is closed,
-///   the stream answers by itself with `service-unavailable` (RFC 6120 §8.2.3). It also answers pings (XEP-0199),
-///   which are not received at all.
+///   the stream answers by itself with `service-unavailable` (RFC 6120 §8.2.3); an answer that is sent after that
+///   is silently dropped, as is one to a request that never came, because a request has one answer. The stream
+///   also answers pings (XEP-0199), which are not received at all.
 ///
 /// Dropping it, with every [`StreamSender`] of it, closes the stream in good order in the background.
 pub struct E2eStream {
@@ -110,6 +111,7 @@ impl E2eStream {
     ///
     /// Whatever kept the close from being orderly: an error before or during it, or
     /// [`Error::Timeout`] if the peer did not do its part within [`Timeouts::close`](crate::Timeouts::close).
+    /// That a peer leaves right behind its footer is an error only if a stanza of ours was not written by then.
     pub async fn close(self) -> Result<(), Error> {
         self.end(Intent::Close).await.map(drop)
     }

@@ -7,6 +7,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::{Instant, timeout, timeout_at},
 };
+use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::{
     e2e_bytestream::Kept,
@@ -15,7 +16,7 @@ use super::{
     machine::{CLOSING_BYTES, Closer},
     options::Session,
 };
-use crate::{Direction, Error, Reason, Step, Timeouts};
+use crate::{Direction, Error, Reason, Step, Timeouts, TransportError};
 
 /// What happened while we waited for the user's decision.
 enum Wait {
@@ -35,6 +36,9 @@ impl Worker {
         match (closer, error) {
             (Some(closer), _) => match self.drain().await {
                 Ok(()) => self.after_close(closer).await,
+                // COMPAT XEP-0247: as printed, whoever ends the stream sends session-terminate right behind its
+                // footer, and does not wait for ours.
+                Err(error) if has_left(&error) && self.is_all_said() => self.close_all().await,
                 Err(error) => self.after_failure(error).await,
             },
             (None, Some(error)) => self.give_up(error).await,
@@ -78,6 +82,19 @@ impl Worker {
         }
     }
 
+    /// Whether the user's stanzas were all written, be it without the footer behind them.
+    fn is_all_said(&self) -> bool {
+        let written = self.outbound.end_of_written();
+        self.shared.with(|inner, _| inner.machine.is_said(written))
+    }
+
+    /// All is said: the bytestream and the session end in good order.
+    async fn close_all(self) {
+        let Self { mut io, shared, session, options, .. } = self;
+        end(&mut io, session, &options.timeouts).await;
+        shared.with(|inner, wakes| inner.done(Ok(()), wakes));
+    }
+
     /// Both footers are here, and all is written.
     async fn after_close(mut self, closer: Closer) {
         let limit = self.options.timeouts.close;
@@ -91,9 +108,7 @@ impl Worker {
         if let Wait::Decided(Intent::Keep) = wait {
             return self.keep();
         }
-        let Self { mut io, shared, session, options, .. } = self;
-        end(&mut io, session, &options.timeouts).await;
-        shared.with(|inner, wakes| inner.done(Ok(()), wakes));
+        self.close_all().await;
     }
 
     /// Waits for the user, the peer or the deadline. Bytes that come meanwhile are a next stream's.
@@ -154,12 +169,39 @@ impl Worker {
         let limit = options.timeouts.close;
         let _ = timeout(limit, io.shutdown()).await;
         session.terminate(error.reason(), error.peer_text());
-        let told = matches!(&error, Error::Stream(failure) if failure.direction == Direction::Sent);
+        let told = match &error {
+            Error::Stream(failure) => failure.direction == Direction::Sent,
+            Error::PeerIncompatible(_) => true,
+            _ => false,
+        };
         shared.with(|inner, wakes| inner.done(Err(error), wakes));
         if told {
             // Closing a socket with unread bytes makes the peer's system drop our stream error.
             let _ = timeout(limit, discard(&mut io)).await;
         }
+    }
+}
+
+/// Whether an error says no more than that the peer closed the bytestream or ended the session. Behind its
+/// footer it may.
+fn has_left(error: &Error) -> bool {
+    match error {
+        // XEP-0247 prints a session-terminate without a reason.
+        Error::Terminated(why) => why.reason == Reason::Success || why.reason == Reason::Other(String::new()),
+        Error::Transport(TransportError::Closed) => true,
+        Error::Transport(TransportError::Io(error)) => matches!(
+            error.kind(),
+            io::ErrorKind::BrokenPipe
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::NotConnected
+                | io::ErrorKind::WriteZero
+        ),
+        // XEP-0047 #send: the peer does not know the in-band bytestream any more.
+        Error::Transport(TransportError::Refused(error)) => {
+            error.defined_condition == DefinedCondition::ItemNotFound
+        }
+        _ => false,
     }
 }
 

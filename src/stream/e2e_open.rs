@@ -15,12 +15,14 @@ use crate::Error;
 
 /// Opens an XML stream as the initiator, who sends its header first.
 ///
-/// Resolves when the peer's header and features are here. Dropping the future closes the bytestream.
+/// Resolves when the peer's header and features are here; for features of a peer that has none it waits 3 s
+/// at most. Dropping the future closes the bytestream.
 ///
 /// # Errors
 ///
 /// [`Error::Stream`] if one side refused the other's header, [`Error::Timeout`] if none came within
-/// [`Timeouts::stream_header`](crate::Timeouts::stream_header), [`Error::Transport`] if the bytestream failed.
+/// [`Timeouts::stream_header`](crate::Timeouts::stream_header), [`Error::Transport`] if the bytestream failed,
+/// [`Error::PeerIncompatible`] if the responder insists on a stream feature, such as STARTTLS.
 ///
 /// # Panics
 ///

@@ -28,6 +28,7 @@ const HEADER: &[u8] =
 /// A session that notes what happens to it, and ends when it is told to.
 struct Mock {
     terminated: Mutex<Vec<Reason>>,
+    texts: Mutex<Vec<Option<String>>>,
     error: Mutex<Option<Error>>,
     ended: watch::Sender<bool>,
 }
@@ -36,6 +37,7 @@ impl Mock {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             terminated: Mutex::default(),
+            texts: Mutex::default(),
             error: Mutex::default(),
             ended: watch::Sender::new(false),
         })
@@ -56,8 +58,9 @@ impl Mock {
 }
 
 impl Carrier for Mock {
-    fn terminate(&self, reason: Reason, _: Option<String>) {
+    fn terminate(&self, reason: Reason, text: Option<String>) {
         self.terminated.lock().unwrap().push(reason);
+        self.texts.lock().unwrap().push(text);
         self.ended.send_replace(true);
     }
 
@@ -116,6 +119,58 @@ async fn whoever_follows_ends_the_session_itself_if_the_peer_does_not() {
     assert_eq!(session.reasons(), [Reason::Success]);
     assert_eq!(start.elapsed().as_secs(), Timeouts::default().close.as_secs());
     assert!(rest(&mut raw).await.ends_with("</stream:stream>"));
+}
+
+/// A peer whose footer is here, and whose session or bytestream ended before ours could be written.
+async fn left_behind_its_footer(broken: io::ErrorKind, why: Option<Error>) -> (Arc<Mock>, E2eStream) {
+    let session = Mock::new();
+    let (inner, mut raw) = duplex(4096);
+    raw.write_all(HEADER).await.unwrap();
+    let breaking = Arc::new(Mutex::new(None));
+    let io = Counting { inner, writes: Arc::default(), broken: breaking.clone() };
+    let stream = accept(io, session.options()).await.unwrap();
+    let mut header = [0; 64];
+    raw.read_exact(&mut header).await.unwrap();
+    *breaking.lock().unwrap() = Some(broken);
+    raw.write_all(b"<message><body>bye</body></message></stream:stream>").await.unwrap();
+    if let Some(why) = why {
+        session.end_with(why);
+    }
+    (session, stream)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_leaves_right_behind_its_footer_closed_in_good_order() {
+    let terminated = |reason| Some(Terminated::new(reason, None).into());
+    for why in [terminated(Reason::Other(String::new())), terminated(Reason::Success), None] {
+        let (_, mut stream) = left_behind_its_footer(io::ErrorKind::BrokenPipe, why.clone()).await;
+        let start = Instant::now();
+        assert!(stream.next().await.unwrap().is_ok());
+        assert!(stream.next().await.is_none());
+        let closed = stream.close().await;
+        assert!(closed.is_ok(), "{why:?}: {closed:?}");
+        assert!(start.elapsed() < Duration::from_secs(1), "{why:?}: {:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_leaves_for_another_reason_did_not() {
+    let why = Terminated::new(Reason::Gone, None).into();
+    let (_, mut stream) = left_behind_its_footer(io::ErrorKind::BrokenPipe, Some(why)).await;
+    assert!(stream.next().await.unwrap().is_ok());
+    assert!(stream.next().await.is_none());
+    assert!(matches!(stream.close().await, Err(Error::Terminated(_))));
+
+    let (_, stream) = left_behind_its_footer(io::ErrorKind::InvalidData, None).await;
+    assert!(matches!(stream.close().await, Err(Error::Transport(TransportError::Io(_)))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stanza_that_the_peer_did_not_wait_for_is_an_error_of_the_close() {
+    let why = Terminated::new(Reason::Success, None).into();
+    let (_, mut stream) = left_behind_its_footer(io::ErrorKind::BrokenPipe, Some(why)).await;
+    stream.feed(message("wait")).await.unwrap();
+    assert!(matches!(stream.close().await, Err(Error::Terminated(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,7 +284,7 @@ async fn a_sender_that_waits_has_filled_the_buffers_and_nothing_more() {
     // At least most of both bounds; the inbox also counts what a stanza takes beside its bytes.
     let least = 50_000;
     // Both bounds, what the bytestream itself holds, one read and the last stanza on each side.
-    let bound = 50_000 + 20_000 + 4_096 + 32 * 1024 + 2 * (BODY + 100);
+    let bound = 50_000 + 20_000 + 4_096 + 16 * 1024 + 2 * (BODY + 100);
     assert!((least..bound).contains(&(sent * BODY)), "{sent} messages of {BODY}");
 
     let closing = tokio::spawn(sending.close());
@@ -256,7 +311,7 @@ async fn a_waiting_sender_learns_that_the_stream_failed() {
 struct Counting {
     inner: DuplexStream,
     writes: Arc<AtomicUsize>,
-    broken: Option<io::ErrorKind>,
+    broken: Arc<Mutex<Option<io::ErrorKind>>>,
 }
 
 impl AsyncRead for Counting {
@@ -271,7 +326,8 @@ impl AsyncRead for Counting {
 
 impl AsyncWrite for Counting {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(kind) = self.broken {
+        let broken = *self.broken.lock().unwrap();
+        if let Some(kind) = broken {
             return Poll::Ready(Err(kind.into()));
         }
         self.writes.fetch_add(1, Ordering::Relaxed);
@@ -292,7 +348,7 @@ async fn stanzas_that_are_fed_in_a_row_share_a_write() {
     let (inner, mut raw) = duplex(1024 * 1024);
     let writes = Arc::new(AtomicUsize::new(0));
     raw.write_all(HEADER).await.unwrap();
-    let io = Counting { inner, writes: writes.clone(), broken: None };
+    let io = Counting { inner, writes: writes.clone(), broken: Arc::default() };
     let mut stream = accept(io, StreamOptions::new()).await.unwrap();
     let header = writes.load(Ordering::Relaxed);
     for number in 0..1000 {
@@ -310,7 +366,7 @@ async fn a_bytestream_that_can_not_be_written_is_still_read_for_the_reason() {
     {
         let (inner, mut raw) = duplex(4096);
         raw.write_all(HEADER).await.unwrap();
-        let broken = Some(io::ErrorKind::BrokenPipe);
+        let broken = Arc::new(Mutex::new(Some(io::ErrorKind::BrokenPipe)));
         let io = Counting { inner, writes: Arc::default(), broken };
         let mut stream = accept(io, StreamOptions::new()).await.unwrap();
         raw.write_all(answer).await.unwrap();
@@ -330,12 +386,17 @@ async fn a_bytestream_that_can_not_be_written_is_still_read_for_the_reason() {
 async fn errors_of_the_bytestream_are_understood_as_told() {
     let (inner, mut raw) = duplex(4096);
     raw.write_all(HEADER).await.unwrap();
-    let io = Counting { inner, writes: Arc::default(), broken: Some(io::ErrorKind::PermissionDenied) };
-    let options = StreamOptions::new().map_io(|error| match error.kind() {
+    let broken = Arc::new(Mutex::new(Some(io::ErrorKind::PermissionDenied)));
+    let io = Counting { inner, writes: Arc::default(), broken };
+    let session = Mock::new();
+    let options = session.options().map_io(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => SecurityError::PeerRefused(None).into(),
         _ => Error::io(error),
     });
     let mut stream = accept(io, options).await.unwrap();
     let error = stream.next().await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Security(SecurityError::PeerRefused(_))), "{error}");
+    assert!(stream.close().await.is_err());
+    assert_eq!(session.reasons(), [Reason::SecurityError]);
+    assert_eq!(*session.texts.lock().unwrap(), [None], "what we trust is not for the peer to know");
 }

@@ -31,8 +31,9 @@ use crate::{Error, TransportError};
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
 
-/// Bytes per read: two TLS records. The decoder takes them in smaller windows.
-const READ_BYTES: usize = 32 * 1024;
+/// Bytes per read, and held by each stream for as long as it lives: one TLS record. The decoder takes them in
+/// smaller windows.
+const READ_BYTES: usize = 16 * 1024;
 
 /// Turns before the task lets others run, on a bytestream that is always ready.
 const TURNS: usize = 32;
@@ -329,6 +330,11 @@ impl Inbound {
 impl Outbound {
     pub(super) fn unwritten(&self) -> &[u8] {
         self.buffer.get(self.written..).unwrap_or_default()
+    }
+
+    /// Bytes that were written, of all that were ever queued.
+    pub(super) fn end_of_written(&self) -> u64 {
+        self.mark.saturating_sub(self.unwritten().len() as u64)
     }
 
     /// All is written and flushed.

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use jid::Jid;
 use rxml::{
     Encoder as XmlEncoder, Item, Namespace,
     writer::{SimpleNamespaces, TrackNamespace as _},
@@ -21,10 +20,22 @@ pub(crate) struct Encoder {
 /// Our stream header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnHeader<'a> {
-    pub(crate) from: Option<&'a Jid>,
-    pub(crate) to: Option<&'a Jid>,
+    pub(crate) from: Option<&'a str>,
+    pub(crate) to: Option<&'a str>,
     /// Only the responder gives one.
     pub(crate) id: Option<&'a str>,
+    /// The language of the texts that we write (RFC 6120 §4.7.4). Only the responder gives it.
+    pub(crate) lang: Option<&'a str>,
+}
+
+impl<'a> OwnHeader<'a> {
+    pub(crate) fn initiator(from: Option<&'a str>, to: Option<&'a str>) -> Self {
+        Self { from, to, id: None, lang: None }
+    }
+
+    pub(crate) fn responder(from: Option<&'a str>, to: Option<&'a str>, id: &'a str) -> Self {
+        Self { from, to, id: Some(id), lang: Some("en") }
+    }
 }
 
 impl Encoder {
@@ -40,10 +51,11 @@ impl Encoder {
         out.extend_from_slice(ns::STREAMS.as_bytes());
         out.push(b'\'');
         for (name, value) in [
-            ("from", header.from.map(Jid::as_str)),
-            ("to", header.to.map(Jid::as_str)),
+            ("from", header.from),
+            ("to", header.to),
             ("id", header.id),
             ("version", Some("1.0")),
+            ("xml:lang", header.lang),
         ] {
             if let Some(value) = value {
                 out.push(b' ');

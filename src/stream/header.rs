@@ -25,7 +25,6 @@ pub(crate) struct Header {
     pub(crate) to: Option<String>,
     pub(crate) id: Option<String>,
     pub(crate) version: Option<String>,
-    pub(crate) lang: Option<String>,
 }
 
 impl Header {
@@ -155,5 +154,5 @@ impl HeaderReader {
 fn header(mut attributes: AttrMap) -> Header {
     let mut take = |name: &str| attributes.remove(Namespace::none(), name).filter(|value| !value.is_empty());
     let (from, to, id, version) = (take("from"), take("to"), take("id"), take("version"));
-    Header { from, to, id, version, lang: attributes.remove(Namespace::xml(), "lang") }
+    Header { from, to, id, version }
 }

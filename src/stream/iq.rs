@@ -13,7 +13,7 @@ use xmpp_parsers::{
     stanza_error::{DefinedCondition, ErrorType, StanzaError},
 };
 
-use crate::{Error, Step};
+use crate::{Error, PeerMisbehaved, Step};
 
 /// Where the reply to a request of ours arrives.
 pub(super) type ReplyReceiver = oneshot::Receiver<Result<IqResponse, Error>>;
@@ -51,6 +51,11 @@ impl Requests {
         }
         self.waiting.push_back(Request { id: id.to_owned(), deadline: now + self.timeout });
         Ok(())
+    }
+
+    /// Whether this request has yet to be answered.
+    pub(super) fn awaits(&self, id: &str) -> bool {
+        self.waiting.iter().any(|request| request.id == id)
     }
 
     /// Our user answered.
@@ -138,6 +143,14 @@ impl Replies {
         // Whoever dropped its future does not want to know.
         let _ = waiting.reply.send(Ok(response));
         None
+    }
+
+    /// A reply came that does not follow its schema. Nobody may wait for it.
+    pub(super) fn malformed(&mut self, id: &str, why: &str) {
+        if let Some(waiting) = self.take(id) {
+            let why = format!("malformed reply to an iq: {why}");
+            let _ = waiting.reply.send(Err(PeerMisbehaved::XmlStream(why).into()));
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {

@@ -3,31 +3,27 @@
 //!
 //! ```text
 //! HeaderAwaited ──header──► FeaturesAwaited ──features──► Open ──close──► Closing ──footer──► Closed
-//!       │                     (initiator)                  └───────────footer───────────────►   │
+//!       │                     (initiator)    or a while    └───────────footer───────────────►   │
 //!       └───────────────── an error, from either side, in any state ──► Failed                ◄─┘
 //! ```
+
+mod reading;
 
 use std::time::{Duration, Instant};
 
 use jid::Jid;
 use tokio_xmpp::IqRequest;
-use xmpp_parsers::{
-    iq::Iq,
-    stanza::Stanza,
-    stream_error::{DefinedCondition, StreamError},
-};
+use xmpp_parsers::{iq::Iq, stanza::Stanza, stream_error::DefinedCondition};
 
 use super::{
     addressing::Parties,
-    decode::{BadStanza, Decoded},
     encode::OwnHeader,
-    header::Header,
     inbox::Inbox,
     iq::{self, Replies, ReplyReceiver, Requests},
     outbox::Outbox,
     violation::Violation,
 };
-use crate::{ApiMisuse, Direction, Error, Limits, Step, StreamFailure, Timeouts, TransportError, wire::ns};
+use crate::{ApiMisuse, Direction, Error, Limits, Step, StreamFailure, Timeouts, TransportError};
 
 /// Bytes of answers that we make ourselves (to pings, to requests that nobody answers) and that the peer
 /// does not read. Reading can't just stop there: where both sides do that, neither ever reads again. Two
@@ -37,6 +33,10 @@ const AUTOMATIC_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes that the peer has to take in the time of a close, so that it gets that time again. It is a tenth of what the
 /// strictest servers let through; without it, a peer that takes a byte at a time could hold up a close for weeks.
 pub(super) const CLOSING_BYTES: usize = 1024;
+
+/// How long the initiator waits for features, at most: a responder that sends them does so with its header.
+// COMPAT XEP-0247: the printed flow has version='1.0' and no features, and XEP-0246 only recommends them.
+const FEATURES_GRACE: Duration = Duration::from_secs(3);
 
 /// Who speaks first (XEP-0247: the Jingle initiator).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,25 +147,6 @@ impl Machine {
 
     // What comes in.
 
-    /// Something was read.
-    pub(crate) fn handle(&mut self, now: Instant, read: Result<Decoded, Violation>) {
-        if self.is_over() {
-            return;
-        }
-        match read {
-            Ok(Decoded::Header(header)) => self.handle_header(now, &header),
-            Ok(Decoded::Features(_)) => self.handle_features(),
-            Ok(Decoded::Stanza(stanza, bytes)) => self.handle_stanza(now, stanza, bytes),
-            Ok(Decoded::BadStanza(bad)) => self.handle_bad_stanza(now, bad),
-            Ok(Decoded::StreamError(error)) => self.handle_stream_error(now, error),
-            Ok(Decoded::Unknown { namespace, name }) => {
-                tracing::debug!(namespace, name, "skipped an unknown child of the stream");
-            }
-            Ok(Decoded::Footer) => self.handle_footer(now),
-            Err(violation) => self.abort(now, violation),
-        }
-    }
-
     /// The bytestream ended or failed; the error says how.
     pub(crate) fn handle_end(&mut self, error: Error) {
         if !self.is_over() {
@@ -189,13 +170,14 @@ impl Machine {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.replies.expire(now);
         match &self.state {
-            State::HeaderAwaited(HeaderAwaited { deadline })
-            | State::FeaturesAwaited(FeaturesAwaited { deadline, .. })
-                if *deadline <= now =>
-            {
-                let text = "no stream header came, or no features";
+            State::HeaderAwaited(HeaderAwaited { deadline }) if *deadline <= now => {
+                let text = "no stream header came";
                 self.send_stream_error(now, DefinedCondition::ConnectionTimeout, text);
                 self.fail(Error::Timeout(Step::StreamHeader, self.timeouts.stream_header));
+            }
+            State::FeaturesAwaited(FeaturesAwaited { deadline, .. }) if *deadline <= now => {
+                tracing::debug!("the responder sends no stream features");
+                self.open_without_features();
             }
             State::Closing(Closing { deadline, .. }) if *deadline <= now => {
                 self.fail(Error::Timeout(Step::Close, self.timeouts.close));
@@ -213,9 +195,16 @@ impl Machine {
 
     // What the local user does.
 
-    /// Queues a stanza.
+    /// Queues a stanza. A reply is dropped where nobody waits for it.
     pub(crate) fn send(&mut self, now: Instant, mut stanza: Stanza) -> Result<(), Error> {
         self.check_open()?;
+        // RFC 6120 §8.2.3: one reply to a request, and perhaps we have given it.
+        if let Stanza::Iq(Iq::Result { id, .. } | Iq::Error { id, .. }) = &stanza
+            && !self.requests.awaits(id)
+        {
+            tracing::debug!(id, "dropped a reply to a request that was answered before, or never came");
+            return Ok(());
+        }
         if let Stanza::Iq(iq) = &mut stanza
             && iq.id().is_empty()
         {
@@ -294,6 +283,11 @@ impl Machine {
     /// How many bytes were ever queued for writing.
     pub(crate) fn queued(&self) -> u64 {
         self.outbox.queued()
+    }
+
+    /// Whether the user's stanzas are all among the first `written` of these bytes.
+    pub(crate) fn is_said(&self, written: u64) -> bool {
+        self.outbox.stanzas_end() <= written
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -377,135 +371,16 @@ impl Machine {
         self.violations
     }
 
-    // Reading.
-
-    fn handle_header(&mut self, now: Instant, header: &Header) {
-        if let Err(violation) = self.parties.check_header(header) {
-            return self.abort(now, violation);
-        }
-        match self.role {
-            // RFC 6120 §4.7.5: whoever sends no version gets no features, and sends none.
-            Role::Responder => {
-                self.queue_header(now);
-                if header.has_features() {
-                    self.outbox.no_features(now);
-                }
-                self.state = State::Open(Open { id: None });
-            }
-            Role::Initiator if header.has_features() => {
-                let deadline = now + self.timeouts.stream_header;
-                self.state = State::FeaturesAwaited(FeaturesAwaited { deadline, id: header.id.clone() });
-            }
-            Role::Initiator => self.state = State::Open(Open { id: header.id.clone() }),
-        }
-    }
-
-    /// We negotiate nothing, so whatever the features are, the stream is open.
-    fn handle_features(&mut self) {
-        if let State::FeaturesAwaited(awaited) = &mut self.state {
-            self.state = State::Open(Open { id: awaited.id.take() });
-        }
-    }
-
-    fn handle_stanza(&mut self, now: Instant, mut stanza: Stanza, bytes: usize) {
-        // A peer that forgot its features means that there are none.
-        self.handle_features();
-        if let Some(claimed) = self.parties.correct(&mut stanza) {
-            self.violations += 1;
-            // A peer that does nothing else must not fill the log.
-            if self.violations.is_power_of_two() {
-                let (peer, count) = (self.peer().map(Jid::as_str), self.violations);
-                tracing::warn!(peer, claimed = claimed.as_str(), count, "a stanza claims another address");
-            }
-        }
-        match stanza {
-            Stanza::Iq(iq @ (Iq::Result { .. } | Iq::Error { .. })) => {
-                if let Some(unexpected) = self.replies.matches(iq) {
-                    self.deliver(now, Stanza::Iq(unexpected), bytes);
-                }
-            }
-            Stanza::Iq(request) => self.handle_request(now, request, bytes),
-            other => self.deliver(now, other, bytes),
-        }
-    }
-
-    fn handle_request(&mut self, now: Instant, request: Iq, bytes: usize) {
-        if !matches!(self.state, State::Open(_)) {
-            // Our footer is sent, so that it can't be answered.
-            return self.deliver(now, Stanza::Iq(request), bytes);
-        }
-        // XEP-0199 #c2c
-        if let Iq::Get { id, payload, .. } = &request
-            && payload.is("ping", ns::PING)
-        {
-            let pong = Iq::Result { from: None, to: None, id: id.clone(), payload: None };
-            return self.answer(now, pong);
-        }
-        if self.audience == Audience::Gone {
-            return self.answer(now, iq::unanswered(request.id().to_owned()));
-        }
-        match self.requests.add(now, request.id()) {
-            Ok(()) => self.deliver(now, Stanza::Iq(request), bytes),
-            Err(iq::Full) => self.answer(now, iq::too_many(request.id().to_owned())),
-        }
-    }
-
-    /// RFC 6120 §8.3.3.1: the stream goes on.
-    fn handle_bad_stanza(&mut self, now: Instant, bad: BadStanza) {
-        tracing::debug!(name = bad.name, error = bad.error, "a stanza does not follow its schema");
-        if let Some(id) = bad.request
-            && matches!(self.state, State::Open(_))
-        {
-            self.answer(now, iq::malformed(id, &bad.error));
-        }
-    }
-
-    /// RFC 6120 §4.9.1.1: whoever gets a stream error closes its side too.
-    fn handle_stream_error(&mut self, now: Instant, error: StreamError) {
-        let text = error.get_best_text(vec!["en"]).map(|(_, text)| text.clone());
-        if matches!(self.state, State::HeaderAwaited(_) | State::FeaturesAwaited(_) | State::Open(_)) {
-            self.outbox.footer(now);
-        }
-        let condition = error.condition;
-        self.fail(Error::Stream(StreamFailure { direction: Direction::Received, condition, text }));
-    }
-
-    /// RFC 6120 §4.4: after the peer's footer nothing comes, so we close too.
-    fn handle_footer(&mut self, now: Instant) {
-        let closer = match self.state {
-            State::Closing(_) => Closer::Us,
-            State::Open(_) | State::FeaturesAwaited(_) => {
-                self.queue_last(now);
-                Closer::Peer
-            }
-            State::HeaderAwaited(_) | State::Closed(_) | State::Failed(_) => return,
-        };
-        self.replies.fail_all(&ApiMisuse::StreamClosed.into());
-        self.state = State::Closed(closer);
-    }
-
-    fn deliver(&mut self, now: Instant, stanza: Stanza, bytes: usize) {
-        match self.audience {
-            Audience::Present => {
-                self.inbox.push(stanza, bytes + self.parties.length());
-                // A slow peer that still has something to say to somebody who listens is not late.
-                if let State::Closing(closing) = &mut self.state {
-                    closing.deadline = now + self.timeouts.close;
-                }
-            }
-            Audience::Gone => tracing::debug!("dropped a stanza, because nobody receives"),
-        }
-    }
-
     // Writing.
 
     fn queue_header(&mut self, now: Instant) {
-        let id = match self.role {
-            Role::Initiator => None,
-            Role::Responder => Some(self.nonce.as_str()),
+        let Parties { local, peer } = &self.parties;
+        let (from, to) = (local.as_ref().map(Jid::as_str), peer.as_ref().map(Jid::as_str));
+        let header = match self.role {
+            Role::Initiator => OwnHeader::initiator(from, to),
+            Role::Responder => OwnHeader::responder(from, to, &self.nonce),
         };
-        let (from, to) = (self.parties.local.as_ref(), self.parties.peer.as_ref());
-        self.outbox.header(now, OwnHeader { from, to, id });
+        self.outbox.header(now, header);
     }
 
     /// Answers what is left to answer, and says goodbye.
@@ -530,10 +405,10 @@ impl Machine {
 
     fn send_stream_error(&mut self, now: Instant, condition: DefinedCondition, text: &str) {
         match (&self.state, self.role) {
-            // RFC 6120 §4.9.1.2: an error in the initial header is answered by a header first; and §4.7.1:
-            // whoever asked for somebody else does not learn from it who is here.
+            // RFC 6120 §4.9.1.2: an error in the initial header is answered by a header first. Its `from` may be
+            // empty, so that whoever asked for somebody else does not learn who is here.
             (State::HeaderAwaited(_), Role::Responder) => {
-                self.outbox.header(now, OwnHeader { from: None, to: None, id: Some(&self.nonce) });
+                self.outbox.header(now, OwnHeader::responder(Some(""), None, &self.nonce));
             }
             // Our footer is sent.
             (State::Closing(_) | State::Closed(_) | State::Failed(_), _) => return,

@@ -23,6 +23,7 @@ mod e2e_open;
 mod e2e_shared;
 mod e2e_worker;
 mod encode;
+mod features;
 mod header;
 mod inbox;
 mod iq;

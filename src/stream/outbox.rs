@@ -15,13 +15,22 @@ pub(super) struct Outbox {
     encoder: Encoder,
     bytes: Vec<u8>,
     queued: u64,
+    /// Of these, up to the end of the user's last stanza.
+    stanzas_end: u64,
     automatic: usize,
     last: Instant,
 }
 
 impl Outbox {
     pub(super) fn new(now: Instant) -> Self {
-        Self { encoder: Encoder::new(), bytes: Vec::new(), queued: 0, automatic: 0, last: now }
+        Self {
+            encoder: Encoder::new(),
+            bytes: Vec::new(),
+            queued: 0,
+            stanzas_end: 0,
+            automatic: 0,
+            last: now,
+        }
     }
 
     pub(super) fn header(&mut self, now: Instant, header: OwnHeader<'_>) {
@@ -32,16 +41,18 @@ impl Outbox {
         self.append(now, |encoder, out| encoder.no_features(out));
     }
 
+    /// A stanza of the user's.
     pub(super) fn stanza(&mut self, now: Instant, stanza: &Stanza) -> Result<(), Error> {
-        self.append(now, |encoder, out| encoder.stanza(stanza, out))
-            .map_err(|why| ApiMisuse::BadStanza(why).into())
+        self.append(now, |encoder, out| encoder.stanza(stanza, out)).map_err(ApiMisuse::BadStanza)?;
+        self.stanzas_end = self.queued;
+        Ok(())
     }
 
     /// A stanza that answers the peer by itself, and so is counted as such.
     pub(super) fn automatic(&mut self, now: Instant, stanza: &Stanza) {
         let before = self.bytes.len();
-        if let Err(error) = self.stanza(now, stanza) {
-            tracing::debug!(%error, "an automatic reply can't be sent");
+        if let Err(error) = self.append(now, |encoder, out| encoder.stanza(stanza, out)) {
+            tracing::debug!(error, "an automatic reply can't be sent");
         }
         self.automatic += self.bytes.len() - before;
     }
@@ -79,6 +90,11 @@ impl Outbox {
     /// Bytes that were ever queued.
     pub(super) fn queued(&self) -> u64 {
         self.queued
+    }
+
+    /// How many of these must be written for the user to have said everything.
+    pub(super) fn stanzas_end(&self) -> u64 {
+        self.stanzas_end
     }
 
     /// Bytes of automatic replies that were not taken yet.

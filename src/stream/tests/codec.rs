@@ -53,12 +53,11 @@ fn headers_of_all_kinds_are_read() {
 
 #[test]
 fn a_header_tells_all_its_attributes() {
-    let xml = header_with("version='0.9' from='a@b/c' to='d@e' id='&lt;1&gt;' xml:lang='de'");
+    let xml = header_with("version='0.9' from='a@b/c' to='d@e' id='&lt;1&gt;'");
     let header = header(&xml);
     assert_eq!(header.from.as_deref(), Some("a@b/c"));
     assert_eq!(header.to.as_deref(), Some("d@e"));
     assert_eq!(header.id.as_deref(), Some("<1>"));
-    assert_eq!(header.lang.as_deref(), Some("de"));
     assert!(!header.has_features(), "version 0.9 is from before there were features");
 }
 
@@ -84,12 +83,12 @@ fn names(decoded: &[Decoded]) -> Vec<String> {
     let name = |decoded: &Decoded| match decoded {
         Decoded::Header(_) => "header".to_owned(),
         Decoded::Features(features) => format!("features of {}", features.children().count()),
-        Decoded::Stanza(Stanza::Message(message), bytes) => {
+        Decoded::Stanza { stanza: Stanza::Message(message), bytes, .. } => {
             format!("message of {} in {bytes}", message.bodies[""].len())
         }
-        Decoded::Stanza(Stanza::Presence(_), bytes) => format!("presence in {bytes}"),
-        Decoded::Stanza(Stanza::Iq(iq), bytes) => format!("iq {} in {bytes}", iq.id()),
-        Decoded::BadStanza(bad) => format!("bad {} {:?}", bad.name, bad.request),
+        Decoded::Stanza { stanza: Stanza::Presence(_), bytes, .. } => format!("presence in {bytes}"),
+        Decoded::Stanza { stanza: Stanza::Iq(iq), bytes, .. } => format!("iq {} in {bytes}", iq.id()),
+        Decoded::BadStanza(bad) => format!("bad {} {:?}", bad.name, bad.waiting),
         Decoded::StreamError(error) => format!("error {}", error.condition),
         Decoded::Unknown { namespace, name } => format!("unknown {namespace} {name}"),
         Decoded::Footer => "footer".to_owned(),
@@ -108,8 +107,8 @@ fn everything_is_read_in_order_and_sized() {
             "message of 22000 in 44039",
             "presence in 11",
             "iq 2 in 61",
-            "bad iq None",
-            "bad iq Some(\"3\")",
+            "bad iq Nobody",
+            "bad iq Peer(\"3\")",
             "unknown urn:xmpp:sm:3 r",
             "message of 0 in 26",
             "error bad-format",
@@ -147,7 +146,7 @@ fn what_comes_behind_the_footer_is_left_for_the_next_stream() {
     for _ in 0..2 {
         let mut decoder = Decoder::new(&Limits::default());
         assert!(matches!(decoder.decode(&mut bytes), Ok(Some(Decoded::Header(_)))));
-        assert!(matches!(decoder.decode(&mut bytes), Ok(Some(Decoded::Stanza(..)))));
+        assert!(matches!(decoder.decode(&mut bytes), Ok(Some(Decoded::Stanza { .. }))));
         if !bytes.is_empty() {
             assert!(matches!(decoder.decode(&mut bytes), Ok(Some(Decoded::Footer))));
             assert!(bytes.starts_with(HEADER.as_bytes()));
@@ -159,24 +158,33 @@ fn what_comes_behind_the_footer_is_left_for_the_next_stream() {
 }
 
 #[test]
-fn the_language_of_the_header_goes_down_to_the_stanza() {
-    let xml = header_with("xml:lang='it'") + "<message><body>ciao</body></message>";
-    let decoded = decode(&Limits::default(), [xml.as_bytes()]).unwrap();
-    let Some(Decoded::Stanza(Stanza::Message(message), _)) = decoded.last() else { panic!("no message") };
-    assert_eq!(message.bodies.keys().next().map(|lang| lang.as_str()), Some("it"));
+fn a_body_has_the_language_of_its_stanza_and_not_of_the_header() {
+    for (stanza, lang) in [
+        ("<message><body>ciao</body></message>", ""),
+        ("<message xml:lang='de'><body>ciao</body></message>", "de"),
+        ("<message xml:lang='de'><body xml:lang='it'>ciao</body></message>", "it"),
+    ] {
+        let xml = header_with("xml:lang='en'") + stanza;
+        let decoded = decode(&Limits::default(), [xml.as_bytes()]).unwrap();
+        let Some(Decoded::Stanza { stanza: Stanza::Message(message), .. }) = decoded.last() else {
+            panic!("no message")
+        };
+        assert_eq!(message.bodies.keys().map(|lang| lang.as_str()).collect::<Vec<_>>(), [lang]);
+    }
 }
 
 #[test]
 fn our_header_is_as_the_specification_prints_it() {
     let mut out = Vec::new();
-    let (from, to) = (jid(ROMEO), jid("capulet.example/o'neill&co"));
-    Encoder::new().header(OwnHeader { from: Some(&from), to: Some(&to), id: Some(NONCE) }, &mut out);
+    let header = OwnHeader::responder(Some(ROMEO), Some("capulet.example/o'neill&co"), NONCE);
+    Encoder::new().header(header, &mut out);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         format!(
             "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
              xmlns:stream='http://etherx.jabber.org/streams' from='{ROMEO}' \
-             to='capulet.example/o&apos;neill&amp;co' id='{NONCE}' version='1.0'>"
+             to='capulet.example/o&apos;neill&amp;co' id='{NONCE}' version='1.0' \
+             xml:lang='en'>"
         )
     );
 }
@@ -205,14 +213,18 @@ fn what_is_written_is_read_back() {
     let (mut again, mut rewritten) = (Encoder::new(), HEADER.as_bytes().to_vec());
     again.no_features(&mut rewritten);
     for one in &decoded {
-        if let Decoded::Stanza(stanza, _) = one {
+        if let Decoded::Stanza { stanza, .. } = one {
             again.stanza(stanza, &mut rewritten).unwrap();
             again.space(&mut rewritten);
         }
     }
     again.footer(&mut rewritten);
-    assert_eq!(String::from_utf8(rewritten).unwrap(), String::from_utf8(out.clone()).unwrap());
-    let Some(Decoded::Stanza(Stanza::Message(rich), _)) = decoded.get(2) else { panic!("no message") };
+    let addressless = String::from_utf8(out.clone()).unwrap().replace(&format!(" to='{ROMEO}'"), "");
+    assert_eq!(String::from_utf8(rewritten).unwrap(), addressless);
+    let Some(Decoded::Stanza { stanza: Stanza::Message(rich), claims, .. }) = decoded.get(2) else {
+        panic!("no message")
+    };
+    assert_eq!(claims.to.as_deref(), Some(ROMEO));
     assert_eq!(rich.bodies["de"], "Hörst du?\r\n");
     assert_eq!(rich.payloads[0].attr("b"), Some("<\"'\t"));
     assert_eq!(rich.payloads[0].text(), "]]>");

@@ -6,7 +6,7 @@ use xmpp_parsers::stanza::Stanza;
 
 use super::support::{FOOTER, JULIET, NONCE, ROMEO, Side, exchange, header_with, jid, message, setup};
 use crate::{
-    ApiMisuse, Direction, Error, Step, Timeouts,
+    ApiMisuse, Direction, Error, PeerIncompatible, Step, Timeouts,
     stream::machine::{Closer, Role, cut_off},
 };
 
@@ -32,7 +32,7 @@ fn a_stream_is_opened_used_and_closed() {
         format!(
             "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
              xmlns:stream='http://etherx.jabber.org/streams' from='{JULIET}' to='{ROMEO}' id='{NONCE}' \
-             version='1.0'><stream:features/>"
+             version='1.0' xml:lang='en'><stream:features/>"
         )
     );
     romeo.reads(answer);
@@ -97,6 +97,79 @@ fn with_a_version_the_initiator_waits_for_features_or_a_stanza() {
 }
 
 #[test]
+fn without_features_the_initiator_waits_a_moment_and_goes_on() {
+    for (stream_header, grace) in [(30, 3), (1, 1)] {
+        let mut setup = setup(Role::Initiator, Some(ROMEO), Some(JULIET));
+        setup.timeouts.stream_header = Duration::from_secs(stream_header);
+        let mut romeo = Side::new(setup);
+        romeo.written();
+        // As XEP-0247 prints it.
+        romeo.reads(header_with("id='hs91gh1836d8s717' version='1.0'"));
+        assert_eq!(romeo.machine.poll_timeout(), Some(romeo.now + Duration::from_secs(grace)));
+        romeo.after(Duration::from_secs(grace) - Duration::from_millis(1));
+        assert!(!romeo.machine.is_open());
+        romeo.after(Duration::from_millis(1));
+        assert!(romeo.machine.is_open());
+        assert_eq!(romeo.machine.stream_id(), Some("hs91gh1836d8s717"));
+        assert_eq!(romeo.written(), "");
+    }
+}
+
+#[test]
+fn an_initiator_does_not_go_on_without_a_feature_that_is_mandatory() {
+    for (features, name) in [
+        (
+            "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls><a xmlns='urn:a'/>",
+            "starttls",
+        ),
+        // RFC 6120 §5.3.1: alone, it needs not say so.
+        ("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "starttls"),
+        (
+            "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism></mechanisms>",
+            "mechanisms",
+        ),
+        ("<a xmlns='urn:a'/><authentication xmlns='urn:xmpp:sasl:2'/>", "authentication"),
+        ("<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>", "bind"),
+        ("<a xmlns='urn:a'/><b xmlns='urn:b'><required/></b>", "b"),
+    ] {
+        let features = format!("<stream:features>{features}</stream:features>");
+        for before in ["", "<message/>"] {
+            let mut romeo = Side::romeo();
+            romeo.written();
+            romeo.reads(header_with("version='1.0'") + before);
+            romeo.reads(&features);
+            match romeo.machine.error() {
+                Some(Error::PeerIncompatible(PeerIncompatible::MandatoryFeature(found))) => {
+                    assert_eq!(found, name)
+                }
+                other => panic!("{features}: {other:?}"),
+            }
+            let written = romeo.written();
+            assert!(written.starts_with("<stream:error><unsupported-feature "), "{written}");
+            assert!(written.ends_with("</stream:error></stream:stream>"), "{written}");
+            assert!(romeo.machine.send(romeo.now, message("in the clear")).is_err());
+        }
+    }
+}
+
+#[test]
+fn voluntary_features_are_not_used() {
+    for features in [
+        "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/><a xmlns='urn:a'/>",
+        "<a xmlns='urn:a'><required xmlns='urn:other'/></a>",
+        "<sm xmlns='urn:xmpp:sm:3'><optional/></sm>",
+        "<starttls xmlns='urn:other'/>",
+        "starttls",
+    ] {
+        let mut romeo = Side::romeo();
+        romeo.written();
+        romeo.reads(header_with("version='1.0'") + "<stream:features>" + features + "</stream:features>");
+        assert!(romeo.machine.is_open(), "{features}");
+        assert_eq!(romeo.written(), "");
+    }
+}
+
+#[test]
 fn headers_with_full_bare_and_no_addresses_are_taken() {
     for attributes in [
         format!("from='{ROMEO}' to='{JULIET}'"),
@@ -129,7 +202,10 @@ fn headers_with_other_addresses_are_refused() {
         let written = juliet.written();
         // RFC 6120 §4.9.1.2: first a header, which does not say who is here.
         assert!(written.starts_with("<?xml version='1.0'?><stream:stream "), "{written}");
-        assert!(!written.contains(" from="), "{written}");
+        assert!(
+            written.contains(&format!(" from='' id='{NONCE}' version='1.0' xml:lang='en'>")),
+            "{written}"
+        );
         assert!(written.ends_with("</stream:error></stream:stream>"), "{written}");
     }
 }
@@ -154,6 +230,16 @@ fn an_unknown_peer_is_who_its_header_says() {
 }
 
 #[test]
+fn where_nobody_told_us_who_is_who_claims_are_believed_if_they_are_addresses() {
+    let mut side = Side::open_with(Side::new(setup(Role::Responder, None, None)));
+    side.reads(format!("<message from='{ROMEO}' to='{JULIET}'/><message from='@'/>"));
+    let Some(Stanza::Message(heard)) = side.machine.next_stanza() else { panic!("no message") };
+    assert_eq!((heard.from, heard.to), (Some(jid(ROMEO)), Some(jid(JULIET))));
+    let Some(Stanza::Message(heard)) = side.machine.next_stanza() else { panic!("no message") };
+    assert_eq!((heard.from, side.machine.violations()), (None, 1));
+}
+
+#[test]
 fn claimed_addresses_are_counted_and_never_believed() {
     let mut juliet = Side::open();
     for (attributes, violations) in [
@@ -164,6 +250,11 @@ fn claimed_addresses_are_counted_and_never_believed() {
         ("from='tybalt@capulet.example/street'".to_owned(), 2),
         ("to='nurse@capulet.example'".to_owned(), 3),
         ("from='montague.example' to='capulet.example'".to_owned(), 4),
+        ("from='Romeo@MONTAGUE.example/orchard'".to_owned(), 4),
+        // No addresses at all.
+        ("from='@'".to_owned(), 5),
+        ("to='/'".to_owned(), 6),
+        ("from='' to=''".to_owned(), 7),
     ] {
         juliet.reads(format!("<message {attributes}/>"));
         let Some(Stanza::Message(heard)) = juliet.machine.next_stanza() else { panic!("no message") };
@@ -274,7 +365,7 @@ fn silence_is_kept_where_that_is_set() {
 fn strange_children_are_skipped_and_bad_stanzas_do_not_end_the_stream() {
     let mut juliet = Side::open();
     juliet.reads(
-        "<stream:features/><enable xmlns='urn:xmpp:sm:3'/><message from='@'><body>bad</body></message>\
+        "<stream:features/><enable xmlns='urn:xmpp:sm:3'/><message type='nonsense'><body>bad</body></message>\
          <presence type='nonsense'/><message><body>good</body></message>",
     );
     assert_eq!(juliet.hears().as_deref(), Some("good"));

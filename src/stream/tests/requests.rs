@@ -6,7 +6,10 @@ use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::{iq::Iq, minidom::Element, stanza::Stanza};
 
 use super::support::{FOOTER, JULIET, Side, setup};
-use crate::{ApiMisuse, Error, Step, Timeouts, stream::machine::Role};
+use crate::{
+    ApiMisuse, Error, PeerMisbehaved, Step, Timeouts,
+    stream::{iq, machine::Role},
+};
 
 fn request(id: &str) -> String {
     format!("<iq type='get' id='{id}'><query xmlns='jabber:iq:version'/></iq>")
@@ -144,6 +147,39 @@ fn a_request_that_nobody_answers_is_refused_once() {
 }
 
 #[test]
+fn a_request_has_one_answer() {
+    let mut juliet = Side::open();
+    juliet.reads(request("a") + &request("b") + "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>");
+    juliet.machine.send(juliet.now, Stanza::Iq(result("a"))).unwrap();
+    juliet.after(Timeouts::default().iq_unanswered);
+    juliet.written();
+    // Answered by the user, by the stream, by the stream at once; and never asked.
+    for id in ["a", "b", "p", "never"] {
+        juliet.machine.send(juliet.now, Stanza::Iq(result(id))).unwrap();
+        juliet.machine.send(juliet.now, Stanza::Iq(iq::unanswered(id.to_owned()))).unwrap();
+        assert_eq!(juliet.written(), "", "{id}");
+    }
+}
+
+#[test]
+fn a_malformed_reply_ends_the_waiting() {
+    for (kind, content) in [("result", "<a xmlns='b'/><a xmlns='b'/>"), ("error", "")] {
+        let mut juliet = Side::open();
+        let mut reply = juliet.machine.send_iq(juliet.now, version()).unwrap();
+        let id = written_id(&mut juliet);
+        juliet.reads(format!("<iq type='{kind}' id='other'>{content}</iq>"));
+        assert!(reply.try_recv().unwrap().is_none(), "it is not about this one");
+        juliet.reads(format!("<iq type='{kind}' id='{id}'>{content}</iq>"));
+        match reply.try_recv().unwrap() {
+            Some(Err(Error::PeerMisbehaved(PeerMisbehaved::XmlStream(_)))) => {}
+            other => panic!("{kind}: {other:?}"),
+        }
+        assert!(juliet.machine.is_open());
+        assert_eq!(juliet.written(), "", "a reply gets no reply");
+    }
+}
+
+#[test]
 fn an_id_that_is_used_twice_is_answered_twice() {
     let mut juliet = Side::open();
     juliet.reads(request("same") + &request("same"));
@@ -212,6 +248,10 @@ fn a_malformed_request_is_told_so() {
         "{refusal}"
     );
     assert_eq!(refusal.matches("<iq ").count(), 1, "a reply gets no reply: {refusal}");
+    juliet.reads("<iq type='set' id='two'><a xmlns='b'><c/></a><a xmlns='b'/></iq>");
+    let refusal = juliet.written();
+    assert!(refusal.starts_with("<iq type='error' id='two'><error type='modify'><bad-request "), "{refusal}");
+    assert!(juliet.machine.next_stanza().is_none());
     assert!(juliet.machine.is_open());
 }
 
@@ -235,12 +275,8 @@ fn the_ids_of_unanswered_requests_are_kept_only_if_they_are_of_a_usual_length() 
     let (usual, long) = ("u".repeat(1024), "l".repeat(1025));
     juliet.reads(request(&usual) + &request(&long));
     assert!(juliet.written().contains("resource-constraint"), "the long one is refused at once");
-    assert!(
-        juliet
-            .machine
-            .next_stanza()
-            .is_some_and(|stanza| matches!(stanza, Stanza::Iq(iq) if iq.id() == usual))
-    );
+    let Some(Stanza::Iq(delivered)) = juliet.machine.next_stanza() else { panic!("nothing was delivered") };
+    assert_eq!(delivered.id(), usual);
     assert!(juliet.machine.next_stanza().is_none());
 }
 
