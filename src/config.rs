@@ -187,7 +187,8 @@ impl Default for Timeouts {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Sessions at the same time, in both directions together. More are answered `busy`. Default 256.
+    /// Sessions at the same time, in both directions together. More are answered `busy`, and so are those beyond half
+    /// of it while the bot has not decided about that many: strangers can't keep it from starting its own. Default 256.
     pub sessions: usize,
     /// Incoming sessions at the same time from one bare JID. More are answered `busy`. Default 8.
     pub sessions_per_peer: usize,

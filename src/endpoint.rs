@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jid::{FullJid, Jid};
 use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
-use tokio_xmpp::{
-    Client, IqRequest, IqResponse, connect::ServerConnector, stanzastream::StanzaStream, xmlstream::Timeouts,
-};
+use tokio_xmpp::{Client, IqRequest, IqResponse, connect::ServerConnector};
 use xmpp_parsers::{minidom::Element, presence::Presence, stanza::Stanza};
 
 pub use self::{connecting::Connecting, incoming::Incoming};
@@ -72,6 +70,7 @@ impl Endpoint {
         connector: C,
         config: Config,
     ) -> (Self, Events) {
+<<<<<<< HEAD
         let (jid, password) = (jid.into(), password.into());
         let make = move || {
             let timeouts = Timeouts::default();
@@ -79,6 +78,9 @@ impl Endpoint {
             StanzaStream::new_c2s(connector, jid, password, timeouts, driver::LINK_QUEUE)
         };
         Self::start(Link::stream(make), config)
+=======
+        Self::start(Link::login(jid.into(), password.into(), connector), config)
+>>>>>>> refs/heads/attack
     }
 
     /// Takes over a bot's `Client`, which from now on is driven by the endpoint.

@@ -83,6 +83,15 @@ async fn bot_with_events(jid: &str, connector: Connector, config: Config) -> (En
 
 // ---- opening ---------------------------------------------------------------------------------
 
+/// Prosody 0.12 offers no SCRAM with channel binding; without, it is still SCRAM.
+#[tokio::test]
+async fn the_login_does_not_show_the_password() {
+    let Some(verona) = Verona::start().await else { return };
+    let auth = verona.prosody.stanza_with(&["<auth "]).await;
+    assert!(auth.contains("SCRAM-SHA-"), "{auth}");
+    assert!(!verona.prosody.received().iter().any(|stanza| stanza.contains("'PLAIN'")));
+}
+
 #[tokio::test]
 async fn both_talk_over_a_server_that_requires_starttls() {
     let Some(verona) = Verona::start().await else { return };

@@ -99,37 +99,23 @@ impl Handle {
 
     /// The next session that a peer offers; `None` once the endpoint is closed.
     pub(crate) async fn incoming(&self) -> Option<SessionHandle> {
-        poll_fn(|cx| {
-            let next = self.shared.act(|state, _| {
-                if state.phase != Phase::Running {
-                    return Poll::Ready(None);
-                }
-                match state.incoming.pop_front() {
-                    Some(id) => Poll::Ready(Some(id)),
-                    None => {
-                        state.wait_for_any(cx.waker());
-                        Poll::Pending
-                    }
-                }
-            });
-            next.map(|id| id.map(|id| SessionHandle { handle: self.clone(), id }))
-        })
-        .await
+        let next = self.shared.until(|state| {
+            if state.phase != Phase::Running {
+                return Poll::Ready(None);
+            }
+            state.incoming.pop_front().map_or(Poll::Pending, |id| Poll::Ready(Some(id)))
+        });
+        next.await.map(|id| SessionHandle { handle: self.clone(), id })
     }
 
     /// Our full JID, as soon as there is one.
     pub(crate) async fn online(&self) -> Result<FullJid, Error> {
-        poll_fn(|cx| {
-            self.shared.act(|state, _| match (state.sessions.bound(), state.phase) {
-                (Some(jid), _) => Poll::Ready(Ok(jid.clone())),
-                (None, Phase::Closed) => Poll::Ready(Err(Error::Signalling(SignallingError::Offline))),
-                (None, _) => {
-                    state.wait_for_any(cx.waker());
-                    Poll::Pending
-                }
-            })
-        })
-        .await
+        let online = self.shared.until(|state| match (state.sessions.bound(), state.phase) {
+            (Some(jid), _) => Poll::Ready(Ok(jid.clone())),
+            (None, Phase::Closed) => Poll::Ready(Err(Error::Signalling(SignallingError::Offline))),
+            (None, _) => Poll::Pending,
+        });
+        online.await
     }
 
     /// No more sessions; gives those that are alive, oldest first.

@@ -11,15 +11,18 @@ use jid::{FullJid, Jid};
 use tokio::sync::oneshot;
 use tokio_xmpp::{
     Client, Event,
+    connect::ServerConnector,
     stanzastream::{Event as StanzaEvent, StanzaStage, StanzaState, StanzaStream, StanzaToken, StreamEvent},
+    xmlstream::Timeouts,
 };
 use xmpp_parsers::{stanza::Stanza, stream_features::StreamFeatures};
 
+use super::while_wanted::{Wanted, WhileWanted};
 use crate::{Error, SignallingError};
 
 /// Stanzas that may be on their way to the server's socket. `StanzaStream` is made with a queue of this
 /// length, so that handing one over never blocks the task.
-pub(crate) const QUEUE: usize = 64;
+const QUEUE: usize = 64;
 
 /// A session with the server.
 pub(crate) enum Link {
@@ -42,8 +45,13 @@ const HOPELESS: usize = 2;
 pub(crate) struct StreamLink {
     make: Make,
     stream: StanzaStream,
+<<<<<<< HEAD
     /// Connections that ended in a row without a session on them.
     lost: usize,
+=======
+    /// Ends the attempts to connect with the link.
+    _wanted: Wanted,
+>>>>>>> refs/heads/attack
     /// The last JID and features, which a resumption does not repeat.
     bound: Option<(Jid, StreamFeatures)>,
     in_queue: VecDeque<(StanzaToken, Sent)>,
@@ -59,11 +67,26 @@ pub(crate) enum ClientLink {
 }
 
 impl Link {
+<<<<<<< HEAD
     pub(crate) fn stream(mut make: impl FnMut() -> StanzaStream + Send + 'static) -> Self {
         let stream = make();
         let in_queue = VecDeque::with_capacity(QUEUE);
         let make = Box::new(make);
         Self::Stream(Box::new(StreamLink { make, stream, lost: 0, bound: None, in_queue, queue_moves: None }))
+=======
+    /// Logs in, and again whenever the session is lost.
+    pub(crate) fn login<C: ServerConnector>(jid: Jid, password: String, connector: C) -> Self {
+        let (wanted, connector) = WhileWanted::new(connector);
+        let stream = StanzaStream::new_c2s(connector, jid, password, Timeouts::default(), QUEUE);
+        let in_queue = VecDeque::with_capacity(QUEUE);
+        Self::Stream(Box::new(StreamLink {
+            stream,
+            _wanted: wanted,
+            bound: None,
+            in_queue,
+            queue_moves: None,
+        }))
+>>>>>>> refs/heads/attack
     }
 
     pub(crate) fn client(client: Client) -> Self {

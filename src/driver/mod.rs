@@ -10,20 +10,22 @@ mod events;
 mod handle;
 mod link;
 mod task;
+mod while_wanted;
 
 #[cfg(feature = "connector")]
 pub use self::connector::{Connector, DangerousConnector, DepthGuarded, ServerSocket};
 pub use self::{by_hand::ByHand, events::Events};
 pub(crate) use self::{
     handle::{Handle, SessionHandle},
-    link::{Link, QUEUE as LINK_QUEUE},
+    link::Link,
     task::spawn,
 };
 
 use std::{
     collections::{HashMap, VecDeque},
+    pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::Waker,
+    task::{Poll, Waker},
     time::Instant,
 };
 
@@ -42,6 +44,9 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Rung when there may be something to send, or a timer that is due earlier.
     bell: Notify,
+    /// For those who wait for something that concerns no session yet: an incoming one, or being online. Any task may
+    /// wait, for as short as it likes, so there must be nothing left of one that has stopped.
+    general: Notify,
 }
 
 #[derive(Debug)]
@@ -50,14 +55,21 @@ pub(crate) struct State {
     phase: Phase,
     /// Who waits for something to change, by session.
     waiting: HashMap<SessionId, Vec<Waker>>,
-    /// Who waits for something that concerns no session yet: an incoming one, or being online.
-    waiting_for_any: Vec<Waker>,
     /// Those who were waiting, until the lock is free again.
     waking: Vec<Waker>,
+    /// Whether those who wait for no session in particular are to be woken when the lock is free again.
+    general: General,
     incoming: VecDeque<SessionId>,
     replies: HashMap<RequestToken, oneshot::Sender<Result<IqResponse, Error>>>,
     next_token: u64,
     outgoing: VecDeque<Stanza>,
+}
+
+/// Whether something changed that concerns no session that somebody holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum General {
+    Quiet,
+    Changed,
 }
 
 /// How far the endpoint's life is.
@@ -76,14 +88,14 @@ impl Shared {
             sessions,
             phase: Phase::Running,
             waiting: HashMap::new(),
-            waiting_for_any: Vec::new(),
             waking: Vec::new(),
+            general: General::Quiet,
             incoming: VecDeque::new(),
             replies: HashMap::new(),
             next_token: 0,
             outgoing: VecDeque::new(),
         };
-        Self { state: Mutex::new(state), bell: Notify::new() }
+        Self { state: Mutex::new(state), bell: Notify::new(), general: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -93,20 +105,39 @@ impl Shared {
 
     /// Does something with the sessions, and whatever follows from it.
     pub(crate) fn act<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> T {
-        let (result, wake, ring) = {
+        let (result, wake, ring, general) = {
             let mut state = self.lock();
             let due = state.sessions.poll_timeout();
             let result = act(&mut state, now());
             let wake = state.digest();
             let ring = !state.outgoing.is_empty() || state.sessions.poll_timeout() != due;
-            (result, wake, ring)
+            let general = std::mem::replace(&mut state.general, General::Quiet);
+            (result, wake, ring, general)
         };
         // Outside the lock, which those who wake up want next.
         wake.into_iter().for_each(Waker::wake);
+        if general == General::Changed {
+            self.general.notify_waiters();
+        }
         if ring {
             self.bell.notify_one();
         }
         result
+    }
+
+    /// Tries something again whenever something changes that concerns no session in particular, until it is ready.
+    ///
+    /// Cancel safe.
+    async fn until<T>(&self, mut attempt: impl FnMut(&mut State) -> Poll<T>) -> T {
+        loop {
+            let mut changed = pin!(self.general.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if let Poll::Ready(result) = self.act(|state, _| attempt(state)) {
+                return result;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -157,7 +188,7 @@ impl State {
                 }
                 Output::Incoming(id) => {
                     self.incoming.push_back(id);
-                    wake.append(&mut self.waiting_for_any);
+                    self.general = General::Changed;
                 }
                 Output::Reply(token, reply) => {
                     if let Some(asked) = self.replies.remove(&token) {
@@ -185,10 +216,6 @@ impl State {
         remember(self.waiting.entry(id).or_default(), waker);
     }
 
-    fn wait_for_any(&mut self, waker: &Waker) {
-        remember(&mut self.waiting_for_any, waker);
-    }
-
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.wake_everybody();
@@ -196,7 +223,7 @@ impl State {
 
     /// Something changed that concerns more than one session.
     fn wake_everybody(&mut self) {
-        self.waking.append(&mut self.waiting_for_any);
+        self.general = General::Changed;
         self.waking.extend(self.waiting.drain().flat_map(|(_, wakers)| wakers));
     }
 }

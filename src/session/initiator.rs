@@ -40,14 +40,16 @@ impl Sessions {
         if self.table.is_full() {
             return Err(Error::TooManySessions(self.config.limits.sessions));
         }
-        let deadline = now + self.config.timeouts.online;
+        let timeouts = self.config.timeouts;
+        let deadline = now + timeouts.online;
+        let latest = deadline + timeouts.disco;
         let id = self.table.insert(Session {
             peer,
             sid: String::new(),
             role: Role::Initiator,
             dialect: Dialect::V1,
             content: ContentName { creator: Creator::Initiator, name: CONTENT_NAME.to_owned() },
-            state: State::Preparing(Preparing { waits_for: Step::Online, since: now, deadline }),
+            state: State::Preparing(Preparing { waits_for: Step::Online, since: now, deadline, latest }),
         });
         self.watch(id);
         self.begin_waiting(now);
@@ -83,8 +85,9 @@ impl Sessions {
     fn ask(&mut self, now: Instant, id: SessionId, node: Option<String>) {
         let timeout = self.config.timeouts.disco;
         let Some(session) = self.table.get_mut(id) else { return };
-        session.state =
-            State::Preparing(Preparing { waits_for: Step::Disco, since: now, deadline: now + timeout });
+        let State::Preparing(Preparing { latest, .. }) = session.state else { return };
+        let deadline = latest.min(now + timeout);
+        session.state = State::Preparing(Preparing { waits_for: Step::Disco, since: now, deadline, latest });
         let to = Jid::from(session.peer.clone());
         let query = DiscoInfoQuery { node: node.clone() }.into();
         let purpose = Purpose::Disco { session: id, node };

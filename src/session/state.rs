@@ -79,6 +79,8 @@ pub(crate) struct Preparing {
     pub(super) waits_for: Step,
     pub(super) since: Instant,
     pub(super) deadline: Instant,
+    /// The end of it, however often the server comes and goes and the step is taken again.
+    pub(super) latest: Instant,
 }
 
 /// We sent session-initiate.

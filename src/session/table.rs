@@ -45,8 +45,11 @@ impl Table {
     /// them: a peer that starts and ends sessions faster than anybody looks at them must not fill the memory.
     pub(super) fn is_full_for(&self, peer: &FullJid) -> bool {
         let bare = peer.to_bare();
+        let undecided = self.sessions().filter(|session| matches!(session.state, State::Ringing(_))).count();
         let theirs = self.sessions().filter(|session| session.role == Role::Responder);
         self.sessions.len() >= self.limits.sessions
+            // Anybody can have any number of accounts, so that alone must not keep our user from starting sessions.
+            || undecided >= self.limits.sessions.div_ceil(2)
             || theirs.filter(|session| session.peer.to_bare() == bare).count()
                 >= self.limits.sessions_per_peer
     }

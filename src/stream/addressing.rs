@@ -21,6 +21,11 @@ pub(super) struct Parties {
 }
 
 impl Parties {
+    /// The bytes that both addresses take on every stanza on which they are put, up to 3 KiB each.
+    pub(super) fn length(&self) -> usize {
+        [&self.local, &self.peer].into_iter().flatten().map(|jid| jid.as_str().len()).sum()
+    }
+
     /// Checks the addresses in the peer's header, and learns the peer's where nobody told us.
     ///
     /// Full JIDs (XEP-0247), bare ones (XEP-0246) and none at all are fine; another entity's are not.

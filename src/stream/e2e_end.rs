@@ -13,7 +13,7 @@ use super::{
     e2e_bytestream::Kept,
     e2e_shared::{Intent, Task},
     e2e_worker::{Bytes, Worker},
-    machine::Closer,
+    machine::{CLOSING_BYTES, Closer},
     options::Session,
 };
 use crate::{Direction, Error, Reason, Step, Timeouts, TransportError};
@@ -53,20 +53,27 @@ impl Worker {
         self.after_failure(error).await;
     }
 
-    /// Writes what is left. Each piece has the time of an orderly close: a slow bytestream is no
+    /// Writes what is left. Each [`CLOSING_BYTES`] have the time of an orderly close: a slow bytestream is no
     /// broken one.
     async fn drain(&mut self) -> Result<(), Error> {
         let limit = self.options.timeouts.close;
+        let (mut deadline, mut pieces) = (Instant::now() + limit, 0);
         loop {
             let outbound = &mut self.outbound;
-            self.shared.with(|inner, wakes| outbound.exchange(inner, wakes));
+            let left = self.shared.with(|inner, wakes| {
+                outbound.exchange(inner, wakes);
+                inner.outbox_len()
+            });
+            if left.div_ceil(CLOSING_BYTES) != pieces {
+                (deadline, pieces) = (Instant::now() + limit, left.div_ceil(CLOSING_BYTES));
+            }
             let io = &mut self.io;
             // `Pending` for good means that all is written and flushed.
             let step = poll_fn(|cx| match outbound.poll_write(io, cx) {
                 Poll::Pending if outbound.is_idle() => Poll::Ready(None),
                 other => other.map(Some),
             });
-            match timeout(limit, step).await {
+            match timeout_at(deadline, step).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(Ok(()))) => {}
                 Ok(Some(Err(error))) => return Err(self.explain(self.map_io(&error))),

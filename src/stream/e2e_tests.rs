@@ -281,9 +281,11 @@ async fn a_sender_that_waits_has_filled_the_buffers_and_nothing_more() {
     while timeout(Duration::from_secs(1), sending.feed(message(&format!("{sent:0BODY$}")))).await.is_ok() {
         sent += 1;
     }
+    // At least most of both bounds; the inbox also counts what a stanza takes beside its bytes.
+    let least = 50_000;
     // Both bounds, what the bytestream itself holds, one read and the last stanza on each side.
     let bound = 50_000 + 20_000 + 4_096 + 16 * 1024 + 2 * (BODY + 100);
-    assert!((70_000..bound).contains(&(sent * BODY)), "{sent} messages of {BODY}");
+    assert!((least..bound).contains(&(sent * BODY)), "{sent} messages of {BODY}");
 
     let closing = tokio::spawn(sending.close());
     let mut received = 0;

@@ -353,8 +353,9 @@ impl Outbound {
             inner.flushed = self.mark;
             inner.wake_flushers(wakes);
         }
-        if self.unwritten().len() < inner.unwritten {
-            inner.machine.handle_written(now());
+        let left = self.unwritten().len();
+        if left < inner.unwritten {
+            inner.machine.handle_written(now(), inner.unwritten - left, left);
         }
         if self.unwritten().is_empty() {
             self.buffer.clear();

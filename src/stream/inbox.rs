@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use xmpp_parsers::stanza::Stanza;
 
-/// A queue that knows the size of what it holds, in bytes as they were on the wire.
+/// A queue that knows the size of what it holds: bytes as they were on the wire, and what every stanza takes however
+/// small it is.
 #[derive(Debug)]
 pub(super) struct Inbox {
     stanzas: VecDeque<(Stanza, usize)>,
@@ -18,6 +19,8 @@ impl Inbox {
     }
 
     pub(super) fn push(&mut self, stanza: Stanza, bytes: usize) {
+        // Without it, a million bytes of `<message/>` would be a hundred thousand stanzas.
+        let bytes = bytes + size_of::<Stanza>();
         self.bytes += bytes;
         self.stanzas.push_back((stanza, bytes));
     }

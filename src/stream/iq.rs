@@ -18,6 +18,9 @@ use crate::{Error, PeerMisbehaved, Step};
 /// Where the reply to a request of ours arrives.
 pub(super) type ReplyReceiver = oneshot::Receiver<Result<IqResponse, Error>>;
 
+/// Length of a request's id in bytes, which is kept until the request is answered. Programs use less than 100.
+const MAX_ID: usize = 1024;
+
 /// The peer's requests that our user has yet to answer, the oldest first.
 #[derive(Debug)]
 pub(super) struct Requests {
@@ -32,7 +35,7 @@ struct Request {
     deadline: Instant,
 }
 
-/// There are too many unanswered requests for one more.
+/// There are too many unanswered requests for one more, or its id is too long to be kept.
 #[derive(Debug)]
 pub(super) struct Full;
 
@@ -43,7 +46,7 @@ impl Requests {
 
     /// A request came. A peer that uses an id twice waits for two answers.
     pub(super) fn add(&mut self, now: Instant, id: &str) -> Result<(), Full> {
-        if self.waiting.len() >= self.limit {
+        if self.waiting.len() >= self.limit || id.len() > MAX_ID {
             return Err(Full);
         }
         self.waiting.push_back(Request { id: id.to_owned(), deadline: now + self.timeout });

@@ -30,6 +30,10 @@ use crate::{ApiMisuse, Direction, Error, Limits, Step, StreamFailure, Timeouts, 
 /// honest bots that flood each other with requests have less than this under way.
 const AUTOMATIC_BYTES: usize = 2 * 1024 * 1024;
 
+/// Bytes that the peer has to take in the time of a close, so that it gets that time again. It is a tenth of what the
+/// strictest servers let through; without it, a peer that takes a byte at a time could hold up a close for weeks.
+pub(super) const CLOSING_BYTES: usize = 1024;
+
 /// How long the initiator waits for features, at most: a responder that sends them does so with its header.
 // COMPAT XEP-0247: the printed flow has version='1.0' and no features, and XEP-0246 only recommends them.
 const FEATURES_GRACE: Duration = Duration::from_secs(3);
@@ -106,6 +110,8 @@ struct Open {
 #[derive(Debug)]
 struct Closing {
     deadline: Instant,
+    /// Bytes written since the deadline was set.
+    written: usize,
 }
 
 /// Whether somebody reads the inbox.
@@ -148,10 +154,15 @@ impl Machine {
         }
     }
 
-    /// Some of the outgoing bytes were written: while we close, the peer gets its time from now.
-    pub(crate) fn handle_written(&mut self, now: Instant) {
+    /// So many of the outgoing bytes were written: while we close, the peer gets its time from now if they were many, or
+    /// the last.
+    pub(crate) fn handle_written(&mut self, now: Instant, bytes: usize, left: usize) {
+        let all = left == 0 && self.outbox.len() == 0;
         if let State::Closing(closing) = &mut self.state {
-            closing.deadline = now + self.timeouts.close;
+            closing.written += bytes;
+            if all || closing.written >= CLOSING_BYTES {
+                *closing = Closing { deadline: now + self.timeouts.close, written: 0 };
+            }
         }
     }
 
@@ -168,7 +179,7 @@ impl Machine {
                 tracing::debug!("the responder sends no stream features");
                 self.open_without_features();
             }
-            State::Closing(Closing { deadline }) if *deadline <= now => {
+            State::Closing(Closing { deadline, .. }) if *deadline <= now => {
                 self.fail(Error::Timeout(Step::Close, self.timeouts.close));
             }
             State::Open(_) => {
@@ -226,7 +237,7 @@ impl Machine {
         match self.state {
             State::Open(_) => {
                 self.queue_last(now);
-                self.state = State::Closing(Closing { deadline: now + self.timeouts.close });
+                self.state = State::Closing(Closing { deadline: now + self.timeouts.close, written: 0 });
             }
             State::HeaderAwaited(_) | State::FeaturesAwaited(_) => {
                 self.queue_last(now);
@@ -283,7 +294,7 @@ impl Machine {
         let step = match &self.state {
             State::HeaderAwaited(HeaderAwaited { deadline })
             | State::FeaturesAwaited(FeaturesAwaited { deadline, .. })
-            | State::Closing(Closing { deadline }) => Some(*deadline),
+            | State::Closing(Closing { deadline, .. }) => Some(*deadline),
             State::Open(_) => {
                 [self.requests.next_deadline(), self.keep_alive_deadline()].into_iter().flatten().min()
             }

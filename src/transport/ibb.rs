@@ -249,7 +249,7 @@ impl Ibb {
             return self.refuse(id, errors::bad_request(&what), what);
         }
         let seq = (data.seq & 0xFFFF) as u16;
-        match self.receiver.check(seq, data.bytes.len()) {
+        match self.receiver.check(&id, seq, data.bytes.len()) {
             Ok(()) => {
                 self.receiver.take(now, id, seq, data.bytes);
                 self.acknowledge();
@@ -258,6 +258,10 @@ impl Ibb {
             Err(Refused::OutOfSequence { expected, got }) => {
                 let what = format!("a block with seq {got} where {expected} was due");
                 self.refuse(id, errors::unexpected_request(&what), what);
+            }
+            Err(Refused::LongId) => {
+                let what = format!("a block whose id has {} bytes", id.len());
+                self.refuse(id, errors::resource_constraint(ErrorType::Modify), what);
             }
             Err(Refused::Overrun) => {
                 let what = "more data than was acknowledged".to_owned();

@@ -10,6 +10,10 @@ const OVERRUN_BYTES: usize = 2 * 1024 * 1024;
 /// The same in blocks, for small ones.
 const OVERRUN_BLOCKS: usize = 1024;
 
+/// Length of the id of a block in bytes, which is kept until the block is acknowledged. Programs use less than 100;
+/// servers let 256 KiB pass, and a thousand of those would be more than all else that a peer may have us keep.
+const MAX_ID: usize = 1024;
+
 /// Received blocks, in order, until they are read.
 #[derive(Debug)]
 pub(super) struct Receiver {
@@ -28,6 +32,8 @@ pub(super) enum Refused {
     OutOfSequence { expected: u16, got: u16 },
     /// The peer does not wait for acknowledgements.
     Overrun,
+    /// The id of the request is longer than anybody needs.
+    LongId,
 }
 
 impl Receiver {
@@ -42,7 +48,10 @@ impl Receiver {
     }
 
     /// Whether a block is the next one, and fits.
-    pub(super) fn check(&self, seq: u16, length: usize) -> Result<(), Refused> {
+    pub(super) fn check(&self, id: &str, seq: u16, length: usize) -> Result<(), Refused> {
+        if id.len() > MAX_ID {
+            return Err(Refused::LongId);
+        }
         if !self.is_next(seq) {
             return Err(Refused::OutOfSequence { expected: self.expected_seq, got: seq });
         }

@@ -327,3 +327,19 @@ fn without_a_server_everything_ends() {
     pair.advance(Duration::from_secs(600));
     assert_eq!(pair.end(Romeo).sessions.poll_timeout(), None);
 }
+
+#[test]
+fn a_server_that_comes_and_goes_does_not_keep_a_connect_waiting_for_ever() {
+    let timeouts = Timeouts::default();
+    let mut pair = Pair::new();
+    let id = pair.connect(Romeo);
+    let began = pair.now;
+    while pair.end(Romeo).state(id) == "preparing" {
+        assert!(pair.now < began + timeouts.online + timeouts.disco, "it still waits");
+        pair.advance(timeouts.disco - Duration::from_secs(1));
+        let now = pair.now;
+        pair.end(Romeo).sessions.handle_bound(now, jid(ROMEO));
+    }
+    let error = pair.end(Romeo).error(id).unwrap();
+    assert!(matches!(error, Error::Timeout(Step::Disco | Step::Online, _)), "{error}");
+}

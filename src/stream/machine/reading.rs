@@ -169,7 +169,7 @@ impl Machine {
     fn deliver(&mut self, now: Instant, stanza: Stanza, bytes: usize) {
         match self.audience {
             Audience::Present => {
-                self.inbox.push(stanza, bytes);
+                self.inbox.push(stanza, bytes + self.parties.length());
                 // A slow peer that still has something to say to somebody who listens is not late.
                 if let State::Closing(closing) = &mut self.state {
                     closing.deadline = now + self.timeouts.close;

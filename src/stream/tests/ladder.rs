@@ -324,7 +324,8 @@ fn a_peer_that_does_not_close_gets_a_timeout() {
     juliet.machine.close(juliet.now);
     juliet.after(limit / 2);
     // Our footer took until now to be written; then a stanza came.
-    juliet.machine.handle_written(juliet.now);
+    let footer = juliet.written().len();
+    juliet.machine.handle_written(juliet.now, footer, 0);
     juliet.after(limit / 2);
     juliet.reads("<message/>");
     juliet.after(limit - Duration::from_millis(1));

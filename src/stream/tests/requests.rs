@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::{iq::Iq, minidom::Element, stanza::Stanza};
 
-use super::support::{FOOTER, Side, setup};
+use super::support::{FOOTER, JULIET, Side, setup};
 use crate::{
     ApiMisuse, Error, PeerMisbehaved, Step, Timeouts,
     stream::{iq, machine::Role},
@@ -267,4 +267,28 @@ fn a_peer_that_does_not_read_its_answers_is_stopped() {
     }
     assert_eq!(juliet.condition().to_string(), "policy-violation");
     assert!(juliet.machine.outgoing_len() < 3_000_000);
+}
+
+#[test]
+fn the_ids_of_unanswered_requests_are_kept_only_if_they_are_of_a_usual_length() {
+    let mut juliet = Side::open();
+    let (usual, long) = ("u".repeat(1024), "l".repeat(1025));
+    juliet.reads(request(&usual) + &request(&long));
+    assert!(juliet.written().contains("resource-constraint"), "the long one is refused at once");
+    let Some(Stanza::Iq(delivered)) = juliet.machine.next_stanza() else { panic!("nothing was delivered") };
+    assert_eq!(delivered.id(), usual);
+    assert!(juliet.machine.next_stanza().is_none());
+}
+
+#[test]
+fn many_small_stanzas_fill_the_inbox_by_what_they_take_in_memory() {
+    let romeo = format!("romeo@montague.example/{}", "r".repeat(1000));
+    let mut juliet = Side::open_with(Side::new(setup(Role::Responder, Some(JULIET), Some(&romeo))));
+    let limit = crate::Limits::default().inbox_bytes;
+    let mut stanzas = 0;
+    while !juliet.machine.is_inbox_full() {
+        juliet.reads("<message/>");
+        stanzas += 1;
+    }
+    assert!(stanzas * romeo.len() <= limit, "{stanzas} stanzas, each with two addresses");
 }

@@ -163,3 +163,15 @@ fn an_undeliverable_block_says_that_the_peer_is_away() {
         assert!(matches!(error, Error::Signalling(crate::SignallingError::PeerUnreachable(_))), "{error}");
     }
 }
+
+#[test]
+fn a_block_with_an_id_of_any_length_is_refused() {
+    for (length, taken) in [(1024, true), (1025, false), (200_000, false)] {
+        let mut pair = Pair::small();
+        let now = pair.now;
+        let block = Data::parse(&data_element("ch3d9s71", b"one.", 0));
+        pair.end(Juliet).handle_data(now, "x".repeat(length), block);
+        pair.collect();
+        assert_eq!(pair.failed[1].is_none(), taken, "an id of {length} bytes");
+    }
+}

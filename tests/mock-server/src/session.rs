@@ -77,6 +77,9 @@ async fn run(hub: &Hub, connection: Connection<Io>, bound: Bound) {
     let mut all_read = None;
     let all_written = loop {
         tokio::select! {
+            biased;
+            // First, because a cut also ends the queue of what is to be written.
+            () = cut.notified() => return,
             reader = &mut read, if all_read.is_none() => all_read = Some(reader),
             ending = &mut deliver => {
                 hub.end(&key, ending);
@@ -84,7 +87,6 @@ async fn run(hub: &Hub, connection: Connection<Io>, bound: Bound) {
             }
             // The server has ended the stream, or the client has gone.
             () = &mut write => break true,
-            () = cut.notified() => return,
         }
     };
     drop((deliver, online));
