@@ -70,17 +70,7 @@ impl Endpoint {
         connector: C,
         config: Config,
     ) -> (Self, Events) {
-<<<<<<< HEAD
-        let (jid, password) = (jid.into(), password.into());
-        let make = move || {
-            let timeouts = Timeouts::default();
-            let (connector, jid, password) = (connector.clone(), jid.clone(), password.clone());
-            StanzaStream::new_c2s(connector, jid, password, timeouts, driver::LINK_QUEUE)
-        };
-        Self::start(Link::stream(make), config)
-=======
         Self::start(Link::login(jid.into(), password.into(), connector), config)
->>>>>>> refs/heads/attack
     }
 
     /// Takes over a bot's `Client`, which from now on is driven by the endpoint.

@@ -36,7 +36,7 @@ pub(crate) enum Link {
 pub(crate) type Sent = Option<oneshot::Sender<Result<(), Error>>>;
 
 /// Makes the same session with the server from nothing.
-type Make = Box<dyn FnMut() -> StanzaStream + Send>;
+type Make = Box<dyn FnMut() -> (Wanted, StanzaStream) + Send>;
 
 /// A connection that was lost, and one that got no further than the login after it: what is left of the session can't
 /// be resumed, however often it is tried.
@@ -45,13 +45,10 @@ const HOPELESS: usize = 2;
 pub(crate) struct StreamLink {
     make: Make,
     stream: StanzaStream,
-<<<<<<< HEAD
+    /// Ends the attempts to connect with the link.
+    wanted: Wanted,
     /// Connections that ended in a row without a session on them.
     lost: usize,
-=======
-    /// Ends the attempts to connect with the link.
-    _wanted: Wanted,
->>>>>>> refs/heads/attack
     /// The last JID and features, which a resumption does not repeat.
     bound: Option<(Jid, StreamFeatures)>,
     in_queue: VecDeque<(StanzaToken, Sent)>,
@@ -67,26 +64,24 @@ pub(crate) enum ClientLink {
 }
 
 impl Link {
-<<<<<<< HEAD
-    pub(crate) fn stream(mut make: impl FnMut() -> StanzaStream + Send + 'static) -> Self {
-        let stream = make();
-        let in_queue = VecDeque::with_capacity(QUEUE);
-        let make = Box::new(make);
-        Self::Stream(Box::new(StreamLink { make, stream, lost: 0, bound: None, in_queue, queue_moves: None }))
-=======
     /// Logs in, and again whenever the session is lost.
     pub(crate) fn login<C: ServerConnector>(jid: Jid, password: String, connector: C) -> Self {
-        let (wanted, connector) = WhileWanted::new(connector);
-        let stream = StanzaStream::new_c2s(connector, jid, password, Timeouts::default(), QUEUE);
+        let mut make: Make = Box::new(move || {
+            let (wanted, connector) = WhileWanted::new(connector.clone());
+            let (jid, password) = (jid.clone(), password.clone());
+            (wanted, StanzaStream::new_c2s(connector, jid, password, Timeouts::default(), QUEUE))
+        });
+        let (wanted, stream) = make();
         let in_queue = VecDeque::with_capacity(QUEUE);
         Self::Stream(Box::new(StreamLink {
+            make,
             stream,
-            _wanted: wanted,
+            wanted,
+            lost: 0,
             bound: None,
             in_queue,
             queue_moves: None,
         }))
->>>>>>> refs/heads/attack
     }
 
     pub(crate) fn client(client: Client) -> Self {
@@ -242,7 +237,7 @@ impl StreamLink {
         }
         tracing::info!("the session with the server can't be resumed; starting a new one");
         self.lost = 0;
-        self.stream = (self.make)();
+        (self.wanted, self.stream) = (self.make)();
         self.queue_moves = None;
         for (_, sent) in self.in_queue.drain(..) {
             report(sent, Err(Error::Signalling(SignallingError::Rebound)));
