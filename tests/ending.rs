@@ -165,14 +165,14 @@ async fn a_stream_that_is_dropped_is_closed_in_good_order() {
     drop(romeos);
     assert!(within(juliets.next()).await.is_none());
     within(juliets.close()).await.unwrap();
-    world.wait_for("romeo> iq result (session-terminate success)").await;
+    world.wait_for("juliet> iq result (session-terminate success)").await;
     support::assert_ladder(
         &ending(&world),
         &[
             "romeo> iq set ibb close",
             "juliet> iq result (ibb close)",
-            "juliet> iq set jingle session-terminate success",
-            "romeo> iq result (session-terminate success)",
+            "romeo> iq set jingle session-terminate success",
+            "juliet> iq result (session-terminate success)",
         ],
     );
 }

@@ -63,8 +63,8 @@ async fn romeo_initiates_and_both_talk() {
             "juliet> iq result (ibb open)",
             "romeo> iq set ibb close",
             "juliet> iq result (ibb close)",
-            "juliet> iq set jingle session-terminate success",
-            "romeo> iq result (session-terminate success)",
+            "romeo> iq set jingle session-terminate success",
+            "juliet> iq result (session-terminate success)",
         ],
     );
 }

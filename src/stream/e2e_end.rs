@@ -1,6 +1,6 @@
 //! How a stream's task ends: after both footers, or after an error.
 
-use std::{future::poll_fn, io, task::Poll};
+use std::{future::poll_fn, io, task::Poll, time::Duration};
 
 use futures::future::{self, Either};
 use tokio::{
@@ -17,6 +17,9 @@ use super::{
     options::Session,
 };
 use crate::{Direction, Error, Reason, Step, Timeouts, TransportError};
+
+/// How long whoever did not close the stream leaves it to the other side to end the session.
+const COURTESY: Duration = Duration::from_secs(2);
 
 /// What happened while we waited for the user's decision.
 enum Wait {
@@ -108,7 +111,22 @@ impl Worker {
         if let Wait::Decided(Intent::Keep) = wait {
             return self.keep();
         }
+        if let (Closer::Peer, Wait::PeerLeft) = (closer, wait) {
+            self.let_the_peer_end().await;
+        }
         self.close_all().await;
+    }
+
+    /// The peer's session-terminate follows once its bytestream is closed; ours would only cross it.
+    async fn let_the_peer_end(&mut self) {
+        if let Some(ended) = self.session.ended() {
+            let close = async {
+                // That the peer was quicker is no failure.
+                let _ = self.io.shutdown().await;
+                ended.await;
+            };
+            let _ = timeout(COURTESY.min(self.options.timeouts.close), close).await;
+        }
     }
 
     /// Waits for the user, the peer or the deadline. Bytes that come meanwhile are a next stream's.

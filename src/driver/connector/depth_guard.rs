@@ -37,6 +37,7 @@ pub(super) struct DepthGuard {
     restarts: u8,
     /// How many elements were removed from this stanza, not counting those inside of them.
     removed: usize,
+    stanza_bytes: usize,
 }
 
 /// Where in the document the next byte is.
@@ -89,6 +90,7 @@ impl DepthGuard {
             place: Place::Text,
             restarts: 0,
             removed: 0,
+            stanza_bytes: 0,
         }
     }
 
@@ -97,6 +99,7 @@ impl DepthGuard {
     pub(super) fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) {
         let mut rest = input;
         while let Some((&byte, behind)) = rest.split_first() {
+            let before = rest.len();
             rest = match self.place {
                 Place::Text => self.text(rest, out),
                 Place::TextAfterRemoved => self.text_after_removed(byte, rest, out),
@@ -107,7 +110,15 @@ impl DepthGuard {
                 Place::Tag { kind, last } => self.tag(kind, last, rest, out),
                 Place::Quoted { kind, quote } => self.quoted(kind, quote, rest, out),
             };
+            let in_stanza = self.depth > 1;
+            self.stanza_bytes =
+                if in_stanza { self.stanza_bytes.saturating_add(before - rest.len()) } else { 0 };
         }
+    }
+
+    /// How much of the present stanza has come, what was removed included; 0 between stanzas.
+    pub(super) fn stanza_bytes(&self) -> usize {
+        self.stanza_bytes
     }
 
     fn pass(&self, bytes: &[u8], out: &mut Vec<u8>) {

@@ -14,6 +14,10 @@ use tokio_rustls::client::TlsStream;
 
 use super::depth_guard::{DepthGuard, MAX_STANZA_DEPTH};
 
+/// The size of a stanza from the server, in bytes of XML. Servers let 256 or 512 KiB through, some 10 MB; tokio-xmpp would
+/// keep whatever comes.
+const MAX_STANZA_BYTES: usize = 16 * 1024 * 1024;
+
 /// How much is read at once. rxml gets slower with larger windows.
 const WINDOW: usize = 8 * 1024;
 
@@ -21,7 +25,8 @@ const WINDOW: usize = 8 * 1024;
 ///
 /// tokio-xmpp parses a stanza by recursion: some 3,400 nested elements, 24 KB that any peer can have routed to us,
 /// overflow the stack, which ends the process. This wrapper lets an XML stream through as it is, but without the
-/// elements that are nested deeper than 128 in a stanza, and logs at `warn` when there were any.
+/// elements that are nested deeper than 128 in a stanza, and logs at `warn` when there were any. A stanza of more than
+/// 16 MiB ends the connection.
 ///
 /// [`Connector`](crate::Connector) puts it around every stream. A
 /// [`ServerConnector`](tokio_xmpp::connect::ServerConnector) of your own should do the same, with the decrypted bytes;
@@ -76,6 +81,10 @@ impl<S: AsyncRead + Unpin> AsyncBufRead for DepthGuarded<S> {
             this.passed.clear();
             this.taken = 0;
             this.guard.feed(window.filled(), &mut this.passed);
+            if this.guard.stanza_bytes() > MAX_STANZA_BYTES {
+                let what = format!("a stanza of more than {MAX_STANZA_BYTES} bytes");
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)));
+            }
         }
         Poll::Ready(Ok(this.buffer()))
     }

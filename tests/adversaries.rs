@@ -385,7 +385,6 @@ async fn a_peer_that_reads_a_byte_at_a_time_can_not_hold_up_a_close_for_hours() 
 }
 
 #[tokio::test]
-#[ignore = "does not hold yet: nothing bounds the size of a stanza from the server"]
 async fn the_server_can_not_make_a_bot_hold_a_stanza_of_any_size() {
     const MEGABYTES: usize = 48;
     let world = World::start().await;
