@@ -82,6 +82,9 @@ impl Endpoint {
     /// [`DepthGuarded`](crate::DepthGuarded): tokio-xmpp's own connectors let anybody end the process with a stanza of
     /// some 3,400 nested elements.
     ///
+    /// A `Client` whose server has forgotten the session that it wants to resume, as Prosody after a restart, tries
+    /// that again and again and never comes back. `login` does; here only the bot can, with a new client.
+    ///
     /// # Errors
     ///
     /// [`ApiMisuse::AttachOnMultiThread`].
@@ -226,8 +229,9 @@ impl Endpoint {
     /// Ends all sessions in good order, then the session with the server.
     ///
     /// Streams are closed as by their own `close`, all at once; sessions that are being negotiated are cancelled or
-    /// declined. Takes up to twice [`Timeouts::close`](crate::Timeouts::close) if peers don't answer. Calling it again, or from several
-    /// tasks, is fine. Cancel safe in that what was begun goes on.
+    /// declined. Each of its four steps (the streams, the sessions, what is left to send, the server) takes up to
+    /// [`Timeouts::close`](crate::Timeouts::close) if nobody answers. With [`Endpoint::by_hand`] the bot's loop has to go on meanwhile. Calling it
+    /// again, or from several tasks, is fine. Cancel safe in that what was begun goes on.
     pub async fn close(&self) {
         let streams = std::mem::take(&mut *self.streams.0.lock().unwrap_or_else(PoisonError::into_inner));
         let live = self.handle.start_closing();

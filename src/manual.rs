@@ -48,6 +48,11 @@
 //!   from then on. A server in the middle succeeds if it is there the first time and always; it can't come later. What was
 //!   seen is remembered as long as the value lives.
 //!
+//! Where plaintext is allowed ([`Dangerous::allow_plaintext`](crate::Dangerous::allow_plaintext)), it is still never used with a peer
+//! whose certificate is pinned or known from before: a server that strips the encryption from the negotiation gets nothing.
+//!
+//! What the peer is told when a session ends is what it did, never whom we trust.
+//!
 //! How a certificate was verified is in [`Negotiated::verification`](crate::Negotiated::verification).
 //!
 //! TLS is 1.3 only, with X25519MLKEM768 preferred, so that what is recorded today is safe from a quantum computer tomorrow. Session
@@ -76,7 +81,13 @@
 //! | an offer that crosses ours | XEP-0166's tie-break; both users get the one session that is left |
 //! | transport-replace | refused with transport-reject: there is one transport |
 //! | content-modify to one direction | answered with a content-modify back to `both` |
-//! | several contents in an offer | the first XML stream that can be accepted is; the others are removed with content-remove |
+//! | several contents in an offer | the first XML stream that can be accepted is; the others are removed with content-remove, but for its namesakes, which were alternatives |
+//! | more sessions than the limits allow | acknowledged, then session-terminate `busy`, which says more than `resource-constraint` |
+//! | an error in reply to a block | the bytestream fails: with several blocks in flight, sending one again would break their order (XEP-0047 #send suggests to) |
+//! | JIDs of sessions | full on both sides; services without a resource are left out |
+//! | dates in certificates | not checked: the pins and what was seen before decide, and self-signed certificates have nobody to renew them |
+//! | `xml:lang` of the stream header | sent by the responder, as RFC 6120 §4.7.4 demands, and without effect on what stanzas say |
+//! | stream features | none are needed; a peer that demands one (STARTTLS, SASL) is refused with `unsupported-feature` |
 //!
 //! # Addresses on the stream
 //!
