@@ -17,6 +17,7 @@ use crate::{
     disco::Disco,
     driver::{self, ByHand, Events, Handle, Link},
     stream::Closer,
+    wire::ns,
 };
 
 /// One end of any number of e2e streams, on one session with a server.
@@ -193,6 +194,7 @@ impl Endpoint {
     ///
     /// Like [`Endpoint::send_stanza`].
     pub async fn send_presence(&self, mut presence: Presence) -> Result<(), Error> {
+        presence.payloads.retain(|payload| !payload.is("c", ns::CAPS));
         presence.payloads.push(self.caps());
         self.send_stanza(presence).await
     }
