@@ -24,7 +24,8 @@ use crate::{
 ///
 /// It is cheap to clone; all clones are the same endpoint. It and its [`Events`] keep the session with the server up: when the last
 /// of them and of the streams is dropped, what is open is ended on the wire and the session with the server is closed,
-/// in the background. [`Endpoint::close`] does the same and waits for it.
+/// in the background. [`Endpoint::close`] does the same and waits for it: call it before the runtime ends, which would
+/// otherwise take the background with it.
 ///
 /// ```no_run
 /// # async fn bot(jid: jid::Jid, password: String) -> Result<(), Box<dyn std::error::Error>> {

@@ -16,6 +16,7 @@
 //! # async fn example(jid: jid::Jid, password: String) -> Result<(), Box<dyn std::error::Error>> {
 //! use futures::{SinkExt, StreamExt};
 //! use jingle_xmlstream::{Config, Connector, Endpoint, Identity, Trust};
+//! use xmpp_parsers::stanza::Stanza;
 //!
 //! let config = Config::new(Identity::load_or_generate("bot.identity.pem")?, Trust::first_use());
 //! let (endpoint, mut events) = Endpoint::login(jid, password, Connector::default(), config);
@@ -27,12 +28,14 @@
 //!     }
 //! });
 //!
-//! // Echo whatever comes on any stream.
+//! // Echo the messages that come on any stream.
 //! while let Some(incoming) = endpoint.accept().await {
 //!     println!("{} offers a stream", incoming.peer());
 //!     let mut stream = incoming.accept().await?;
 //!     while let Some(stanza) = stream.next().await {
-//!         stream.send(stanza?).await?;
+//!         if let Stanza::Message(message) = stanza? {
+//!             stream.send(message.into()).await?;
+//!         }
 //!     }
 //!     stream.close().await?;
 //! }
