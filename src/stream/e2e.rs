@@ -31,7 +31,8 @@ use crate::{ApiMisuse, Error};
 ///   share a write.
 /// - **Receiving** ends with `None` after an orderly close, or with one error and then `None`. While
 ///   [`Limits::inbox_bytes`](crate::Limits::inbox_bytes) wait to be received, nothing more is read, replies
-///   to iqs included: use [`split`](Self::split) where one task sends and another one receives.
+///   to iqs included: use [`split`](Self::split) where one task sends and another one receives. Where both sides
+///   send much, neither may wait for room to send before it receives the next one, or both wait for ever.
 /// - **Requests** of the peer (iq `get` and `set`) are to be answered with a result or an error of the same
 ///   id. After [`Timeouts::iq_unanswered`](crate::Timeouts::iq_unanswered), and when the stream is closed,
 ///   the stream answers by itself with `service-unavailable` (RFC 6120 §8.2.3); an answer that is sent after that
