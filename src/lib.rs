@@ -80,6 +80,7 @@ pub mod security;
 mod session;
 pub mod stream;
 mod transport;
+mod wakers;
 mod wire;
 
 pub use crate::{

@@ -36,6 +36,7 @@ use xmpp_parsers::stanza::Stanza;
 use crate::{
     Error,
     session::{Output, Progress, RequestToken, SessionId, Sessions},
+    wakers::remember,
 };
 
 /// What the driver and all handles share.
@@ -225,12 +226,6 @@ impl State {
     fn wake_everybody(&mut self) {
         self.general = General::Changed;
         self.waking.extend(self.waiting.drain().flat_map(|(_, wakers)| wakers));
-    }
-}
-
-fn remember(wakers: &mut Vec<Waker>, waker: &Waker) {
-    if !wakers.iter().any(|known| known.will_wake(waker)) {
-        wakers.push(waker.clone());
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use xmpp_parsers::stanza::Stanza;
 
 use super::{e2e_bytestream::Kept, machine::Machine};
-use crate::{ApiMisuse, Error};
+use crate::{ApiMisuse, Error, wakers::remember};
 
 pub(super) struct Shared {
     inner: Mutex<Inner>,
@@ -108,7 +108,7 @@ impl Inner {
         if self.outbox_len() < self.outbox_limit {
             return Poll::Ready(Ok(()));
         }
-        register(&mut self.senders, cx);
+        remember(&mut self.senders, cx.waker());
         Poll::Pending
     }
 
@@ -135,7 +135,7 @@ impl Inner {
             }
             (None, Task::Running) => {}
         }
-        register(&mut self.others, cx);
+        remember(&mut self.others, cx.waker());
         Poll::Pending
     }
 
@@ -173,7 +173,7 @@ impl Inner {
     pub(super) fn poll_done(&mut self, cx: &Context<'_>) -> Poll<Result<Option<Box<Kept>>, Error>> {
         match &mut self.task {
             Task::Running => {
-                register(&mut self.others, cx);
+                remember(&mut self.others, cx.waker());
                 Poll::Pending
             }
             Task::Done(result) => Poll::Ready(result.clone().map(|()| None)),
@@ -232,11 +232,5 @@ impl Inner {
             self.reading = Reading::On;
         }
         self.reading
-    }
-}
-
-fn register(list: &mut Vec<Waker>, cx: &Context<'_>) {
-    if !list.iter().any(|waker| waker.will_wake(cx.waker())) {
-        list.push(cx.waker().clone());
     }
 }
