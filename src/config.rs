@@ -1,7 +1,12 @@
 //! Settings, with safe defaults; what is not safe is behind [`Config::dangerous`].
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
+use jid::Jid;
 use xmpp_parsers::disco::Identity as DiscoIdentity;
 
 use crate::security::{Identity, Trust};
@@ -15,7 +20,10 @@ pub struct Config {
     pub(crate) trust: Trust,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
+    pub(crate) transports: Transports,
+    pub(crate) start: Start,
     pub(crate) ibb: IbbConfig,
+    pub(crate) s5b: S5bConfig,
     pub(crate) disco: DiscoConfig,
     pub(crate) pass_foreign: bool,
     pub(crate) allow_plaintext: bool,
@@ -30,7 +38,10 @@ impl Config {
             trust: trust.into(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            transports: Transports::default(),
+            start: Start::default(),
             ibb: IbbConfig::default(),
+            s5b: S5bConfig::default(),
             disco: DiscoConfig::default(),
             pass_foreign: false,
             allow_plaintext: false,
@@ -48,6 +59,27 @@ impl Config {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Which transports may carry a stream.
+    #[must_use]
+    pub fn transports(mut self, transports: Transports) -> Self {
+        self.transports = transports;
+        self
+    }
+
+    /// What a stream that we initiate begins on.
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Replaces the settings of SOCKS5 bytestreams.
+    #[must_use]
+    pub fn s5b(mut self, s5b: S5bConfig) -> Self {
+        self.s5b = s5b;
         self
     }
 
@@ -243,6 +275,93 @@ pub struct IbbConfig {
 impl Default for IbbConfig {
     fn default() -> Self {
         Self { block_size: 4096, window: 4, receive_buffer: 64 * 1024 }
+    }
+}
+
+/// Which transports may carry a stream, as initiator and as responder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transports {
+    /// SOCKS5 bytestreams where there is a way, in-band bytestreams where there is none.
+    #[default]
+    Auto,
+    /// In-band bytestreams alone: no address of either side is shown to the other, and nothing is listened on.
+    Ibb,
+    /// SOCKS5 bytestreams alone: where there is no way, there is no stream.
+    S5b,
+}
+
+/// What a stream begins on, where [`Transports::Auto`] allows both. It is the initiator's to choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// On the best transport that there is: connecting is waited for.
+    #[default]
+    Best,
+    /// On in-band bytestreams at once. The live stream moves to SOCKS5 bytestreams as soon as those are connected; if they
+    /// can't be, it stays where it is.
+    Fast,
+}
+
+/// Which addresses are shown to peers, and dialled for them (XEP-0260 #security-sharing).
+///
+/// Whoever is connected to sees where we come from, whatever was offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Candidates {
+    /// Own addresses, external ones and proxies. An initiator's are in its offer, so the peer sees them whether or not it
+    /// accepts; a responder's are sent when its user has accepted.
+    #[default]
+    All,
+    /// The same, but an initiator's are sent only when the peer has accepted.
+    AfterAccept,
+    /// Proxies alone are offered, and nothing but proxies is connected to.
+    ProxyOnly,
+    /// Nothing is offered. What the peer offers is connected to.
+    None,
+}
+
+/// Where relays for SOCKS5 bytestreams come from (XEP-0065).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Proxies {
+    /// The bot's server is asked for them by service discovery, once per session with it.
+    #[default]
+    Discover,
+    /// These, by their JIDs; none, if there are none. They are asked for their addresses.
+    These(Vec<Jid>),
+}
+
+/// SOCKS5 bytestreams (XEP-0065, XEP-0260).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct S5bConfig {
+    /// Which addresses are shown to peers, and dialled for them.
+    pub candidates: Candidates,
+    /// Addresses of this machine to listen on and to offer. Empty, the default, stands for all that are usable: no loopback and no
+    /// link-local ones. Those are used where they are listed here, and only then are a peer's connected to.
+    pub bind: Vec<IpAddr>,
+    /// Ports to listen on; the first one that is free is taken. `0..=0`, the default, leaves it to the system.
+    pub ports: RangeInclusive<u16>,
+    /// Where the listener can be reached from outside, through a port-forward (`assisted` candidates). Needs a fixed
+    /// [`ports`](Self::ports).
+    pub external: Vec<SocketAddr>,
+    /// Relays to offer.
+    pub proxies: Proxies,
+    /// For one connection to a peer's address, from TCP to the end of SOCKS5. Default 5 s.
+    pub connect_timeout: Duration,
+    /// The same for a proxy. Default 10 s.
+    pub proxy_timeout: Duration,
+}
+
+impl Default for S5bConfig {
+    fn default() -> Self {
+        Self {
+            candidates: Candidates::default(),
+            bind: Vec::new(),
+            ports: 0..=0,
+            external: Vec::new(),
+            proxies: Proxies::default(),
+            connect_timeout: Duration::from_secs(5),
+            proxy_timeout: Duration::from_secs(10),
+        }
     }
 }
 

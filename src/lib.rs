@@ -84,7 +84,10 @@ mod wakers;
 mod wire;
 
 pub use crate::{
-    config::{Config, Dangerous, DiscoConfig, IbbConfig, Limits, Timeouts},
+    config::{
+        Candidates, Config, Dangerous, DiscoConfig, IbbConfig, Limits, Proxies, S5bConfig, Start, Timeouts,
+        Transports,
+    },
     driver::{ByHand, Events},
     endpoint::{Connecting, Endpoint, Incoming},
     error::{
@@ -94,6 +97,7 @@ pub use crate::{
     reason::Reason,
     security::{Fingerprint, Identity, Trust},
     stream::{Bytestream, E2eStream, Negotiated, StreamInfo, StreamOptions, StreamReceiver, StreamSender},
+    transport::s5b::candidate::CandidateType,
 };
 
 #[cfg(feature = "connector")]

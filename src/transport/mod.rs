@@ -7,6 +7,8 @@ pub(crate) mod ibb;
 mod ibb_receiver;
 mod ibb_sender;
 pub(crate) mod io;
+pub(crate) mod s5b;
+pub(crate) mod socks5;
 #[cfg(test)]
 mod tests;
 

@@ -3,10 +3,12 @@
 //! The types are dumb: public fields, no rules beyond what makes an element readable at all. Every
 //! `parse` takes whatever a peer or a server may send, and says what was wrong with it.
 
+pub(crate) mod bytestreams;
 pub(crate) mod errors;
 pub(crate) mod ibb;
 pub(crate) mod jingle;
 pub(crate) mod ns;
+pub(crate) mod s5b;
 pub(crate) mod xtls;
 
 #[cfg(test)]

@@ -19,11 +19,17 @@ pub(crate) const XMLSTREAM: &str = "urn:xmpp:jingle:apps:xmlstream:0";
 pub(crate) const JINGLE_IBB: &str = "urn:xmpp:jingle:transports:ibb:1";
 /// The same as XEP-0247's printed examples spell it.
 pub(crate) const JINGLE_IBB_0: &str = "urn:xmpp:jingle:transports:ibb:0";
+/// SOCKS5 bytestreams as a Jingle transport (XEP-0260).
+pub(crate) const JINGLE_S5B: &str = "urn:xmpp:jingle:transports:s5b:1";
 /// XTLS, the security precondition (jingle-xtls).
 pub(crate) const XTLS: &str = "urn:xmpp:jingle:security:xtls:0";
 
 /// In-band bytestreams (XEP-0047).
 pub(crate) const IBB: &str = "http://jabber.org/protocol/ibb";
+/// SOCKS5 bytestreams (XEP-0065).
+pub(crate) const BYTESTREAMS: &str = "http://jabber.org/protocol/bytestreams";
+/// What there is at a server (XEP-0030).
+pub(crate) const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 /// Service discovery (XEP-0030).
 pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// Entity capabilities (XEP-0115).
