@@ -17,21 +17,27 @@ use xmpp_parsers::{
 };
 
 use self::peers::Peers;
-pub(crate) use self::{peers::Lookup, support::Support};
+pub(crate) use self::{
+    peers::Lookup,
+    proxies::{Ask, Proxies},
+    support::Support,
+};
 use crate::{
     config::DiscoConfig,
     wire::{errors, jingle::Malformed, ns},
 };
 
 mod peers;
+mod proxies;
 pub(crate) mod support;
 mod verify;
 
 /// What this crate adds to what a bot can do.
-const FEATURES: [&str; 9] = [
+const FEATURES: [&str; 11] = [
     ns::CAPS,
     ns::DISCO_INFO,
     ns::IBB,
+    ns::BYTESTREAMS,
     // XEP-0261 #support: every version that is understood. XEP-0247 knows the old ones alone.
     ns::JINGLE_0,
     ns::JINGLE,
@@ -39,6 +45,7 @@ const FEATURES: [&str; 9] = [
     ns::XTLS,
     ns::JINGLE_IBB_0,
     ns::JINGLE_IBB,
+    ns::JINGLE_S5B,
 ];
 
 /// What we announce, and what peers announced.
@@ -187,6 +194,6 @@ mod tests {
 
         let Lookup::Known(support) = juliet.lookup(&jid) else { panic!("the answer was not kept") };
         let needs = support.require(true).unwrap();
-        assert_eq!(needs, Needs { dialect: Default::default(), ibb_v0: false, xtls: true });
+        assert_eq!(needs, Needs { dialect: Default::default(), ibb_v0: false, s5b: true, xtls: true });
     }
 }

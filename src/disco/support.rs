@@ -16,8 +16,8 @@ use crate::{
 pub(crate) const MAX_FEATURES: usize = 512;
 
 /// The features that anybody here asks about; others are not kept.
-const RELEVANT: [&str; 6] =
-    [ns::JINGLE, ns::JINGLE_0, ns::XMLSTREAM, ns::JINGLE_IBB, ns::JINGLE_IBB_0, ns::XTLS];
+const RELEVANT: [&str; 7] =
+    [ns::JINGLE, ns::JINGLE_0, ns::XMLSTREAM, ns::JINGLE_IBB, ns::JINGLE_IBB_0, ns::JINGLE_S5B, ns::XTLS];
 
 /// The features of a peer, reduced to those that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(crate) struct Needs {
     pub(crate) dialect: Dialect,
     /// Whether the in-band transport must be the one of `…:ibb:0`.
     pub(crate) ibb_v0: bool,
+    /// Whether the peer does SOCKS5 bytestreams (XEP-0260), beside the in-band ones that are mandatory.
+    pub(crate) s5b: bool,
     /// Whether the peer does XTLS.
     pub(crate) xtls: bool,
 }
@@ -80,7 +82,7 @@ impl Support {
         if xtls_required && !xtls {
             return Err(missing(ns::XTLS));
         }
-        Ok(Needs { dialect, ibb_v0, xtls })
+        Ok(Needs { dialect, ibb_v0, s5b: self.has(ns::JINGLE_S5B), xtls })
     }
 }
 
@@ -113,21 +115,31 @@ mod tests {
     #[test]
     fn xtls_may_be_missing_where_it_is_not_required() {
         let needs = support(&[ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB]).require(false).unwrap();
-        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb_v0: false, xtls: false });
+        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb_v0: false, s5b: false, xtls: false });
     }
 
     #[test]
     fn the_namespaces_that_xep_0247_prints_are_enough() {
         let needs =
             support(&[ns::JINGLE_0, ns::XMLSTREAM, ns::JINGLE_IBB_0, ns::XTLS]).require(true).unwrap();
-        assert_eq!(needs, Needs { dialect: Dialect::V0, ibb_v0: true, xtls: true });
+        assert_eq!(needs, Needs { dialect: Dialect::V0, ibb_v0: true, s5b: false, xtls: true });
     }
 
     #[test]
     fn the_registered_namespaces_are_preferred() {
         let all = [ns::JINGLE_0, ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB_0, ns::JINGLE_IBB];
         let needs = support(&all).require(false).unwrap();
-        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb_v0: false, xtls: false });
+        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb_v0: false, s5b: false, xtls: false });
+    }
+
+    #[test]
+    fn socks5_bytestreams_are_used_where_they_are_known_but_replace_nothing() {
+        let needs = support(&[ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB, ns::JINGLE_S5B]).require(false);
+        assert_eq!(needs, Ok(Needs { dialect: Dialect::V1, ibb_v0: false, s5b: true, xtls: false }));
+
+        // XEP-0247: in-band bytestreams are mandatory to implement.
+        let needs = support(&[ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_S5B]).require(false);
+        assert_eq!(needs, Err(PeerIncompatible::MissingFeature(ns::JINGLE_IBB.to_owned())));
     }
 
     #[test]
