@@ -2,13 +2,16 @@
 
 use std::{fs, path::PathBuf};
 
+use jid::Jid;
 use xmpp_parsers::{minidom::Element, stanza_error::StanzaError};
 
 use super::{
+    bytestreams::{Streamhost, parse_items, parse_streamhosts},
     cut,
     ibb::{Close, Data, IbbMalformed, IbbTransport, Open, data_element},
     jingle::{Dialect, Jingle, Malformed},
     ns, quoted,
+    s5b::S5bTransport,
     xtls::Security,
 };
 use crate::disco::Support;
@@ -23,12 +26,15 @@ mod specifications;
 enum Wire {
     Jingle(Jingle, Dialect),
     Transport(IbbTransport),
+    S5b(S5bTransport),
     Security(Security),
     Open(Open),
     Data(Data),
     Close(Close),
     Error(Box<StanzaError>),
     Info(Support),
+    Items(Vec<Jid>),
+    Streamhosts(Vec<Streamhost>),
 }
 
 /// What is wrong with a file.
@@ -89,13 +95,19 @@ fn read(stanza: &Element) -> Result<Vec<Wire>, Refused> {
             "error" => {
                 found.extend(StanzaError::try_from(payload.clone()).ok().map(Box::new).map(Wire::Error))
             }
-            "query" if stanza.attr("type") == Some("result") => {
-                found.push(Wire::Info(Support::parse(payload)?))
-            }
+            "query" if stanza.attr("type") == Some("result") => found.push(read_query(payload)?),
             _ => (),
         }
     }
     Ok(found)
+}
+
+fn read_query(answer: &Element) -> Result<Wire, Refused> {
+    Ok(match answer.ns().as_str() {
+        ns::DISCO_ITEMS => Wire::Items(parse_items(answer)?),
+        ns::BYTESTREAMS => Wire::Streamhosts(parse_streamhosts(answer)?),
+        _ => Wire::Info(Support::parse(answer)?),
+    })
 }
 
 fn read_jingle(element: &Element, found: &mut Vec<Wire>) -> Result<(), Refused> {
@@ -104,6 +116,9 @@ fn read_jingle(element: &Element, found: &mut Vec<Wire>) -> Result<(), Refused> 
     for content in &jingle.contents {
         if let Some(transport) = content.transport().filter(|it| IbbTransport::matches(it)) {
             found.push(Wire::Transport(IbbTransport::parse(transport)?));
+        }
+        if let Some(transport) = content.transport().filter(|it| S5bTransport::matches(it)) {
+            found.push(Wire::S5b(S5bTransport::parse(transport)?));
         }
         if let Some(security) = content.security().filter(|it| Security::matches(it)) {
             found.push(Wire::Security(Security::parse(security)?));
@@ -120,11 +135,12 @@ fn rewritten(wire: &Wire) -> Wire {
             Wire::Jingle(jingle, dialect)
         }
         Wire::Transport(transport) => Wire::Transport(IbbTransport::parse(&transport.to_element()).unwrap()),
+        Wire::S5b(transport) => Wire::S5b(S5bTransport::parse(&transport.to_element()).unwrap()),
         Wire::Security(security) => Wire::Security(Security::parse(&security.into_element()).unwrap()),
         Wire::Open(open) => Wire::Open(Open::parse(&open.to_element()).unwrap()),
         Wire::Data(data) => Wire::Data(Data::parse(&data_element(&data.sid, &data.bytes, data.seq)).unwrap()),
         Wire::Close(close) => Wire::Close(Close::parse(&close.to_element()).unwrap()),
-        others @ (Wire::Error(_) | Wire::Info(_)) => others,
+        others @ (Wire::Error(_) | Wire::Info(_) | Wire::Items(_) | Wire::Streamhosts(_)) => others,
     }
 }
 

@@ -1,16 +1,20 @@
 //! Fixtures with random damage: nothing panics, and what is still understood survives being written.
 
+use std::time::Instant;
+
 use jid::FullJid;
 use xmpp_parsers::presence::Presence;
 
 use super::*;
 use crate::{
     config::DiscoConfig,
-    disco::{Disco, Lookup},
+    disco::{Disco, Lookup, Proxies},
 };
 
-const FOLDERS: [&str; 8] =
-    ["hostile", "peers", "xep-0047", "xep-0115", "xep-0166", "xep-0247", "xep-0261", "xtls"];
+const FOLDERS: [&str; 10] = [
+    "hostile", "peers", "xep-0047", "xep-0065", "xep-0115", "xep-0166", "xep-0247", "xep-0260", "xep-0261",
+    "xtls",
+];
 /// Damaged copies of each fixture.
 const COPIES: usize = 120;
 /// What is put in the place of other characters: what attributes and base64 are made of, and what breaks them.
@@ -62,6 +66,7 @@ fn damage(original: &[u8], random: &mut Random) -> Vec<u8> {
 
 fn check(stanza: &Element) -> usize {
     check_disco(stanza);
+    check_proxies(stanza);
     let Ok(found) = read(stanza) else { return 0 };
     for wire in &found {
         assert_eq!(&rewritten(wire), wire);
@@ -82,4 +87,15 @@ fn check_disco(stanza: &Element) {
     for payload in stanza.children() {
         let _ = disco.handle_answer(&romeo, node.as_deref(), payload);
     }
+}
+
+/// Whatever is answered, the search for proxies ends.
+fn check_proxies(stanza: &Element) {
+    let now = Instant::now();
+    let mut proxies = Proxies::new(&crate::Proxies::Discover);
+    let mut asked = proxies.look(now, &"montague.lit".parse().unwrap());
+    while let Some(ask) = asked.pop() {
+        asked.extend(proxies.handle_answer(now, &ask, stanza.children().next()));
+    }
+    assert!(proxies.found().is_some());
 }

@@ -3,7 +3,10 @@
 use xmpp_parsers::jingle::{Creator, Senders};
 
 use super::*;
-use crate::wire::{errors::JingleCondition, ibb::IbbTransport};
+use crate::{
+    transport::s5b::candidate::CandidateType,
+    wire::{errors::JingleCondition, ibb::IbbTransport, s5b::Notice},
+};
 
 #[test]
 fn every_program_is_understood() {
@@ -20,7 +23,7 @@ fn every_program_is_understood() {
 /// Whether a program's stanza was understood as it is meant.
 fn expect(name: &str, found: &[Wire]) -> bool {
     match (name, found) {
-        ("gajim-session-initiate", [Wire::Jingle(jingle, _), Wire::Security(security)]) => {
+        ("gajim-session-initiate", [Wire::Jingle(jingle, _), Wire::S5b(_), Wire::Security(security)]) => {
             let fingerprint = &security.fingerprints[0];
             jingle.contents[0].senders == Senders::Initiator
                 && fingerprint.algo.is_none()
@@ -53,6 +56,19 @@ fn expect(name: &str, found: &[Wire]) -> bool {
             JingleCondition::of(error) == Some(JingleCondition::OutOfOrder)
         }
         ("swift-error-unknown-session-bare", [Wire::Error(error)]) => JingleCondition::of(error).is_none(),
+        ("psi-session-initiate-without-jid-and-type", [Wire::Jingle(..), Wire::S5b(transport)]) => {
+            let candidate = &transport.candidates[0];
+            candidate.jid.is_none() && candidate.type_ == CandidateType::Direct
+        }
+        ("psi-proxy-error-with-cid", [Wire::Jingle(..), Wire::S5b(transport)]) => {
+            transport.notice == Some(Notice::ProxyError)
+        }
+        ("gajim-session-accept-equal-priorities", [Wire::Jingle(..), Wire::S5b(transport)]) => {
+            transport.candidates.iter().map(|it| it.priority).collect::<Vec<_>>() == [126 << 16; 2]
+        }
+        ("snikket-session-accept-without-dstaddr", [Wire::Jingle(..), Wire::S5b(transport)]) => {
+            transport.dstaddr.is_none() && transport.candidates[0].type_ == CandidateType::Proxy
+        }
         _ => false,
     }
 }

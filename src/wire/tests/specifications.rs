@@ -1,9 +1,18 @@
 //! The stanzas that the specifications print.
 
 use super::*;
-use crate::{Reason, wire::errors::JingleCondition};
+use crate::{
+    Reason,
+    transport::s5b::candidate::CandidateType,
+    wire::{
+        bytestreams::{activate, address_query, info_query, is_proxy, items_query},
+        errors::JingleCondition,
+        s5b::Notice,
+    },
+};
 
-const FOLDERS: [&str; 6] = ["xep-0047", "xep-0115", "xep-0166", "xep-0247", "xep-0261", "xtls"];
+const FOLDERS: [&str; 8] =
+    ["xep-0047", "xep-0065", "xep-0115", "xep-0166", "xep-0247", "xep-0260", "xep-0261", "xtls"];
 
 /// Pieces of a stream, which no stanza parser reads.
 const NO_STANZAS: [&str; 3] = ["stream-close", "stream-header-initial", "stream-header-response"];
@@ -31,20 +40,26 @@ fn kind(wire: &Wire) -> String {
         Wire::Close(_) => "close".into(),
         Wire::Error(_) => "error".into(),
         Wire::Info(_) => "disco-result".into(),
-        Wire::Transport(_) | Wire::Security(_) => unreachable!("these are inside of Jingle"),
+        Wire::Items(_) => "items-result".into(),
+        Wire::Streamhosts(_) => "address-result".into(),
+        Wire::Transport(_) | Wire::S5b(_) | Wire::Security(_) => unreachable!("these are inside of Jingle"),
     }
 }
 
 /// What a file of this name must carry; nothing for acknowledgements and what other layers read.
 fn expected_kind(name: &str) -> Option<String> {
-    const KINDS: [&str; 10] = [
+    const KINDS: [&str; 14] = [
         "session-initiate",
         "session-accept",
         "session-terminate",
         "session-info",
         "security-info",
         "transport-info",
+        "transport-replace",
+        "transport-accept",
         "disco-result",
+        "items-result",
+        "address-result",
         "open",
         "data",
         "close",
@@ -52,7 +67,7 @@ fn expected_kind(name: &str) -> Option<String> {
     if name.ends_with("-ack") {
         return None;
     }
-    if name.contains("error") {
+    if name.starts_with("error-") || name.contains("-error-") {
         return Some("error".into());
     }
     KINDS.into_iter().find(|kind| name.starts_with(kind)).map(ToOwned::to_owned)
@@ -154,4 +169,93 @@ fn the_payload_of_session_info_is_kept() {
     let found = fixture("xep-0166/session-info-ping").unwrap();
     let [Wire::Jingle(ping, _)] = &found[..] else { panic!("{found:?}") };
     assert!(ping.others.is_empty() && ping.contents.is_empty());
+}
+
+#[test]
+fn the_candidates_of_xep_0260_are_read_as_printed() {
+    let offer = s5b("session-initiate");
+    assert_eq!((offer.sid.as_str(), offer.udp, &offer.notice), ("vj3hs98y", false, &None));
+    assert_eq!(offer.dstaddr.as_deref(), Some("972b7bf47291ca609517f67f86b5081086052dad"));
+    let read = offer.candidates.iter().map(|it| (it.cid.as_str(), it.port, it.priority, it.type_));
+    let expected = [
+        ("hft54dqy", 5086, 8257636, CandidateType::Direct),
+        ("hutr46fe", 5087, 8258636, CandidateType::Direct),
+        ("xmdh4b7i", 7625, 7878787, CandidateType::Proxy),
+    ];
+    assert_eq!(read.collect::<Vec<_>>(), expected);
+
+    let answer = s5b("session-accept");
+    let read = answer.candidates.iter().map(|it| (it.host.as_str(), it.jid.as_deref().unwrap(), it.type_));
+    let expected = [
+        ("192.169.1.10", "juliet@capulet.lit/balcony", CandidateType::Direct),
+        ("2001:638:708:30c9:219:d1ff:fea4:a17d", "juliet@capulet.lit/balcony", CandidateType::Direct),
+        ("134.102.201.180", "juliet@capulet.lit/balcony", CandidateType::Assisted),
+        ("234.567.8.9", "proxy.marlowe.lit", CandidateType::Proxy),
+    ];
+    assert_eq!(read.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn the_notifications_of_xep_0260_are_understood_and_written_as_printed() {
+    for (name, notice) in [
+        ("candidate-used", Notice::CandidateUsed("hr65dqyd".into())),
+        ("candidate-error", Notice::CandidateError),
+        ("activated", Notice::Activated("xmdh4b7i".into())),
+        ("proxy-error", Notice::ProxyError),
+    ] {
+        let info = s5b(&format!("transport-info-{name}"));
+        let expected =
+            S5bTransport { sid: "vj3hs98y".into(), notice: Some(notice), ..S5bTransport::default() };
+        assert_eq!(info, expected);
+
+        let printed = payload(&format!("xep-0260/transport-info-{name}"));
+        let printed = printed.children().next().and_then(|content| content.children().next()).unwrap();
+        let (mut written, mut printed) = (info.to_element(), printed.clone());
+        drop_white_space(&mut written);
+        drop_white_space(&mut printed);
+        assert_eq!(written, printed);
+    }
+}
+
+/// The transport in a stanza of XEP-0260.
+fn s5b(name: &str) -> S5bTransport {
+    let found = fixture(&format!("xep-0260/{name}")).unwrap();
+    let [Wire::Jingle(..), Wire::S5b(transport)] = &found[..] else { panic!("{found:?}") };
+    transport.clone()
+}
+
+#[test]
+fn proxies_are_asked_as_xep_0065_prints_it_and_understood() {
+    for (name, query) in [
+        ("items-request", items_query()),
+        ("disco-request-proxy", info_query()),
+        ("address-request", address_query()),
+        ("activate", activate("vxf9n471bn46", &"target@example.org/bar".parse().unwrap())),
+    ] {
+        let mut printed = payload(&format!("xep-0065/{name}"));
+        drop_white_space(&mut printed);
+        assert_eq!(query, printed, "{name}");
+    }
+
+    let jid = |jid: &str| -> Jid { jid.parse().unwrap() };
+    let items = ["chatrooms.example.com", "news.example.com", "streamer.example.com"].map(jid);
+    assert_eq!(fixture("xep-0065/items-result"), Ok(vec![Wire::Items(items.to_vec())]));
+    assert!(is_proxy(&payload("xep-0065/disco-result-proxy")));
+    assert!(!is_proxy(&payload("xep-0065/disco-result-target")));
+    let host = Streamhost { jid: jid("streamer.example.com"), host: "24.24.24.1".into(), port: 7625 };
+    assert_eq!(fixture("xep-0065/address-result"), Ok(vec![Wire::Streamhosts(vec![host])]));
+}
+
+/// The child of a stanza.
+fn payload(path: &str) -> Element {
+    stanza(text(path).as_bytes()).unwrap().children().next().unwrap().clone()
+}
+
+/// Without what the specification's indentation put between the elements.
+fn drop_white_space(element: &mut Element) {
+    for node in element.take_nodes() {
+        if node.as_text().is_none_or(|text| !text.trim().is_empty()) {
+            element.append_node(node);
+        }
+    }
 }
