@@ -211,7 +211,7 @@ impl Endpoint {
     /// The features that a bot which answers disco#info itself has to include ([`DiscoConfig::answer`](crate::DiscoConfig::answer)).
     #[must_use]
     pub fn features(&self) -> Vec<String> {
-        Disco::features()
+        self.handle.with(|sessions, _| Disco::features(sessions.config().transports))
     }
 
     /// Waits for the session with the server, and gives the full JID that the server assigned.

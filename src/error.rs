@@ -162,6 +162,9 @@ pub enum TransportError {
     /// A request of the in-band bytestream was answered with an error.
     #[error("in-band bytestream: {}", stanza_error(.0))]
     Refused(Arc<StanzaError>),
+    /// No candidate of either side led to a connection (XEP-0260 #complete); the text says what was tried.
+    #[error("no SOCKS5 connection: {0}")]
+    Unconnected(String),
     /// Reading or writing failed.
     #[error("{0}")]
     Io(Arc<io::Error>),

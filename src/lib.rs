@@ -96,8 +96,10 @@ pub use crate::{
     },
     reason::Reason,
     security::{Fingerprint, Identity, Trust},
-    stream::{Bytestream, E2eStream, Negotiated, StreamInfo, StreamOptions, StreamReceiver, StreamSender},
-    transport::s5b::candidate::CandidateType,
+    stream::{
+        Bytestream, E2eStream, Moves, Negotiated, StreamInfo, StreamOptions, StreamReceiver, StreamSender,
+    },
+    transport::{CandidateType, TransportInfo},
 };
 
 #[cfg(feature = "connector")]

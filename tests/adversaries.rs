@@ -18,7 +18,8 @@ use jingle_xmlstream::{
 };
 use mock_server::Verdict;
 use support::{
-    JULIET, ROMEO, World, body, config, element, jid, message, milliseconds, plaintext_allowed, timeouts,
+    JULIET, ROMEO, World, body, config, element, in_band, jid, message, milliseconds, plaintext_allowed,
+    timeouts,
     wire::{JINGLE, XTLS, action},
     within,
 };
@@ -228,7 +229,7 @@ async fn the_certificate_that_was_known_before_is_not_told_to_an_impostor() {
     let old = Identity::generate().unwrap();
     let known = old.fingerprint().to_string();
     let juliet = world.bot(JULIET, config()).await;
-    let romeo = world.bot(ROMEO, Config::new(old, Trust::first_use())).await;
+    let romeo = world.bot(ROMEO, in_band(Config::new(old, Trust::first_use()))).await;
     drop(support::streams(&romeo, &juliet).await);
     romeo.close().await;
     world.server.clear_record();
@@ -270,8 +271,9 @@ async fn a_peer_with_a_pin_is_never_talked_to_in_plaintext() {
     let world = World::start().await;
     let (romeos, juliets) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let romeos_trust = Trust::first_use().pin_for(jid("juliet@capulet.lit"), juliets.fingerprint().clone());
-    let romeo = world.bot(ROMEO, plaintext_allowed(Config::new(romeos, romeos_trust))).await;
-    let juliet = world.bot(JULIET, plaintext_allowed(Config::new(juliets, Trust::first_use()))).await;
+    let romeo = world.bot(ROMEO, plaintext_allowed(in_band(Config::new(romeos, romeos_trust)))).await;
+    let juliet =
+        world.bot(JULIET, plaintext_allowed(in_band(Config::new(juliets, Trust::first_use())))).await;
     world.server.intercept(|_, stanza| strip_security(stanza));
 
     let (connected, accepted) = support::attempt(&romeo, &juliet).await;

@@ -7,7 +7,7 @@ mod support;
 use futures::{SinkExt, StreamExt};
 use jid::Jid;
 use jingle_xmlstream::{ByHand, Config, Endpoint, Error, Identity, Trust};
-use support::{JULIET, ROMEO, World, body, message};
+use support::{JULIET, ROMEO, World, body, in_band, message};
 use tokio_xmpp::{Client, Event, xmlstream::Timeouts};
 use xmpp_parsers::stanza::Stanza;
 
@@ -33,10 +33,12 @@ async fn a_bot_with_a_loop_of_its_own_talks_to_one_without() {
     let jid: Jid = ROMEO.parse().unwrap();
     let client =
         Client::new_with_connector(jid, mock_server::PASSWORD, world.connector(), Timeouts::default());
-    let (romeo, by_hand) = Endpoint::by_hand(Config::new(Identity::generate().unwrap(), Trust::first_use()));
+    let (romeo, by_hand) =
+        Endpoint::by_hand(in_band(Config::new(Identity::generate().unwrap(), Trust::first_use())));
     let (not_ours, mut events) = tokio::sync::mpsc::unbounded_channel();
     let bot = tokio::spawn(drive(client, by_hand, not_ours));
-    let juliet = world.bot(JULIET, Config::new(Identity::generate().unwrap(), Trust::first_use())).await;
+    let juliet =
+        world.bot(JULIET, in_band(Config::new(Identity::generate().unwrap(), Trust::first_use()))).await;
 
     let (mut romeos, mut juliets) = support::streams(&romeo, &juliet).await;
     romeos.send(message("by hand")).await.unwrap();

@@ -15,7 +15,7 @@ use jingle_xmlstream::{
     Config, E2eStream, Endpoint, Error, Fingerprint, Identity, PeerIncompatible, Reason, SecurityError, Trust,
 };
 use support::{
-    JULIET, World, config, jid, plaintext_allowed,
+    JULIET, World, config, in_band, jid, plaintext_allowed,
     wire::{XTLS, alter_content, strip_feature},
     within,
 };
@@ -75,7 +75,10 @@ impl Couple {
         let world = World::start().await;
         let (romeos, juliets) = (Identity::generate().unwrap(), Identity::generate().unwrap());
         let (romeo, juliet) = world
-            .pair_of(Config::new(romeos.clone(), romeo_trusts), Config::new(juliets.clone(), juliet_trusts))
+            .pair_of(
+                in_band(Config::new(romeos.clone(), romeo_trusts)),
+                in_band(Config::new(juliets.clone(), juliet_trusts)),
+            )
             .await;
         Self { world, romeo, juliet, romeos, juliets }
     }
@@ -242,8 +245,9 @@ async fn the_right_pins_are_enough() {
         |whose: &str, identity: &Identity| Trust::pinned([]).pin_for(jid(whose), own_fingerprint(identity));
     let romeo_trusts = pin("juliet@capulet.lit", &juliets);
     let juliet_trusts = pin("romeo@montague.lit", &romeos);
-    let (romeo, juliet) =
-        world.pair_of(Config::new(romeos, romeo_trusts), Config::new(juliets, juliet_trusts)).await;
+    let (romeo, juliet) = world
+        .pair_of(in_band(Config::new(romeos, romeo_trusts)), in_band(Config::new(juliets, juliet_trusts)))
+        .await;
     let (mut romeos, mut juliets) = support::streams(&romeo, &juliet).await;
     support::talk(&mut romeos, &mut juliets).await;
 }
@@ -259,7 +263,7 @@ async fn another_certificate_at_the_second_meeting_is_refused_and_names_both() {
     within(it.juliet.close()).await;
     within(it.world.server.wait_offline(&jid(JULIET))).await;
     let impostors = Identity::generate().unwrap();
-    let impostor = it.world.bot(JULIET, Config::new(impostors.clone(), Trust::first_use())).await;
+    let impostor = it.world.bot(JULIET, in_band(Config::new(impostors.clone(), Trust::first_use()))).await;
 
     for _ in 0..2 {
         let (connected, accepted) = support::attempt(&it.romeo, &impostor).await;
@@ -331,7 +335,7 @@ async fn two_who_allow_plaintext_get_it_and_see_that_they_have_it() {
         support::talk(&mut romeos, &mut juliets).await;
         for stream in [&romeos, &juliets] {
             let negotiated = stream.info().negotiated.clone().unwrap();
-            assert_eq!(negotiated.transport, "ibb");
+            assert_eq!(negotiated.transport.method(), "ibb");
             assert_eq!((negotiated.tls_version, negotiated.peer_fingerprint), (None, None));
         }
         let overheard = String::from_utf8_lossy(&overheard.lock().unwrap()).into_owned();

@@ -163,7 +163,7 @@ async fn what_is_known_about_the_stream_is_the_same_on_both_sides() {
     assert_eq!(romeos.peer().unwrap().to_string(), JULIET);
 
     let (at_romeo, at_juliet) = (at_romeo.negotiated.unwrap(), at_juliet.negotiated.unwrap());
-    assert_eq!(at_romeo.transport, "ibb");
+    assert_eq!(at_romeo.transport.method(), "ibb");
     assert_eq!(at_romeo.tls_version.as_deref(), Some("TLSv1.3"));
     assert_eq!(at_romeo.key_exchange.as_deref(), Some("X25519MLKEM768"));
     assert_eq!(at_romeo.cipher, at_juliet.cipher);

@@ -16,7 +16,9 @@ use jingle_xmlstream::{
     PeerIncompatible, Reason, SecurityError, SignallingError, Step, Trust,
 };
 use server::{Kind, PASSWORD, Prosody};
-use support::{JULIET, ROMEO, attempt, body, config, element, jid, message, streams, talk, timeouts, within};
+use support::{
+    JULIET, ROMEO, attempt, body, config, element, in_band, jid, message, streams, talk, timeouts, within,
+};
 use tokio_xmpp::{Event, IqRequest, IqResponse};
 use xmpp_parsers::{
     iq::Iq, minidom::Element, ping::Ping, presence::Presence, stanza::Stanza, stanza_error::DefinedCondition,
@@ -100,7 +102,7 @@ async fn both_talk_over_a_server_that_requires_starttls() {
 
     for stream in [&romeos, &juliets] {
         let negotiated = stream.info().negotiated.as_ref().unwrap();
-        assert_eq!(negotiated.transport, "ibb");
+        assert_eq!(negotiated.transport.method(), "ibb");
         assert_eq!(negotiated.tls_version.as_deref(), Some("TLSv1.3"));
         assert_eq!(negotiated.key_exchange.as_deref(), Some("X25519MLKEM768"));
     }
@@ -240,8 +242,8 @@ fn assert_refused_by_peer(error: &Error) {
 async fn the_initiator_refuses_another_certificate_than_the_pinned_one() {
     let (identity, other) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let theirs = identity.fingerprint().clone();
-    let romeo = Config::new(Identity::generate().unwrap(), pins(JULIET, other.fingerprint()));
-    let juliet = Config::new(identity, Trust::first_use());
+    let romeo = in_band(Config::new(Identity::generate().unwrap(), pins(JULIET, other.fingerprint())));
+    let juliet = in_band(Config::new(identity, Trust::first_use()));
     let Some(verona) = Verona::with(Kind::Unlimited, romeo, juliet).await else { return };
 
     let (romeos, juliets) = attempt(&verona.romeo, &verona.juliet).await;
@@ -255,8 +257,8 @@ async fn the_initiator_refuses_another_certificate_than_the_pinned_one() {
 async fn the_responder_refuses_another_certificate_than_the_pinned_one() {
     let (identity, other) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let theirs = identity.fingerprint().clone();
-    let romeo = Config::new(identity, Trust::first_use());
-    let juliet = Config::new(Identity::generate().unwrap(), pins(ROMEO, other.fingerprint()));
+    let romeo = in_band(Config::new(identity, Trust::first_use()));
+    let juliet = in_band(Config::new(Identity::generate().unwrap(), pins(ROMEO, other.fingerprint())));
     let Some(verona) = Verona::with(Kind::Unlimited, romeo, juliet).await else { return };
 
     let (romeos, juliets) = attempt(&verona.romeo, &verona.juliet).await;

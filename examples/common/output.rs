@@ -46,11 +46,13 @@ impl Output {
     }
 
     pub(crate) fn negotiated(self, peer: &FullJid, info: &StreamInfo) {
-        let negotiated = info.negotiated.clone().unwrap_or_default();
+        // Without Jingle there is no stream here.
+        let Some(negotiated) = &info.negotiated else { return };
         let event = json!({
             "event": "negotiated",
             "peer": text(peer),
-            "transport": negotiated.transport,
+            "transport": negotiated.transport.method(),
+            "candidate_type": negotiated.transport.candidate().map(|candidate| candidate.name()),
             "tls_version": negotiated.tls_version,
             "cipher": negotiated.cipher,
             "key_exchange": negotiated.key_exchange,
@@ -58,7 +60,7 @@ impl Output {
             "own_fingerprint": negotiated.own_fingerprint.as_ref().map(text),
             "verification": negotiated.verification,
         });
-        self.line(event, || format!("negotiated with {peer}\n{}", describe(&negotiated)));
+        self.line(event, || format!("negotiated with {peer}\n{}", describe(negotiated)));
     }
 
     pub(crate) fn stream_open(self, peer: &FullJid, info: &StreamInfo) {

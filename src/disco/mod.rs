@@ -20,9 +20,10 @@ use self::peers::Peers;
 pub(crate) use self::{
     peers::Lookup,
     proxies::{Ask, Proxies},
-    support::Support,
+    support::{InBand, Needs, Support},
 };
 use crate::{
+    Transports,
     config::DiscoConfig,
     wire::{errors, jingle::Malformed, ns},
 };
@@ -32,21 +33,19 @@ mod proxies;
 pub(crate) mod support;
 mod verify;
 
-/// What this crate adds to what a bot can do.
-const FEATURES: [&str; 11] = [
+/// What this crate adds to what a bot can do, whatever the transports.
+const FEATURES: [&str; 6] = [
     ns::CAPS,
     ns::DISCO_INFO,
-    ns::IBB,
-    ns::BYTESTREAMS,
     // XEP-0261 #support: every version that is understood. XEP-0247 knows the old ones alone.
     ns::JINGLE_0,
     ns::JINGLE,
     ns::XMLSTREAM,
     ns::XTLS,
-    ns::JINGLE_IBB_0,
-    ns::JINGLE_IBB,
-    ns::JINGLE_S5B,
 ];
+const IN_BAND: [&str; 3] = [ns::IBB, ns::JINGLE_IBB_0, ns::JINGLE_IBB];
+// Not XEP-0065's own feature: bytestreams that Jingle did not negotiate are not for us.
+const SOCKS5: [&str; 1] = [ns::JINGLE_S5B];
 
 /// What we announce, and what peers announced.
 #[derive(Debug)]
@@ -59,8 +58,8 @@ pub(crate) struct Disco {
 }
 
 impl Disco {
-    pub(crate) fn new(config: &DiscoConfig) -> Self {
-        let own = own_info(config);
+    pub(crate) fn new(config: &DiscoConfig, transports: Transports) -> Self {
+        let own = own_info(config, transports);
         #[expect(clippy::expect_used, reason = "hash_caps fails for unknown algorithms alone")]
         let hash = hash_caps(&compute_disco(&own), Algo::Sha_1).expect("SHA-1 is known");
         let caps_node = format!("{}#{}", config.node, hash.to_base64());
@@ -68,8 +67,13 @@ impl Disco {
     }
 
     /// The features of this crate alone, for a bot that answers disco#info itself.
-    pub(crate) fn features() -> Vec<String> {
-        FEATURES.map(ToOwned::to_owned).to_vec()
+    pub(crate) fn features(transports: Transports) -> Vec<String> {
+        let transports: &[&[&str]] = match transports {
+            Transports::Auto => &[&IN_BAND, &SOCKS5],
+            Transports::Ibb => &[&IN_BAND],
+            Transports::S5b => &[&SOCKS5],
+        };
+        FEATURES.iter().chain(transports.iter().copied().flatten()).map(ToString::to_string).collect()
     }
 
     /// Answers a disco#info request for this node (XEP-0030 #info-nodes, XEP-0115 #discover).
@@ -121,7 +125,7 @@ impl Disco {
 }
 
 /// A second identity or feature of the same kind would make the whole answer ill-formed (XEP-0115 #ver-proc).
-fn own_info(config: &DiscoConfig) -> DiscoInfoResult {
+fn own_info(config: &DiscoConfig, transports: Transports) -> DiscoInfoResult {
     let mut identities: Vec<Identity> = Vec::new();
     for identity in &config.identities {
         if !identities.contains(identity) {
@@ -133,17 +137,20 @@ fn own_info(config: &DiscoConfig) -> DiscoInfoResult {
         identities.push(Identity::new_anonymous::<_, _, String, String>("client", "bot"));
     }
     let features: BTreeSet<_> =
-        Disco::features().into_iter().chain(config.features.iter().cloned()).collect();
+        Disco::features(transports).into_iter().chain(config.features.iter().cloned()).collect();
     DiscoInfoResult { node: None, identities, features, extensions: Vec::new() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{support::Needs, *};
+    use super::*;
 
     fn disco(identities: &[Identity], features: &[&str]) -> Disco {
         let features = features.iter().map(|&feature| feature.to_owned()).collect();
-        Disco::new(&DiscoConfig { identities: identities.to_vec(), features, ..DiscoConfig::default() })
+        Disco::new(
+            &DiscoConfig { identities: identities.to_vec(), features, ..DiscoConfig::default() },
+            Transports::Auto,
+        )
     }
 
     fn info(disco: &Disco, node: Option<&str>) -> DiscoInfoResult {
@@ -157,7 +164,7 @@ mod tests {
 
         let info = info(&disco, None);
         assert_eq!(info.identities, [pc]);
-        let mut expected = Disco::features();
+        let mut expected = Disco::features(Transports::Auto);
         expected.push(ns::PING.to_owned());
         expected.sort();
         assert_eq!(info.features.into_iter().collect::<Vec<_>>(), expected);
@@ -194,6 +201,9 @@ mod tests {
 
         let Lookup::Known(support) = juliet.lookup(&jid) else { panic!("the answer was not kept") };
         let needs = support.require(true).unwrap();
-        assert_eq!(needs, Needs { dialect: Default::default(), ibb_v0: false, s5b: true, xtls: true });
+        assert_eq!(
+            needs,
+            Needs { dialect: Default::default(), ibb: Some(InBand::V1), s5b: true, xtls: true }
+        );
     }
 }

@@ -25,14 +25,23 @@ pub(crate) struct Support {
     features: BTreeSet<&'static str>,
 }
 
+/// The version of in-band bytestreams to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum InBand {
+    #[default]
+    V1,
+    /// The one that XEP-0247 prints, `…:ibb:0`.
+    V0,
+}
+
 /// What a session with a peer will use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Needs {
     /// The Jingle namespaces to speak.
     pub(crate) dialect: Dialect,
-    /// Whether the in-band transport must be the one of `…:ibb:0`.
-    pub(crate) ibb_v0: bool,
-    /// Whether the peer does SOCKS5 bytestreams (XEP-0260), beside the in-band ones that are mandatory.
+    /// Whether the peer does in-band bytestreams (XEP-0261), which XEP-0247 demands, though a bot's user may not.
+    pub(crate) ibb: Option<InBand>,
+    /// Whether the peer does SOCKS5 bytestreams (XEP-0260).
     pub(crate) s5b: bool,
     /// Whether the peer does XTLS.
     pub(crate) xtls: bool,
@@ -74,15 +83,20 @@ impl Support {
         if !self.has(ns::XMLSTREAM) {
             return Err(missing(ns::XMLSTREAM));
         }
-        let ibb_v0 = !self.has(ns::JINGLE_IBB);
-        if ibb_v0 && !self.has(ns::JINGLE_IBB_0) {
+        let ibb = match (self.has(ns::JINGLE_IBB), self.has(ns::JINGLE_IBB_0)) {
+            (true, _) => Some(InBand::V1),
+            (false, true) => Some(InBand::V0),
+            (false, false) => None,
+        };
+        let s5b = self.has(ns::JINGLE_S5B);
+        if ibb.is_none() && !s5b {
             return Err(missing(ns::JINGLE_IBB));
         }
         let xtls = self.has(ns::XTLS);
         if xtls_required && !xtls {
             return Err(missing(ns::XTLS));
         }
-        Ok(Needs { dialect, ibb_v0, s5b: self.has(ns::JINGLE_S5B), xtls })
+        Ok(Needs { dialect, ibb, s5b, xtls })
     }
 }
 
@@ -115,31 +129,30 @@ mod tests {
     #[test]
     fn xtls_may_be_missing_where_it_is_not_required() {
         let needs = support(&[ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB]).require(false).unwrap();
-        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb_v0: false, s5b: false, xtls: false });
+        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb: Some(InBand::V1), s5b: false, xtls: false });
     }
 
     #[test]
     fn the_namespaces_that_xep_0247_prints_are_enough() {
         let needs =
             support(&[ns::JINGLE_0, ns::XMLSTREAM, ns::JINGLE_IBB_0, ns::XTLS]).require(true).unwrap();
-        assert_eq!(needs, Needs { dialect: Dialect::V0, ibb_v0: true, s5b: false, xtls: true });
+        assert_eq!(needs, Needs { dialect: Dialect::V0, ibb: Some(InBand::V0), s5b: false, xtls: true });
     }
 
     #[test]
     fn the_registered_namespaces_are_preferred() {
         let all = [ns::JINGLE_0, ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB_0, ns::JINGLE_IBB];
         let needs = support(&all).require(false).unwrap();
-        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb_v0: false, s5b: false, xtls: false });
+        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb: Some(InBand::V1), s5b: false, xtls: false });
     }
 
     #[test]
-    fn socks5_bytestreams_are_used_where_they_are_known_but_replace_nothing() {
+    fn one_transport_is_enough() {
         let needs = support(&[ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB, ns::JINGLE_S5B]).require(false);
-        assert_eq!(needs, Ok(Needs { dialect: Dialect::V1, ibb_v0: false, s5b: true, xtls: false }));
+        assert_eq!(needs, Ok(Needs { dialect: Dialect::V1, ibb: Some(InBand::V1), s5b: true, xtls: false }));
 
-        // XEP-0247: in-band bytestreams are mandatory to implement.
         let needs = support(&[ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_S5B]).require(false);
-        assert_eq!(needs, Err(PeerIncompatible::MissingFeature(ns::JINGLE_IBB.to_owned())));
+        assert_eq!(needs, Ok(Needs { dialect: Dialect::V1, ibb: None, s5b: true, xtls: false }));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use xmpp_parsers::stanza::Stanza;
 use super::{
     Handle, Shared, alarm, close_shared,
     handle::{Commands, FromBot},
+    sockets::Sockets,
 };
 use crate::{Config, session::Sessions};
 
@@ -21,6 +22,7 @@ pub struct ByHand {
     shared: Arc<Shared>,
     commands: Commands,
     outgoing: VecDeque<Stanza>,
+    sockets: Sockets,
 }
 
 impl Drop for ByHand {
@@ -31,9 +33,10 @@ impl Drop for ByHand {
 
 impl ByHand {
     pub(crate) fn new(config: Config) -> (Handle, Self) {
+        let sockets = Sockets::new(config.s5b.clone());
         let shared = Arc::new(Shared::new(Sessions::new(config)));
         let (handle, commands) = Handle::new(Arc::clone(&shared));
-        (handle, Self { shared, commands, outgoing: VecDeque::new() })
+        (handle, Self { shared, commands, outgoing: VecDeque::new(), sockets })
     }
 
     /// Tells the full JID of a session with the server that was up before: its `Online` event can't be handled any more.
@@ -54,6 +57,7 @@ impl ByHand {
     /// Cancel safe: nothing is lost if the future is dropped.
     pub async fn outgoing(&mut self) -> Option<Stanza> {
         loop {
+            self.sockets.perform_all(&self.shared);
             self.outgoing.extend(self.shared.take_outgoing());
             if let Some(stanza) = self.outgoing.pop_front() {
                 return Some(stanza);

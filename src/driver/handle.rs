@@ -9,7 +9,10 @@ use std::{
 
 use futures::future::poll_fn;
 use jid::{FullJid, Jid};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+};
 use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::stanza::Stanza;
 
@@ -17,6 +20,7 @@ use super::{Phase, Shared};
 use crate::{
     ApiMisuse, Error, Reason, SignallingError,
     session::{Progress, RequestToken, SessionId, Sessions},
+    transport::{TransportInfo, s5b::candidate::SocketId},
 };
 
 /// The bot's stanzas that wait for the driver; more of them wait at their senders.
@@ -197,6 +201,21 @@ impl SessionHandle {
             }
             result
         })
+    }
+
+    /// A connection that carries the bytes from now on; `None` if the session has ended.
+    pub(crate) fn take_socket(&self, socket: SocketId) -> Option<TcpStream> {
+        self.handle.shared.take_socket(socket)
+    }
+
+    /// What carries the bytes.
+    pub(crate) fn transport(&self) -> Option<TransportInfo> {
+        self.with(|sessions, id, _| sessions.transport_info(id))
+    }
+
+    /// For whatever is done for the session.
+    pub(crate) fn span(&self) -> tracing::Span {
+        self.with(|sessions, id, _| sessions.span(id))
     }
 
     /// Waits until the bytestream can be used.

@@ -9,6 +9,7 @@ mod connector;
 mod events;
 mod handle;
 mod link;
+mod sockets;
 mod task;
 mod while_wanted;
 
@@ -33,9 +34,10 @@ use tokio::sync::{Notify, oneshot};
 use tokio_xmpp::{Event, IqResponse};
 use xmpp_parsers::stanza::Stanza;
 
+use self::sockets::Waiting;
 use crate::{
     Error,
-    session::{Output, Progress, RequestToken, SessionId, Sessions},
+    session::{Effect, Output, Progress, RequestToken, SessionId, Sessions},
     wakers::remember,
 };
 
@@ -64,6 +66,9 @@ pub(crate) struct State {
     replies: HashMap<RequestToken, oneshot::Sender<Result<IqResponse, Error>>>,
     next_token: u64,
     outgoing: VecDeque<Stanza>,
+    /// What the sessions want done with sockets.
+    effects: Vec<Effect>,
+    sockets: Waiting,
 }
 
 /// Whether something changed that concerns no session that somebody holds.
@@ -95,6 +100,8 @@ impl Shared {
             replies: HashMap::new(),
             next_token: 0,
             outgoing: VecDeque::new(),
+            effects: Vec::new(),
+            sockets: Waiting::default(),
         };
         Self { state: Mutex::new(state), bell: Notify::new(), general: Notify::new() }
     }
@@ -111,7 +118,9 @@ impl Shared {
             let due = state.sessions.poll_timeout();
             let result = act(&mut state, now());
             let wake = state.digest();
-            let ring = !state.outgoing.is_empty() || state.sessions.poll_timeout() != due;
+            let ring = !state.outgoing.is_empty()
+                || !state.effects.is_empty()
+                || state.sessions.poll_timeout() != due;
             let general = std::mem::replace(&mut state.general, General::Quiet);
             (result, wake, ring, general)
         };
@@ -147,7 +156,11 @@ impl Shared {
     fn handle_event(&self, event: Event) -> Option<Event> {
         match event {
             Event::Stanza(stanza) => {
-                self.act(|state, now| state.sessions.handle_stanza(now, stanza)).map(Event::Stanza)
+                let handle = |state: &mut State, now| {
+                    state.forget_closed();
+                    state.sessions.handle_stanza(now, stanza)
+                };
+                self.act(handle).map(Event::Stanza)
             }
             Event::Online { bound_jid, features, resumed } => {
                 if let (false, Ok(jid)) = (resumed, bound_jid.try_as_full()) {
@@ -183,6 +196,9 @@ impl State {
         while let Some(output) = self.sessions.poll_output() {
             match output {
                 Output::Send(stanza) => self.outgoing.push_back(stanza),
+                // At once: what is given up must not be used by anybody.
+                Output::Effect(Effect::HangUp(socket)) => drop(self.sockets.take(socket)),
+                Output::Effect(effect) => self.effects.push(effect),
                 Output::Changed(id) => {
                     wake.extend(self.waiting.remove(&id).into_iter().flatten());
                     self.forget_withdrawn(id);

@@ -10,6 +10,7 @@ use super::{
     Events, Handle, Shared, alarm, close_shared,
     handle::{Close, Commands, FromBot},
     link::{Link, Sent},
+    sockets::Sockets,
 };
 use crate::{Config, session::Sessions, wire::errors};
 
@@ -25,6 +26,7 @@ const BACKLOG: usize = 1024;
 pub(crate) fn spawn(link: Link, config: Config) -> (Handle, Events) {
     let bound = link.bound_jid();
     let close = config.timeouts.close;
+    let sockets = Sockets::new(config.s5b.clone());
     let (events, receiver) = mpsc::channel(config.limits.events.max(1));
     let shared = Arc::new(Shared::new(Sessions::new(config)));
     if let Some(jid) = bound {
@@ -38,6 +40,7 @@ pub(crate) fn spawn(link: Link, config: Config) -> (Handle, Events) {
         undelivered: None,
         commands,
         outgoing: VecDeque::new(),
+        sockets,
         close,
     };
     tokio::spawn(async move {
@@ -56,6 +59,7 @@ struct Driver {
     undelivered: Option<Event>,
     commands: Commands,
     outgoing: VecDeque<(Stanza, Sent)>,
+    sockets: Sockets,
     close: Duration,
 }
 
@@ -129,8 +133,9 @@ impl Driver {
         }
     }
 
-    /// Takes what the sessions have to send.
+    /// Takes what the sessions have to send, and does what they want done.
     fn collect(&mut self) {
+        self.sockets.perform_all(&self.shared);
         let stanzas = self.shared.take_outgoing();
         self.outgoing.extend(stanzas.into_iter().map(|stanza| (stanza, None)));
     }

@@ -1,17 +1,21 @@
 //! From an open bytestream to an XML stream: XTLS in between, and the session around it.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use futures::future::{BoxFuture, FutureExt as _};
 use jid::FullJid;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::Instrument as _;
 
 use super::Endpoint;
 use crate::{
-    Config, Error, Fingerprint, Reason, Step,
+    Config, Error, Fingerprint, Reason, Step, TransportInfo,
     driver::SessionHandle,
     security::tls_io::{self, Expectation, Secured},
-    session::Role,
+    session::{Progress, Role},
     stream::{self, Carrier, E2eStream, Negotiated, StreamOptions},
     transport::io::Bytestream,
 };
@@ -21,13 +25,18 @@ struct Opened {
     role: Role,
     peer: FullJid,
     local: FullJid,
-    transport: &'static str,
+    transport: TransportInfo,
     announced: Option<Vec<Fingerprint>>,
     config: Config,
 }
 
 /// Runs TLS and opens the XML stream. Whatever fails ends the session with the fitting reason.
 pub(super) async fn establish(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eStream, Error> {
+    let span = session.span();
+    secure(endpoint, session).instrument(span).await
+}
+
+async fn secure(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eStream, Error> {
     let opened = Opened::of(&session)?;
     let io = Bytestream::new(Arc::clone(&session));
     let options = StreamOptions::new()
@@ -36,7 +45,7 @@ pub(super) async fn establish(endpoint: Endpoint, session: Arc<SessionHandle>) -
         .timeouts(opened.config.timeouts)
         .limits(opened.config.limits)
         .carrier(Arc::new(Carried(Arc::clone(&session))));
-    let negotiated = Negotiated { transport: opened.transport.to_owned(), ..Negotiated::default() };
+    let negotiated = Negotiated::on(opened.transport.clone());
     let stream = match &opened.announced {
         Some(announced) => {
             let secured = match handshake(&opened, announced.clone(), io).await {
@@ -50,6 +59,8 @@ pub(super) async fn establish(endpoint: Endpoint, session: Arc<SessionHandle>) -
         None => open(opened.role, io, options.negotiated(negotiated)).await?,
     };
     endpoint.remember(stream.closer());
+    // Only now is the peer shown any address: it is who it should be.
+    session.with(|sessions, id, now| sessions.start_move(now, id));
     Ok(stream)
 }
 
@@ -92,7 +103,7 @@ async fn handshake(
     };
     let in_time = tokio::time::timeout(timeouts.tls, handshake).await;
     let secured = in_time.map_err(|_| Error::Timeout(Step::Tls, timeouts.tls))??;
-    tracing::info!(peer = %opened.peer, tls = %secured.tls, verified = %secured.peer.verification(), "TLS is up");
+    tracing::info!(tls = %secured.tls, verified = %secured.peer.verification(), "TLS is up");
     Ok(secured)
 }
 
@@ -113,7 +124,7 @@ impl Opened {
                 role: sessions.role(id)?,
                 peer: sessions.peer(id)?.clone(),
                 local: sessions.bound()?.clone(),
-                transport: sessions.transport_name(id)?,
+                transport: sessions.transport_info(id)?,
                 announced: sessions.announced(id),
                 config: sessions.config().clone(),
             })
@@ -132,6 +143,18 @@ impl Carrier for Carried {
 
     fn error(&self) -> Option<Error> {
         self.0.error()
+    }
+
+    fn transport(&self) -> Option<TransportInfo> {
+        self.0.transport()
+    }
+
+    fn poll_moved(&self, cx: &Context<'_>, before: Option<&TransportInfo>) -> Poll<Option<TransportInfo>> {
+        self.0.poll(cx, |sessions, id, _| match (sessions.progress(id), sessions.transport_info(id)) {
+            (Progress::Ended(_), _) => Poll::Ready(None),
+            (_, Some(info)) if before != Some(&info) => Poll::Ready(Some(info)),
+            _ => Poll::Pending,
+        })
     }
 
     fn ended(&self) -> BoxFuture<'static, ()> {

@@ -4,19 +4,20 @@ use std::time::Instant;
 
 use xmpp_parsers::{
     jingle::{Action, Senders},
-    minidom::Element,
+    stanza_error::StanzaError,
 };
 
 use super::{
     Request, Sessions, security,
-    state::{ContentName, Farewell, Session, SessionId, State},
+    state::{Accepting, ContentName, Farewell, Ringing, Session, SessionId, State},
 };
 use crate::{
     Error, Reason, Terminated,
+    transport::Proposal,
     wire::{
         errors,
         jingle::{Content, Jingle},
-        ns,
+        s5b::S5bTransport,
     },
 };
 
@@ -70,19 +71,15 @@ impl Sessions {
                 // XEP-0247's description has no parameters.
                 sessions.refuse(request.from, request.id, errors::unsupported_info());
             }),
-            Action::TransportInfo => self.handle_named(id, request, &jingle, |sessions, request| {
-                // XEP-0261 #protocol-multi: further bytestreams of a session, which an XML stream has no use for.
-                sessions.refuse(request.from, request.id, errors::unsupported_info());
-            }),
-            Action::TransportReplace => self.handle_transport_replace(id, request, &jingle),
+            Action::TransportInfo => self.handle_transport_info(now, id, request, &jingle),
+            Action::TransportReplace => self.handle_transport_replace(now, id, request, &jingle),
+            Action::TransportAccept => self.handle_transport_accept(now, id, request, &jingle),
+            Action::TransportReject => self.handle_transport_reject(now, id, request, &jingle),
             Action::ContentAdd => self.handle_content_add(id, request, jingle),
             Action::ContentModify => self.handle_content_modify(id, request, &jingle),
             Action::ContentRemove => self.handle_content_remove(now, id, request, &jingle),
             // Answers to requests that we don't make.
-            Action::TransportAccept
-            | Action::TransportReject
-            | Action::ContentAccept
-            | Action::ContentReject => {
+            Action::ContentAccept | Action::ContentReject => {
                 self.refuse(request.from, request.id, errors::out_of_order());
             }
             Action::SessionInitiate => self.refuse(request.from, request.id, errors::out_of_order()),
@@ -97,6 +94,9 @@ impl Sessions {
         };
         tracing::debug!(peer = %request.from, sid = jingle.sid, %reason, "the peer terminated the session");
         self.acknowledge(request.from, request.id);
+        if self.retry_after(now, id, &reason) {
+            return;
+        }
         self.end(now, id, Some(Error::Terminated(Terminated::new(reason, text))), Farewell::Over);
     }
 
@@ -122,23 +122,46 @@ impl Sessions {
         });
     }
 
-    /// XEP-0166 #def-action-transport-replace: there is one transport, so the answer is transport-reject.
-    fn handle_transport_replace(&mut self, id: SessionId, request: Request, jingle: &Jingle) {
-        if jingle.contents.iter().any(|content| content.transport().is_none()) {
-            let what = "a transport-replace without <transport/>";
-            return self.refuse(request.from, request.id, errors::bad_request(what));
-        }
-        let mut reject = Jingle::new(Action::TransportReject, jingle.sid.clone());
-        for content in &jingle.contents {
-            let transport =
-                content.transport().cloned().unwrap_or_else(|| Element::bare("transport", ns::JINGLE_IBB));
-            let named = Content::new(content.creator.clone(), content.name.clone());
-            reject = reject.with_content(named.with_child(transport));
-        }
+    /// XEP-0260 #exchange and #connect: further candidates, and what became of them.
+    fn handle_transport_info(&mut self, now: Instant, id: SessionId, request: Request, jingle: &Jingle) {
+        let parsed = match jingle.contents.as_slice() {
+            [content] => content.transport().filter(|it| S5bTransport::matches(it)).map(S5bTransport::parse),
+            _ => None,
+        };
         self.handle_named(id, request, jingle, |sessions, request| {
-            sessions.acknowledge(request.from, request.id);
-            sessions.tell(id, reject);
+            let answer = match parsed {
+                Some(Ok(info)) => sessions.take_transport_info(now, id, info),
+                Some(Err(malformed)) => Err(errors::bad_request(malformed.to_string()).into()),
+                // XEP-0261 #protocol-multi: further bytestreams of a session, which an XML stream has no use for.
+                None => Err(errors::unsupported_info().into()),
+            };
+            match answer {
+                Ok(()) => sessions.acknowledge(request.from, request.id),
+                Err(refusal) => sessions.refuse(request.from, request.id, *refusal),
+            }
+            sessions.after_transport(now, id);
         });
+    }
+
+    fn take_transport_info(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        info: S5bTransport,
+    ) -> Result<(), Box<StanzaError>> {
+        let Some(session) = self.table.get_mut(id) else { return Err(errors::unknown_session().into()) };
+        if let Some(s5b) = session.s5b_mut() {
+            return s5b.handle_info(now, &info);
+        }
+        match &mut session.state {
+            State::Ringing(Ringing { transport: Proposal::S5b(offered), .. })
+            | State::Accepting(Accepting { transport: offered, .. }) => offered
+                .add_candidates(info)
+                .map_err(|malformed| errors::bad_request(malformed.to_string()).into()),
+            // About a negotiation that this side has given up: it crossed our word of that.
+            State::Active(_) => Ok(()),
+            _ => Err(errors::out_of_order().into()),
+        }
     }
 
     /// XEP-0166 #def-action-content-add: one stream is all that a session has here.
@@ -186,7 +209,7 @@ impl Sessions {
     }
 
     /// Goes on with a request about contents if they are the session's.
-    fn handle_named(
+    pub(super) fn handle_named(
         &mut self,
         id: SessionId,
         request: Request,

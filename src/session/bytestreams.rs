@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use jid::Jid;
+use xmpp_parsers::jingle::Action;
 
 use super::{
     Output, Purpose, Request, Sessions,
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     ApiMisuse, Error,
-    transport::{self, Ibb, Transport},
+    transport::{self, Ibb, Transport, s5b::S5b},
     wire::{
         errors,
         ibb::{Close, Data, Open},
@@ -68,48 +69,88 @@ impl Sessions {
 
     fn active_ibb(&mut self, id: SessionId) -> Option<&mut Ibb> {
         match &mut self.table.get_mut(id)?.state {
-            State::Active(active) => match &mut active.transport {
-                Transport::Ibb(ibb) => Some(ibb),
-            },
+            State::Active(active) => active.transport.ibb_mut(),
             _ => None,
         }
     }
 
     /// Does what a session's transport wants done.
     pub(super) fn after_transport(&mut self, now: Instant, id: SessionId) {
-        while let Some(session) = self.table.get_mut(id)
-            && let Some(output) = session.transport_mut().and_then(Transport::poll_output)
-        {
-            match output {
-                transport::Output::Request(request, payload) => {
-                    let to = Jid::from(session.peer.clone());
-                    // The bytestream has a deadline of its own for each.
-                    let purpose = Purpose::Transport { session: id, request };
-                    let iq_id = self.requests.add(Some(to.clone()), purpose, None);
-                    self.send_set(to, iq_id, payload);
-                }
-                transport::Output::Reply(iq_id, reply) => {
-                    let peer = session.peer.clone();
-                    self.send_iq(peer.into(), iq_id, reply.map(|()| None));
-                }
-                transport::Output::Open | transport::Output::Progress => {
-                    self.outputs.push_back(Output::Changed(id));
-                }
-                transport::Output::Failed(error) => self.fail(now, id, error),
+        let Some(session) = self.table.get(id) else { return };
+        let span = session.span.clone();
+        let _entered = span.enter();
+        loop {
+            let Some(session) = self.table.get_mut(id) else { return };
+            if let Some(output) = session.transport_mut().and_then(Transport::poll_output) {
+                self.handle_output(now, id, output);
+            } else if let Some(output) = session.replacement_mut().and_then(S5b::poll_output) {
+                self.handle_replacement_output(now, id, output);
+            } else {
+                break;
             }
         }
         self.watch(id);
     }
 
+    fn handle_output(&mut self, now: Instant, id: SessionId, output: transport::Output) {
+        let Some(session) = self.table.get(id) else { return };
+        match output {
+            transport::Output::Request(request, payload) => {
+                let to = Jid::from(session.peer.clone());
+                // The bytestream has a deadline of its own for each.
+                let purpose = Purpose::Transport { session: id, request };
+                let iq_id = self.requests.add(Some(to.clone()), purpose, None);
+                self.send_set(to, iq_id, payload);
+            }
+            transport::Output::Reply(iq_id, reply) => {
+                let peer = session.peer.clone();
+                self.send_iq(peer.into(), iq_id, reply.map(|()| None));
+            }
+            transport::Output::Open | transport::Output::Progress => {
+                self.outputs.push_back(Output::Changed(id));
+            }
+            transport::Output::Failed(error) => self.fail(now, id, error),
+            transport::Output::Unconnected(error) => self.fall_back(now, id, error),
+            output => self.handle_s5b_output(now, id, output),
+        }
+    }
+
+    /// What a SOCKS5 negotiation wants done, whether its bytestream is in use or to be.
+    pub(super) fn handle_s5b_output(&mut self, now: Instant, id: SessionId, output: transport::Output) {
+        let Some(session) = self.table.get(id) else { return };
+        match output {
+            transport::Output::Info(transport) => {
+                let info = session.about_transport(Action::TransportInfo, transport);
+                self.tell(id, info);
+            }
+            transport::Output::Activate(proxy, query) => {
+                let timeout = self.config.s5b.proxy_timeout;
+                let purpose = Purpose::Activation { session: id };
+                let iq_id = self.requests.add(Some(proxy.clone()), purpose, Some((now + timeout, timeout)));
+                self.wake_no_later_than(now + timeout);
+                self.send_set(proxy, iq_id, query);
+            }
+            transport::Output::Dial(dial) => self.dial(id, dial),
+            transport::Output::Abandon(attempt) => self.abandon(id, attempt),
+            transport::Output::HangUp(socket) => self.hang_up(socket),
+            _ => {}
+        }
+    }
+
     // ---- the bytestream as its user sees it ----------------------------------------------
 
     /// See [`Transport::write`].
-    pub(crate) fn write(&mut self, now: Instant, id: SessionId, bytes: &[u8]) -> Result<usize, Error> {
+    pub(crate) fn write(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        bytes: &[u8],
+    ) -> Result<transport::Write, Error> {
         self.with_transport(now, id, |transport| transport.write(now, bytes))
     }
 
     /// See [`Transport::flush`].
-    pub(crate) fn flush(&mut self, now: Instant, id: SessionId) -> Result<bool, Error> {
+    pub(crate) fn flush(&mut self, now: Instant, id: SessionId) -> Result<transport::Done, Error> {
         self.with_transport(now, id, |transport| transport.flush(now))
     }
 
@@ -124,7 +165,7 @@ impl Sessions {
     }
 
     /// See [`Transport::shutdown`].
-    pub(crate) fn shutdown(&mut self, now: Instant, id: SessionId) -> Result<bool, Error> {
+    pub(crate) fn shutdown(&mut self, now: Instant, id: SessionId) -> Result<transport::Done, Error> {
         self.with_transport(now, id, |transport| transport.shutdown(now))
     }
 

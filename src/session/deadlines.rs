@@ -6,9 +6,9 @@ use xmpp_parsers::jingle::Action;
 
 use super::{
     Output, Progress, Purpose, Sessions,
-    state::{ABSENCE, Farewell, SessionId, State},
+    state::{ABSENCE, Farewell, Replacement, Session, SessionId, State},
 };
-use crate::{Error, SignallingError, Step};
+use crate::{Error, SignallingError, Step, wire::errors};
 
 impl Sessions {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -25,10 +25,12 @@ impl Sessions {
         for id in self.table.ids() {
             self.handle_session_timeout(now, id);
         }
+        self.handle_listener_timeout(now);
         self.absent.retain(|_, since| now < *since + ABSENCE);
         let sessions = self.table.sessions().filter_map(|session| session.state.poll_timeout());
         let absences = self.absent.values().map(|since| *since + ABSENCE);
-        self.wake_at = sessions.chain(absences).chain(self.requests.poll_timeout()).min();
+        let others = [self.requests.poll_timeout(), self.listening_until].into_iter().flatten();
+        self.wake_at = sessions.chain(absences).chain(others).min();
     }
 
     fn expire(&mut self, now: Instant, purpose: Purpose, given: Duration) {
@@ -40,6 +42,19 @@ impl Sessions {
             Purpose::Jingle { session, action: Action::SessionTerminate } => {
                 self.end(now, session, None, Farewell::Over);
             }
+            Purpose::Proxies(ask) => self.handle_proxies(now, &ask, None),
+            Purpose::Activation { session } => {
+                if let Some(s5b) = self.table.get_mut(session).and_then(Session::s5b_mut) {
+                    s5b.handle_activated(now, Err(errors::remote_server_timeout()));
+                }
+                self.after_transport(now, session);
+            }
+            Purpose::Jingle { session, action: Action::TransportReplace } => {
+                let why = Error::Timeout(Step::JingleAck, given);
+                self.replacement_refused(now, session, why);
+            }
+            // What it says is said again by what follows, or not needed.
+            Purpose::Jingle { session: _, action: Action::TransportAccept } => {}
             Purpose::Jingle { session, .. } if self.is_open(session) => {
                 tracing::debug!("the peer goes on with the session without having acknowledged it");
             }
@@ -58,14 +73,20 @@ impl Sessions {
     fn handle_session_timeout(&mut self, now: Instant, id: SessionId) {
         let Some(session) = self.table.get_mut(id) else { return };
         let absent = self.absent.get(&session.peer).is_some_and(|since| now >= *since + ABSENCE);
-        if absent && session.is_on_wire() {
+        if absent && session.is_on_wire() && !session.outlives_signalling() {
             return self.fail(now, id, Error::Signalling(SignallingError::PeerGone));
         }
         let late = match &mut session.state {
             State::Active(active) => {
                 active.transport.handle_timeout(now);
-                return self.after_transport(now, id);
+                if let Replacement::Connecting(s5b) = &mut active.replacement {
+                    s5b.handle_timeout(now);
+                }
+                self.after_transport(now, id);
+                self.handle_replacement_timeout(now, id);
+                return self.continue_gathering(now, id);
             }
+            State::Gathering(_) | State::Accepting(_) => return self.continue_gathering(now, id),
             State::Preparing(preparing) => (preparing.waits_for, preparing.since, preparing.deadline),
             State::Offered(offered) => (Step::Accept, offered.since, offered.deadline),
             State::Ringing(ringing) => (Step::Decision, ringing.since, ringing.deadline),

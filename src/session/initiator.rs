@@ -16,17 +16,18 @@ use super::{
     responder::SESSION,
     security,
     state::{
-        Ack, Active, Announced, ContentName, Farewell, Offered, Precondition, Preparing, Role, Session,
-        SessionId, State,
+        Ack, Active, Announced, ContentName, Farewell, Gathering, Offered, Precondition, Preparing, Role,
+        Session, SessionId, State,
     },
 };
 use crate::{
-    ApiMisuse, Error, PeerIncompatible, PeerMisbehaved, SecurityError, SignallingError, Step,
-    disco::{Lookup, Support},
-    transport::{self, ibb},
+    ApiMisuse, Candidates, Error, PeerIncompatible, PeerMisbehaved, SecurityError, SignallingError, Start,
+    Step, Transports,
+    disco::{Lookup, Needs, Support},
+    transport::{Offer, Transport, When, ibb, s5b::candidate::Gathered},
     wire::{
         errors::{self, JingleCondition},
-        jingle::{Content, Dialect, Jingle},
+        jingle::{Content, Jingle},
         ns,
     },
 };
@@ -43,14 +44,9 @@ impl Sessions {
         let timeouts = self.config.timeouts;
         let deadline = now + timeouts.online;
         let latest = deadline + timeouts.disco;
-        let id = self.table.insert(Session {
-            peer,
-            sid: String::new(),
-            role: Role::Initiator,
-            dialect: Dialect::V1,
-            content: ContentName { creator: Creator::Initiator, name: CONTENT_NAME.to_owned() },
-            state: State::Preparing(Preparing { waits_for: Step::Online, since: now, deadline, latest }),
-        });
+        let content = ContentName { creator: Creator::Initiator, name: CONTENT_NAME.to_owned() };
+        let state = State::Preparing(Preparing { waits_for: Step::Online, since: now, deadline, latest });
+        let id = self.table.insert(Session::new(peer, Role::Initiator, content, state));
         self.watch(id);
         self.begin_waiting(now);
         Ok(id)
@@ -125,23 +121,71 @@ impl Sessions {
         }
     }
 
-    /// XEP-0247 #protocol: session-initiate with the application, the transport, and XTLS.
+    /// It is known what the peer can do: with what to begin.
     fn offer(&mut self, now: Instant, id: SessionId, support: &Support) {
         let Some(session) = self.table.get(id) else { return };
         let needs = match support.require(!self.allows_plaintext_with(&session.peer)) {
             Ok(needs) => needs,
             Err(missing) => return self.fail(now, id, Error::PeerIncompatible(missing)),
         };
+        if let Some(session) = self.table.get_mut(id) {
+            session.needs = Some(needs);
+        }
+        let missing = |feature: &str| PeerIncompatible::MissingFeature(feature.to_owned());
+        match (self.config.transports, needs) {
+            (Transports::Auto, Needs { ibb: Some(_), s5b: false, .. }) => self.offer_ibb(now, id, needs),
+            (Transports::Auto, Needs { ibb: Some(_), .. }) if self.config.start == Start::Fast => {
+                self.offer_ibb(now, id, needs);
+            }
+            (Transports::Auto | Transports::S5b, Needs { s5b: true, .. }) => {
+                let gather = self.gather(now, id);
+                if let Some(session) = self.table.get_mut(id) {
+                    session.state = State::Gathering(Gathering { needs, gather });
+                }
+                self.watch(id);
+                self.continue_gathering(now, id);
+            }
+            (Transports::Ibb, Needs { ibb: Some(_), .. }) => self.offer_ibb(now, id, needs),
+            (Transports::Auto | Transports::Ibb, _) => {
+                self.fail(now, id, Error::PeerIncompatible(missing(ns::JINGLE_IBB)));
+            }
+            (Transports::S5b, _) => self.fail(now, id, Error::PeerIncompatible(missing(ns::JINGLE_S5B))),
+        }
+    }
+
+    pub(super) fn offer_ibb(&mut self, now: Instant, id: SessionId, needs: Needs) {
+        let version = needs.ibb.unwrap_or_default();
+        let offer = Offer::Ibb(ibb::Offer::new(random_id(), version, &self.config.ibb));
+        self.initiate(now, id, needs, offer);
+    }
+
+    pub(super) fn offer_s5b(&mut self, now: Instant, id: SessionId, gathered: &Gathered) {
+        let Some(State::Gathering(Gathering { needs, .. })) =
+            self.table.get(id).map(|session| &session.state)
+        else {
+            return;
+        };
+        let needs = *needs;
+        let candidates = match self.config.s5b.candidates {
+            Candidates::AfterAccept => When::OnceAccepted,
+            Candidates::All | Candidates::ProxyOnly | Candidates::None => When::WithTheOffer,
+        };
+        let timeout = Some(self.config.timeouts.transport);
+        if let Some(offer) = self.s5b_offer(id, gathered, timeout, candidates) {
+            self.initiate(now, id, needs, Offer::S5b(Box::new(offer)));
+        }
+    }
+
+    /// XEP-0247 #protocol: session-initiate with the application, the transport, and XTLS.
+    fn initiate(&mut self, now: Instant, id: SessionId, needs: Needs, transport: Offer) {
         let Some(own) = self.bound.clone() else { return };
-        let ibb = ibb::Offer::new(random_id(), needs.ibb_v0, &self.config.ibb);
-        let transport = transport::Offer::Ibb(ibb);
-        let bytestream = transport.bytestream_sid().to_owned();
+        let bytestream = transport.bytestream_sid().map(ToOwned::to_owned);
         let security = if needs.xtls { Precondition::Xtls } else { Precondition::Plaintext };
         let identity = self.config.identity.clone();
         let timeout = self.config.timeouts.accept;
         let Some(session) = self.table.get_mut(id) else { return };
 
-        session.sid = random_id();
+        session.rename(random_id());
         session.dialect = needs.dialect;
         let mut content = Content::new(Creator::Initiator, CONTENT_NAME)
             .with_child(Element::bare("description", ns::XMLSTREAM))
@@ -150,7 +194,7 @@ impl Sessions {
             Precondition::Xtls => content = content.with_child(security::announcement(&identity)),
             Precondition::Plaintext => tracing::warn!(peer = %session.peer, "offering a stream in plaintext"),
         }
-        tracing::info!(peer = %session.peer, sid = session.sid, "initiating a session");
+        session.span.in_scope(|| tracing::info!("initiating a session"));
         let jingle = Jingle::new(Action::SessionInitiate, session.sid.clone())
             .with_initiator(own)
             .with_content(content);
@@ -162,9 +206,11 @@ impl Sessions {
             deadline: now + timeout,
         });
         self.table.name(id);
-        // Reserved from now on, so that no session that the peer starts can take it.
-        let is_new = self.table.name_bytestream(id, &bytestream);
-        debug_assert!(is_new, "random ids repeat");
+        if let Some(bytestream) = bytestream {
+            // Reserved from now on, so that no session that the peer starts can take it.
+            let is_new = self.table.name_bytestream(id, &bytestream);
+            debug_assert!(is_new, "random ids repeat");
+        }
         self.watch(id);
         self.send_jingle(now, id, Action::SessionInitiate, jingle);
     }
@@ -189,12 +235,27 @@ impl Sessions {
                     offered.ack = Ack::Received;
                 }
             }
+            (Action::TransportReplace, Err(error)) => self.replacement_refused(now, id, refusal(error)),
+            // The peer has taken its offer back.
+            (Action::TransportAccept, Err(_)) => self.give_up_replacement(id),
+            (Action::SessionInitiate, Err(error)) if self.refuses_transport(id, &error) => {
+                if let Some(needs) = self.may_retry_in_band(id) {
+                    self.start_anew(now, id, needs);
+                }
+            }
             // The peer refused it, so it does not have a session that could be terminated.
             (Action::SessionInitiate | Action::SessionAccept, Err(error)) => {
                 self.end(now, id, Some(refusal(error)), Farewell::Over);
             }
             _ => {}
         }
+    }
+
+    /// Whether a peer that answers an offer with an error may take one without SOCKS5.
+    fn refuses_transport(&self, id: SessionId, error: &StanzaError) -> bool {
+        // COMPAT Dino: one candidate that it can't read makes the whole offer a bad-request.
+        let conditions = [DefinedCondition::BadRequest, DefinedCondition::FeatureNotImplemented];
+        conditions.contains(&error.defined_condition) && self.may_retry_in_band(id).is_some()
     }
 
     /// XEP-0166 #session-acceptance. The request is answered here.
@@ -241,14 +302,23 @@ impl Sessions {
         answer: &Element,
         announced: Announced,
     ) {
-        let (ibb, timeouts) = (self.config.ibb, self.config.timeouts);
         let Some(session) = self.table.get_mut(id) else { return };
-        let State::Offered(offered) = &session.state else { return };
-        let transport = match offered.transport.accepted(answer, now, &ibb, &timeouts) {
+        let offered = match std::mem::replace(&mut session.state, State::ended()) {
+            State::Offered(offered) => offered,
+            before => {
+                session.state = before;
+                return;
+            }
+        };
+        let transport = match offered.transport.accepted(answer, now, &self.config) {
             Ok(transport) => transport,
             Err(what) => {
-                self.refuse(request.from, request.id, errors::bad_request(what.clone()));
-                return self.fail(now, id, PeerMisbehaved::BadAccept(what).into());
+                let error = Error::from(PeerMisbehaved::BadAccept(what.clone()));
+                // The peer has accepted, so there is a session to be ended.
+                let transport = Transport::Failed { error: error.clone(), deadline: now };
+                session.state = State::Active(Active::new(transport, announced));
+                self.refuse(request.from, request.id, errors::bad_request(what));
+                return self.fail(now, id, error);
             }
         };
         if announced == Announced::Nothing {
@@ -258,7 +328,7 @@ impl Sessions {
         let secure = announced != Announced::Nothing;
         let choice = session.own_content().with_child(security::choice());
         let info = Jingle::new(Action::SecurityInfo, session.sid.clone()).with_content(choice);
-        session.state = State::Active(Active { transport, announced });
+        session.state = State::Active(Active::new(transport, announced));
         self.acknowledge(request.from, request.id);
         // Who accepts an offer has received it, acknowledged or not.
         self.requests.cancel(|purpose| purpose.session() == Some(id));

@@ -7,10 +7,13 @@
 mod actions;
 mod bytestreams;
 mod deadlines;
+mod gathering;
 mod initiator;
+mod replacing;
 mod requests;
 mod responder;
 mod security;
+mod sockets;
 mod state;
 mod table;
 #[cfg(test)]
@@ -33,16 +36,19 @@ use xmpp_parsers::{
     stanza_error::StanzaError,
 };
 
-pub(crate) use self::state::{Role, SessionId};
 use self::{
     requests::Requests,
-    state::{ABSENCE, Announced, Ended, Farewell, Session, State},
+    state::{ABSENCE, Announced, Ended, Farewell, Line, Preparing, Session, State},
     table::Table,
+};
+pub(crate) use self::{
+    sockets::{DialToken, Effect},
+    state::{Role, SessionId},
 };
 use crate::{
     Config, Error, Reason, SignallingError, Step,
-    disco::Disco,
-    transport,
+    disco::{Ask, Disco, Proxies},
+    transport::{self, s5b::Attempt},
     wire::{
         errors,
         jingle::{Jingle, ReasonElement},
@@ -59,6 +65,13 @@ pub(crate) struct Sessions {
     table: Table,
     requests: Requests<Purpose>,
     disco: Disco,
+    proxies: Proxies,
+    /// Which session somebody who connects to our listener is for, by DST.ADDR.
+    expected: HashMap<String, SessionId>,
+    listening_until: Option<Instant>,
+    /// The attempts to connect that are being made.
+    dials: HashMap<DialToken, (SessionId, Attempt)>,
+    next_dial: u64,
     /// Peers with a session whose presence says that they are gone, since when; without a sign of life after it.
     absent: HashMap<FullJid, Instant>,
     outputs: VecDeque<Output>,
@@ -84,6 +97,8 @@ pub(crate) enum Output {
     Incoming(SessionId),
     /// Something about the session changed: look at it again.
     Changed(SessionId),
+    /// To be done with sockets.
+    Effect(Effect),
     /// The reply to a request that the local user made.
     Reply(RequestToken, Result<IqResponse, Error>),
 }
@@ -107,18 +122,33 @@ pub(crate) enum Progress {
 #[derive(Debug)]
 enum Purpose {
     User(RequestToken),
-    Disco { session: SessionId, node: Option<String> },
-    Jingle { session: SessionId, action: Action },
-    Transport { session: SessionId, request: transport::Request },
+    Disco {
+        session: SessionId,
+        node: Option<String>,
+    },
+    Jingle {
+        session: SessionId,
+        action: Action,
+    },
+    Transport {
+        session: SessionId,
+        request: transport::Request,
+    },
+    /// A proxy is to let the bytes through.
+    Activation {
+        session: SessionId,
+    },
+    Proxies(Ask),
 }
 
 impl Purpose {
     fn session(&self) -> Option<SessionId> {
         match self {
-            Self::User(_) => None,
-            Self::Disco { session, .. } | Self::Jingle { session, .. } | Self::Transport { session, .. } => {
-                Some(*session)
-            }
+            Self::User(_) | Self::Proxies(_) => None,
+            Self::Disco { session, .. }
+            | Self::Jingle { session, .. }
+            | Self::Transport { session, .. }
+            | Self::Activation { session } => Some(*session),
         }
     }
 
@@ -140,7 +170,12 @@ impl Sessions {
         Self {
             table: Table::new(config.limits),
             requests: Requests::new(format!("{}-", random_id())),
-            disco: Disco::new(&config.disco),
+            disco: Disco::new(&config.disco, config.transports),
+            proxies: Proxies::new(&config.s5b.proxies),
+            expected: HashMap::new(),
+            listening_until: None,
+            dials: HashMap::new(),
+            next_dial: 0,
             config,
             bound: None,
             absent: HashMap::new(),
@@ -167,6 +202,7 @@ impl Sessions {
     /// The server gave us this full JID, on a new stream: whatever was said on an old one is lost.
     pub(crate) fn handle_bound(&mut self, now: Instant, jid: FullJid) {
         let before = self.bound.replace(jid);
+        self.proxies.reset();
         if let Some(before) = before {
             let reachable_as_before = self.bound.as_ref() == Some(&before);
             self.lose_everything(now, &SignallingError::Rebound, reachable_as_before);
@@ -188,8 +224,20 @@ impl Sessions {
         }
         for id in self.table.ids() {
             let Some(session) = self.table.get_mut(id) else { continue };
-            if let (State::Preparing(preparing), SignallingError::Rebound) = (&mut session.state, why) {
+            if session.outlives_signalling() {
+                if !say_so {
+                    self.lose_line(id);
+                }
+                continue;
+            }
+            if let (State::Gathering(gathering), SignallingError::Rebound) = (&session.state, why) {
                 // Nothing was said to the peer yet, so nothing is lost.
+                let (since, deadline) = (now, gathering.gather.deadline + self.config.timeouts.online);
+                let preparing = Preparing { waits_for: Step::Online, since, deadline, latest: deadline };
+                session.state = State::Preparing(preparing);
+                continue;
+            }
+            if let (State::Preparing(preparing), SignallingError::Rebound) = (&mut session.state, why) {
                 preparing.waits_for = Step::Online;
                 continue;
             }
@@ -301,6 +349,13 @@ impl Sessions {
             }
             Purpose::Disco { session, node } => self.handle_disco_reply(now, session, node.as_deref(), reply),
             Purpose::Jingle { session, action } => self.handle_ack(now, session, action, reply.map(drop)),
+            Purpose::Proxies(ask) => self.handle_proxies(now, &ask, reply.ok().flatten().as_ref()),
+            Purpose::Activation { session } => {
+                if let Some(s5b) = self.table.get_mut(session).and_then(Session::s5b_mut) {
+                    s5b.handle_activated(now, reply.map(drop));
+                }
+                self.after_transport(now, session);
+            }
             Purpose::Transport { session, request } => {
                 let Some(transport) = self.table.get_mut(session).and_then(Session::transport_mut) else {
                     return;
@@ -374,6 +429,10 @@ impl Sessions {
         let Some(session) = self.table.get_mut(id) else { return };
         let reason = session.reason_for_dropping();
         self.terminate(now, id, reason, None);
+        if let Some(socket) = self.table.get_mut(id).and_then(|session| session.transport_mut()?.socket()) {
+            // Unless somebody has taken it.
+            self.hang_up(socket);
+        }
         self.table.remove(id);
     }
 
@@ -403,26 +462,24 @@ impl Sessions {
         self.table.get(id).map(|session| &session.peer)
     }
 
+    /// For whatever is done for the session.
+    pub(crate) fn span(&self, id: SessionId) -> tracing::Span {
+        self.table.get(id).map_or_else(tracing::Span::none, |session| session.span.clone())
+    }
+
     #[cfg(test)]
     pub(crate) fn sid(&self, id: SessionId) -> Option<&str> {
         self.table.get(id).map(|session| session.sid.as_str())
-    }
-
-    /// The method of the session's transport, once it is negotiated.
-    pub(crate) fn transport_name(&self, id: SessionId) -> Option<&'static str> {
-        match &self.table.get(id)?.state {
-            State::Active(active) => Some(active.transport.name()),
-            _ => None,
-        }
     }
 
     /// What the peer announced about its certificate; `None` for a session in plaintext.
     pub(crate) fn announced(&self, id: SessionId) -> Option<Vec<crate::Fingerprint>> {
         let announced = match &self.table.get(id)?.state {
             State::Ringing(ringing) => &ringing.announced,
+            State::Accepting(accepting) => &accepting.announced,
             State::Active(active) => &active.announced,
             State::Ended(ended) => &ended.announced,
-            State::Preparing(_) | State::Offered(_) => return None,
+            State::Preparing(_) | State::Gathering(_) | State::Offered(_) => return None,
         };
         match announced {
             Announced::Fingerprints(fingerprints) => Some(fingerprints.clone()),
@@ -447,11 +504,21 @@ impl Sessions {
         if self.table.get(id).is_none() {
             return;
         }
+        self.give_up_connecting(id);
         self.table.close(id, error, farewell);
         self.requests.cancel(|purpose| purpose.session() == Some(id) && !purpose.is_farewell());
         // What the peer still waits for is answered.
         self.after_transport(now, id);
         self.outputs.push_back(Output::Changed(id));
+    }
+
+    /// A stream on a socket goes on, though nothing can be said about its session any more.
+    fn lose_line(&mut self, id: SessionId) {
+        self.give_up_connecting(id);
+        self.table.unname(id);
+        if let Some(session) = self.table.get_mut(id) {
+            session.line = Line::Lost;
+        }
     }
 
     /// Sends a Jingle action whose acknowledgement matters.

@@ -11,12 +11,13 @@ use xmpp_parsers::{
 use super::{
     Doors, Output, Request, Sessions, security,
     state::{
-        Ack, Active, Announced, ContentName, Farewell, Offered, Ringing, Role, Session, SessionId, State,
+        Accepting, Ack, Active, Announced, ContentName, Farewell, Offered, Ringing, Role, Session, SessionId,
+        State,
     },
 };
 use crate::{
     ApiMisuse, Error, Reason,
-    transport::Offer,
+    transport::{Ibb, Proposal, Transport, s5b::candidate::Gathered},
     wire::{
         errors,
         jingle::{Content, Dialect, Jingle, ReasonElement},
@@ -30,7 +31,7 @@ pub(super) const SESSION: &str = "session";
 /// An offer that we can accept.
 struct Acceptable {
     content: ContentName,
-    transport: Offer,
+    transport: Proposal,
     announced: Announced,
     declined: Vec<ContentName>,
 }
@@ -170,14 +171,19 @@ impl Sessions {
         loser: Option<SessionId>,
         offer: Acceptable,
     ) -> Result<Acceptable, Box<Obstacle>> {
-        let holder = self.table.find_bytestream(peer, offer.transport.bytestream_sid());
+        let sid = offer.transport.bytestream_sid();
+        let holder = sid.and_then(|sid| self.table.find_bytestream(peer, sid));
         if holder.is_some_and(|holder| Some(holder) != loser) {
             return Err(unsupported(Reason::FailedTransport, "the bytestream's sid is in use"));
         }
         Ok(offer)
     }
 
-    fn judge_content(&self, peer: &FullJid, content: &Content) -> Result<(Offer, Announced), Box<Obstacle>> {
+    fn judge_content(
+        &self,
+        peer: &FullJid,
+        content: &Content,
+    ) -> Result<(Proposal, Announced), Box<Obstacle>> {
         if content.disposition != SESSION {
             let what = "an XML stream needs disposition='session'";
             return Err(unsupported(Reason::IncompatibleParameters, what));
@@ -185,11 +191,14 @@ impl Sessions {
         if content.senders != Senders::Both {
             return Err(unsupported(Reason::IncompatibleParameters, "an XML stream needs senders='both'"));
         }
-        let transport = content.transport().and_then(|element| Offer::from_peer(element, &self.config.ibb));
+        let transport = content.transport().and_then(|element| Proposal::from_peer(element, &self.config));
         let transport = match transport {
             Some(Ok(transport)) => transport,
             Some(Err(what)) => return Err(unsupported(Reason::IncompatibleParameters, &what)),
-            None => return Err(unsupported(Reason::UnsupportedTransports, "the transports here: ibb")),
+            None => {
+                let what = format!("the transports here: {}", Proposal::known(&self.config));
+                return Err(unsupported(Reason::UnsupportedTransports, &what));
+            }
         };
         match security::announced(content.security(), self.allows_plaintext_with(peer)) {
             Ok(announced) => Ok((transport, announced)),
@@ -213,10 +222,16 @@ impl Sessions {
     ) {
         let Acceptable { content, transport, announced, declined } = offer;
         let deadline = now + self.config.timeouts.decision;
-        let bytestream = transport.bytestream_sid().to_owned();
+        let bytestream = transport.bytestream_sid().map(ToOwned::to_owned);
+        if bytestream.is_none() {
+            // That takes a while, and so does a decision.
+            self.look_for_proxies(now);
+        }
         let state = State::Ringing(Ringing { transport, announced, declined, since: now, deadline });
-        let session = Session { peer, sid, role: Role::Responder, dialect, content, state };
-        tracing::info!(peer = %session.peer, sid = session.sid, "a session is offered");
+        let mut session = Session::new(peer, Role::Responder, content, state);
+        session.rename(sid);
+        session.dialect = dialect;
+        session.span.in_scope(|| tracing::info!("a session is offered"));
         let id = match loser {
             None => self.table.insert(session),
             Some(loser) => {
@@ -226,8 +241,10 @@ impl Sessions {
                 loser
             }
         };
-        let is_new = self.table.name_bytestream(id, &bytestream);
-        debug_assert!(is_new, "looked up before");
+        if let Some(bytestream) = bytestream {
+            let is_new = self.table.name_bytestream(id, &bytestream);
+            debug_assert!(is_new, "looked up before");
+        }
         self.watch(id);
         match loser {
             None => self.outputs.push_back(Output::Incoming(id)),
@@ -243,20 +260,68 @@ impl Sessions {
         self.send_set(peer.into(), id, terminate.into_element(dialect));
     }
 
-    /// The local user accepts (XEP-0166 #session-acceptance).
+    /// The local user accepts. Only now does the peer learn any address of ours (XEP-0260 #security-sharing).
     pub(crate) fn accept(&mut self, now: Instant, id: SessionId) -> Result<(), Error> {
-        let (ibb, timeouts) = (self.config.ibb, self.config.timeouts);
-        let own = self.bound.clone();
         let Some(session) = self.table.get_mut(id) else { return Err(ApiMisuse::StreamClosed.into()) };
         let before = std::mem::replace(&mut session.state, State::ended());
         let State::Ringing(Ringing { transport, announced, declined, .. }) = before else {
             session.state = before;
             return Err(self.why_over(id));
         };
-        let mut content = session
-            .own_content()
-            .with_child(Element::bare("description", ns::XMLSTREAM))
-            .with_child(transport.to_element());
+        match transport {
+            Proposal::Ibb(offer) => {
+                let element = offer.to_element();
+                let ibb = Ibb::await_open(offer, now, &self.config.ibb, &self.config.timeouts);
+                self.send_accept(now, id, Transport::Ibb(Box::new(ibb)), element, announced, &declined);
+            }
+            Proposal::S5b(transport) => {
+                let gather = self.gather(now, id);
+                if let Some(session) = self.table.get_mut(id) {
+                    session.state = State::Accepting(Accepting { transport, announced, declined, gather });
+                }
+                self.watch(id);
+                self.continue_gathering(now, id);
+            }
+        }
+        Ok(())
+    }
+
+    /// We know what to offer in return.
+    pub(super) fn accept_s5b(&mut self, now: Instant, id: SessionId, gathered: &Gathered) {
+        let Some(session) = self.table.get_mut(id) else { return };
+        let before = std::mem::replace(&mut session.state, State::ended());
+        let State::Accepting(Accepting { transport: theirs, announced, declined, .. }) = before else {
+            session.state = before;
+            return;
+        };
+        let timeout = Some(self.config.timeouts.transport);
+        match self.answer_s5b(now, id, &theirs, gathered, timeout) {
+            Some((s5b, element)) => {
+                self.send_accept(now, id, Transport::S5b(s5b), element, announced, &declined);
+                self.after_transport(now, id);
+            }
+            None => {
+                // Offline, or an offer that was checked before.
+                let error = Error::Signalling(crate::SignallingError::Offline);
+                self.end(now, id, Some(error), Farewell::Over);
+            }
+        }
+    }
+
+    /// XEP-0166 #session-acceptance.
+    fn send_accept(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        transport: Transport,
+        element: Element,
+        announced: Announced,
+        declined: &[ContentName],
+    ) {
+        let own = self.bound.clone();
+        let Some(session) = self.table.get_mut(id) else { return };
+        let mut content =
+            session.own_content().with_child(Element::bare("description", ns::XMLSTREAM)).with_child(element);
         if announced == Announced::Nothing {
             tracing::warn!(peer = %session.peer, "the stream is in plaintext: both servers can read it");
         } else {
@@ -267,17 +332,15 @@ impl Sessions {
             accept = accept.with_responder(own);
         }
         let mut remove = Jingle::new(Action::ContentRemove, session.sid.clone());
-        for ContentName { creator, name } in &declined {
+        for ContentName { creator, name } in declined {
             remove = remove.with_content(Content::new(creator.clone(), name.clone()));
         }
-        session.state =
-            State::Active(Active { transport: transport.accept(now, &ibb, &timeouts), announced });
+        session.state = State::Active(Active::new(transport, announced));
         if !declined.is_empty() {
             self.tell(id, remove);
         }
         self.send_jingle(now, id, Action::SessionAccept, accept);
         self.watch(id);
-        Ok(())
     }
 
     /// Why a session can't be used any more.
@@ -315,7 +378,7 @@ fn check_contents(contents: &[Content]) -> Result<(), String> {
 fn check_content(content: &Content) -> Result<(), String> {
     let lacks = |what: &str| format!("the content {:?} lacks <{what}/>", content.name);
     content.description().ok_or_else(|| lacks("description"))?;
-    Offer::check(content.transport().ok_or_else(|| lacks("transport"))?)?;
+    Proposal::check(content.transport().ok_or_else(|| lacks("transport"))?)?;
     content.security().map_or(Ok(()), security::check)
 }
 

@@ -8,26 +8,33 @@
 //!            connect │                                      │ session-initiate received, acknowledged
 //!                    ▼                                      │
 //!               Preparing   (online? supported?)            │
+//!                    │                                      │
+//!               Gathering   (SOCKS5: our addresses?)        │
 //!   session-initiate │                                      │
 //!               sent ▼                                      ▼
-//!   PENDING       Offered                                Ringing
-//!                    │ session-accept received              │ session-accept sent
+//!   PENDING       Offered                                Ringing ─── accepted ──► Accepting
+//!                    │ session-accept received              │    (SOCKS5: our addresses?) │
+//!                    │                                      │ session-accept sent ◄───────┘
 //!                    ▼                                      ▼
-//!   ACTIVE         Active   (transport opens, then carries bytes)
+//!   ACTIVE         Active   (transport opens, then carries bytes; may be replaced)
 //!                    │ session-terminate sent or received, or failure
 //!                    ▼
 //!   ENDED          Ended    (what was received before can still be read)
 //! ```
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use jid::FullJid;
 use xmpp_parsers::jingle::Creator;
 
 use crate::{
     Error, Fingerprint, Reason, Step,
-    transport::{Offer, Transport},
-    wire::jingle::Dialect,
+    disco::Needs,
+    transport::{Offer, Proposal, Transport, s5b::S5b},
+    wire::{jingle::Dialect, s5b::S5bTransport},
 };
 
 /// How long after a peer's unavailable presence its session may stay without a sign of life
@@ -54,7 +61,27 @@ pub(crate) struct Session {
     pub(super) role: Role,
     pub(super) dialect: Dialect,
     pub(super) content: ContentName,
+    /// What we found out about the peer, as initiator.
+    pub(super) needs: Option<Needs>,
+    pub(super) retry: Retry,
+    pub(super) line: Line,
+    pub(super) span: tracing::Span,
     pub(super) state: State,
+}
+
+/// Whether a new session that offers nothing but in-band bytestreams may follow on this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    Left,
+    Spent,
+}
+
+/// Whether we can still say something about the session to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    Up,
+    /// The full JID that we had is gone.
+    Lost,
 }
 
 /// What tells a content from others (XEP-0166 #def-content).
@@ -67,8 +94,10 @@ pub(crate) struct ContentName {
 #[derive(Debug)]
 pub(crate) enum State {
     Preparing(Preparing),
+    Gathering(Gathering),
     Offered(Offered),
     Ringing(Ringing),
+    Accepting(Accepting),
     Active(Active),
     Ended(Ended),
 }
@@ -81,6 +110,22 @@ pub(crate) struct Preparing {
     pub(super) deadline: Instant,
     /// The end of it, however often the server comes and goes and the step is taken again.
     pub(super) latest: Instant,
+}
+
+/// We will offer SOCKS5 as soon as we know what to offer. Nothing is on the wire.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    pub(super) needs: Needs,
+    pub(super) gather: Gather,
+}
+
+/// What has to be found out before we can offer SOCKS5, or agree to it.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    /// Where our listener can be reached, once it is known.
+    pub(super) direct: Option<Vec<SocketAddr>>,
+    /// The end of the search for proxies.
+    pub(super) deadline: Instant,
 }
 
 /// We sent session-initiate.
@@ -111,12 +156,21 @@ pub(crate) enum Precondition {
 /// The peer sent session-initiate, and our user has to decide.
 #[derive(Debug)]
 pub(crate) struct Ringing {
-    pub(super) transport: Offer,
+    pub(super) transport: Proposal,
     pub(super) announced: Announced,
     /// Contents that were offered beside the one that we can accept.
     pub(super) declined: Vec<ContentName>,
     pub(super) since: Instant,
     pub(super) deadline: Instant,
+}
+
+/// Our user accepted, and we will say so as soon as we know what to offer.
+#[derive(Debug)]
+pub(crate) struct Accepting {
+    pub(super) transport: S5bTransport,
+    pub(super) announced: Announced,
+    pub(super) declined: Vec<ContentName>,
+    pub(super) gather: Gather,
 }
 
 /// What the peer said about its certificate.
@@ -132,7 +186,36 @@ pub(crate) enum Announced {
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(super) transport: Transport,
+    pub(super) replacement: Replacement,
+    /// How often the transport was replaced, or was to be.
+    pub(super) replaces: u8,
     pub(super) announced: Announced,
+}
+
+impl Active {
+    pub(super) fn new(transport: Transport, announced: Announced) -> Self {
+        Self { transport, replacement: Replacement::None, replaces: 0, announced }
+    }
+}
+
+/// Another transport, to take the place of the one in use (XEP-0166 #def-action-transport-replace).
+#[derive(Debug)]
+pub(crate) enum Replacement {
+    None,
+    /// We will offer SOCKS5 as soon as we know what to offer.
+    Gathering(Gather),
+    /// We sent transport-replace.
+    Offered {
+        offer: Offer,
+        deadline: Instant,
+    },
+    /// The peer sent transport-replace, and we will agree as soon as we know what to offer.
+    Answering {
+        transport: S5bTransport,
+        gather: Gather,
+    },
+    /// Both agreed. The one in use goes on until this one is connected.
+    Connecting(Box<S5b>),
 }
 
 /// Over on the wire, or nearly.
@@ -143,6 +226,17 @@ pub(crate) struct Ended {
     pub(super) announced: Announced,
     pub(super) error: Option<Error>,
     pub(super) farewell: Farewell,
+}
+
+impl Replacement {
+    fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::None => None,
+            Self::Gathering(gather) | Self::Answering { gather, .. } => Some(gather.deadline),
+            Self::Offered { deadline, .. } => Some(*deadline),
+            Self::Connecting(s5b) => s5b.poll_timeout(),
+        }
+    }
 }
 
 /// Whether our session-terminate still waits for its acknowledgement.
@@ -167,18 +261,49 @@ impl State {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self {
             Self::Preparing(preparing) => Some(preparing.deadline),
+            Self::Gathering(gathering) => Some(gathering.gather.deadline),
             Self::Offered(offered) => Some(offered.deadline),
             Self::Ringing(ringing) => Some(ringing.deadline),
-            Self::Active(active) => active.transport.poll_timeout(),
+            Self::Accepting(accepting) => Some(accepting.gather.deadline),
+            Self::Active(active) => {
+                active.transport.poll_timeout().into_iter().chain(active.replacement.poll_timeout()).min()
+            }
             Self::Ended(_) => None,
         }
     }
 }
 
 impl Session {
+    /// One without a sid; see [`Session::rename`].
+    pub(super) fn new(peer: FullJid, role: Role, content: ContentName, state: State) -> Self {
+        Self {
+            span: tracing::info_span!("session", %peer, sid = tracing::field::Empty),
+            peer,
+            sid: String::new(),
+            role,
+            dialect: Dialect::V1,
+            content,
+            needs: None,
+            retry: Retry::Left,
+            line: Line::Up,
+            state,
+        }
+    }
+
+    /// Gives the session the name that both sides know it by.
+    pub(super) fn rename(&mut self, sid: String) {
+        self.span.record("sid", sid.as_str());
+        self.sid = sid;
+    }
+
     /// Whether the peer knows of the session: only then is there something to terminate.
     pub(super) fn is_on_wire(&self) -> bool {
-        matches!(self.state, State::Offered(_) | State::Ringing(_) | State::Active(_))
+        match self.state {
+            State::Offered(_) | State::Ringing(_) | State::Accepting(_) | State::Active(_) => {
+                self.line == Line::Up
+            }
+            State::Preparing(_) | State::Gathering(_) | State::Ended(_) => false,
+        }
     }
 
     /// The bytestream, while there is one or something of it is left to read.
@@ -188,6 +313,64 @@ impl Session {
             State::Ended(ended) => ended.transport.as_mut(),
             _ => None,
         }
+    }
+
+    /// What is being found out, if something is.
+    pub(super) fn gather_mut(&mut self) -> Option<&mut Gather> {
+        match &mut self.state {
+            State::Gathering(gathering) => Some(&mut gathering.gather),
+            State::Accepting(accepting) => Some(&mut accepting.gather),
+            State::Active(Active {
+                replacement: Replacement::Gathering(gather) | Replacement::Answering { gather, .. },
+                ..
+            }) => Some(gather),
+            _ => None,
+        }
+    }
+
+    /// The SOCKS5 bytestream, in use or to be.
+    pub(super) fn s5b_mut(&mut self) -> Option<&mut S5b> {
+        match &mut self.state {
+            State::Active(Active { replacement: Replacement::Connecting(s5b), .. }) => Some(s5b),
+            State::Active(active) => active.transport.s5b_mut(),
+            _ => None,
+        }
+    }
+
+    /// The SOCKS5 bytestream that is to take the place of the one in use.
+    pub(super) fn replacement_mut(&mut self) -> Option<&mut S5b> {
+        match &mut self.state {
+            State::Active(Active { replacement: Replacement::Connecting(s5b), .. }) => Some(s5b),
+            _ => None,
+        }
+    }
+
+    /// A SOCKS5 bytestream that we offer.
+    pub(super) fn offer_mut(&mut self) -> Option<&mut Offer> {
+        match &mut self.state {
+            State::Offered(offered) => Some(&mut offered.transport),
+            State::Active(Active { replacement: Replacement::Offered { offer, .. }, .. }) => Some(offer),
+            _ => None,
+        }
+    }
+
+    /// Whether peers may yet connect to our listener because of it, or we to them.
+    pub(super) fn is_connecting(&self) -> bool {
+        match &self.state {
+            State::Gathering(_) | State::Accepting(_) => true,
+            State::Offered(offered) => matches!(offered.transport, Offer::S5b(_)),
+            State::Active(active) => {
+                let negotiating =
+                    matches!(active.transport, Transport::S5b(_)) && !active.transport.is_open();
+                negotiating || !matches!(active.replacement, Replacement::None)
+            }
+            State::Preparing(_) | State::Ringing(_) | State::Ended(_) => false,
+        }
+    }
+
+    /// Whether the stream goes on whatever happens to the session with the server.
+    pub(super) fn outlives_signalling(&self) -> bool {
+        matches!(&self.state, State::Active(active) if active.transport.outlives_signalling())
     }
 
     /// The reason to give when our user lets go of the session without giving one. An XML stream that was open has
@@ -205,13 +388,17 @@ impl Session {
         let before = std::mem::replace(&mut self.state, State::Ended(ended));
         let State::Ended(ended) = &mut self.state else { return };
         match before {
-            State::Active(Active { mut transport, announced }) => {
+            State::Active(Active { mut transport, announced, .. }) => {
                 transport.end(error);
                 ended.transport = Some(transport);
                 ended.announced = announced;
             }
             State::Ended(before) => *ended = Ended { farewell, ..before },
-            State::Preparing(_) | State::Offered(_) | State::Ringing(_) => {}
+            State::Preparing(_)
+            | State::Gathering(_)
+            | State::Offered(_)
+            | State::Ringing(_)
+            | State::Accepting(_) => {}
         }
     }
 }

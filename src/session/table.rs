@@ -118,7 +118,7 @@ impl Table {
     }
 
     /// Takes the session out of its peer's reach.
-    fn unname(&mut self, id: SessionId) {
+    pub(super) fn unname(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get(&id) {
             self.by_sid.remove(&session.peer, id);
             self.by_bytestream.remove(&session.peer, id);

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
@@ -14,12 +14,14 @@ use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::stanza::Stanza;
 
 use super::{
+    Carrier,
     e2e_bytestream::Bytestream,
     e2e_closer::Closer,
+    e2e_moves::Moves,
     e2e_shared::{Intent, Shared, Task, now},
     options::StreamInfo,
 };
-use crate::{ApiMisuse, Error};
+use crate::{ApiMisuse, Error, TransportInfo};
 
 /// An open XML stream to the peer.
 ///
@@ -46,8 +48,8 @@ pub struct E2eStream {
 }
 
 impl E2eStream {
-    pub(super) fn new(shared: Arc<Shared>, info: StreamInfo) -> Self {
-        let handle = Arc::new(Handle { shared, info });
+    pub(super) fn new(shared: Arc<Shared>, info: StreamInfo, carrier: Option<Weak<dyn Carrier>>) -> Self {
+        let handle = Arc::new(Handle { shared, info, carrier });
         Self {
             sender: StreamSender { handle: handle.clone(), mark: 0 },
             receiver: StreamReceiver { handle, rest: Rest::ToCome },
@@ -70,6 +72,21 @@ impl E2eStream {
     #[must_use]
     pub fn local(&self) -> Option<&Jid> {
         self.info().local.as_ref()
+    }
+
+    /// What carries the stream now; `None` if Jingle had no part in that, or the stream is over.
+    ///
+    /// A stream that begins on in-band bytestreams may move ([`Start::Fast`](crate::Start::Fast)).
+    #[must_use]
+    pub fn transport(&self) -> Option<TransportInfo> {
+        self.sender.handle.carrier.as_ref()?.upgrade()?.transport()
+    }
+
+    /// Tells when the stream moves from the transport that it began on, [`Negotiated::transport`](crate::Negotiated::transport).
+    #[must_use]
+    pub fn moves(&self) -> Moves {
+        let first = self.info().negotiated.as_ref().map(|negotiated| negotiated.transport.clone());
+        Moves::new(self.sender.handle.carrier.clone(), first)
     }
 
     /// How many stanzas so far claimed to be from somebody else than the peer, or to somebody else than
@@ -280,6 +297,7 @@ impl Drop for StreamReceiver {
 struct Handle {
     shared: Arc<Shared>,
     info: StreamInfo,
+    carrier: Option<Weak<dyn Carrier>>,
 }
 
 impl Drop for Handle {

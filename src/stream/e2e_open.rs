@@ -77,7 +77,7 @@ pub(super) async fn open(
         id: inner.machine.stream_id().map(str::to_owned),
         negotiated: worker.options.negotiated.clone(),
     });
-    let stream = E2eStream::new(worker.shared.clone(), info);
+    let stream = E2eStream::new(worker.shared.clone(), info, worker.session.carrier());
     tokio::spawn(worker.run());
     Ok(stream)
 }

@@ -20,7 +20,10 @@ use tokio::{
 use xmpp_parsers::{stanza::Stanza, stream_error::DefinedCondition};
 
 use super::{Carrier, E2eStream, StreamOptions, accept, initiate, tests::message};
-use crate::{Error, Limits, Reason, SecurityError, SignallingError, Terminated, Timeouts, TransportError};
+use crate::{
+    Error, Limits, Reason, SecurityError, SignallingError, Terminated, Timeouts, TransportError,
+    TransportInfo,
+};
 
 const HEADER: &[u8] =
     b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
@@ -58,6 +61,14 @@ impl Mock {
 }
 
 impl Carrier for Mock {
+    fn transport(&self) -> Option<TransportInfo> {
+        None
+    }
+
+    fn poll_moved(&self, _: &Context<'_>, _: Option<&TransportInfo>) -> Poll<Option<TransportInfo>> {
+        Poll::Pending
+    }
+
     fn terminate(&self, reason: Reason, text: Option<String>) {
         self.terminated.lock().unwrap().push(reason);
         self.texts.lock().unwrap().push(text);

@@ -19,6 +19,7 @@ mod e2e;
 mod e2e_bytestream;
 mod e2e_closer;
 mod e2e_end;
+mod e2e_moves;
 mod e2e_open;
 mod e2e_shared;
 mod e2e_worker;
@@ -42,13 +43,16 @@ pub(crate) use self::e2e_closer::Closer;
 pub use self::{
     e2e::{E2eStream, StreamReceiver, StreamSender},
     e2e_bytestream::Bytestream,
+    e2e_moves::Moves,
     e2e_open::{accept, initiate},
     options::{Negotiated, StreamInfo, StreamOptions},
 };
 
+use std::task::{Context, Poll};
+
 use futures::future::BoxFuture;
 
-use crate::{Error, Reason};
+use crate::{Error, Reason, TransportInfo};
 
 /// The session that carries a bytestream: it explains why the bytestream fails, and ends with it.
 pub(crate) trait Carrier: Send + Sync + 'static {
@@ -56,6 +60,10 @@ pub(crate) trait Carrier: Send + Sync + 'static {
     fn terminate(&self, reason: Reason, text: Option<String>);
     /// Why the session ended or is about to, if it did.
     fn error(&self) -> Option<Error>;
+    /// What carries the bytes now.
+    fn transport(&self) -> Option<TransportInfo>;
+    /// Ready when something else carries them than before; `None` when the session has ended.
+    fn poll_moved(&self, cx: &Context<'_>, before: Option<&TransportInfo>) -> Poll<Option<TransportInfo>>;
     /// Resolves when the session has ended, whoever ended it.
     fn ended(&self) -> BoxFuture<'static, ()>;
 }

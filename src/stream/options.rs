@@ -1,12 +1,15 @@
 //! What a stream is set up with, and what is known about it afterwards.
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt, io,
+    sync::{Arc, Weak},
+};
 
 use futures::future::BoxFuture;
 use jid::Jid;
 
 use super::Carrier;
-use crate::{Error, Fingerprint, Limits, Reason, Timeouts};
+use crate::{Error, Fingerprint, Limits, Reason, Timeouts, TransportInfo};
 
 /// Settings for [`initiate`](super::initiate) and [`accept`](super::accept).
 ///
@@ -128,11 +131,11 @@ pub struct StreamInfo {
 }
 
 /// How a bytestream came about.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Negotiated {
-    /// What carries the bytes.
-    pub transport: String,
+    /// What the stream began on; what carries it now is [`E2eStream::transport`](crate::E2eStream::transport).
+    pub transport: TransportInfo,
     /// The version of TLS; `None` without encryption.
     pub tls_version: Option<String>,
     /// The cipher suite.
@@ -145,6 +148,21 @@ pub struct Negotiated {
     pub peer_fingerprint: Option<Fingerprint>,
     /// What shows that the certificate is the peer's.
     pub verification: Option<String>,
+}
+
+impl Negotiated {
+    /// Without encryption.
+    pub(crate) fn on(transport: TransportInfo) -> Self {
+        Self {
+            transport,
+            tls_version: None,
+            cipher: None,
+            key_exchange: None,
+            own_fingerprint: None,
+            peer_fingerprint: None,
+            verification: None,
+        }
+    }
 }
 
 /// Sees to it that a carrier is told of the end once, whatever happens.
@@ -168,6 +186,10 @@ impl Session {
             carrier.terminate(reason, text);
         }
         self.told = Told::Ended;
+    }
+
+    pub(super) fn carrier(&self) -> Option<Weak<dyn Carrier>> {
+        self.carrier.as_ref().map(Arc::downgrade)
     }
 
     pub(super) fn error(&self) -> Option<Error> {

@@ -21,12 +21,13 @@ use xmpp_parsers::{
 };
 
 use super::{
-    Output, Read, Request,
+    Output, Read, Request, TransportInfo,
     ibb_receiver::{Receiver, Refused},
     ibb_sender::Sender,
 };
 use crate::{
     Error, IbbConfig, PeerMisbehaved, SignallingError, Step, Timeouts, TransportError,
+    disco::InBand,
     wire::{
         errors,
         ibb::{Close, Data, IbbMalformed, IbbTransport, Open, data_element},
@@ -42,13 +43,13 @@ const MERCY: Duration = Duration::from_secs(30);
 pub(crate) struct Offer {
     sid: String,
     block_size: u16,
-    v0: bool,
+    version: InBand,
 }
 
 impl Offer {
     /// A new offer with an unguessable name.
-    pub(crate) fn new(sid: String, v0: bool, config: &IbbConfig) -> Self {
-        Self { sid, block_size: config.block_size.max(1), v0 }
+    pub(crate) fn new(sid: String, version: InBand, config: &IbbConfig) -> Self {
+        Self { sid, block_size: config.block_size.max(1), version }
     }
 
     pub(super) fn check(element: &Element) -> Result<(), String> {
@@ -76,7 +77,8 @@ impl Offer {
         let offered = wire.block_size.ok_or("<transport/> without block-size")?;
         // Never larger than either side's.
         let block_size = u16::try_from(offered).unwrap_or(u16::MAX).min(at_most);
-        Ok(Self { sid, block_size, v0: wire.v0 })
+        let version = if wire.v0 { InBand::V0 } else { InBand::V1 };
+        Ok(Self { sid, block_size, version })
     }
 
     /// What remains of our offer after the responder's `<transport/>`: a smaller block-size is its
@@ -97,9 +99,9 @@ impl Offer {
         Ok(Self { block_size: self.block_size.min(answered), ..self.clone() })
     }
 
-    pub(super) fn to_element(&self) -> Element {
+    pub(crate) fn to_element(&self) -> Element {
         let wire = IbbTransport {
-            v0: self.v0,
+            v0: self.version == InBand::V0,
             block_size: Some(self.block_size.into()),
             sid: Some(self.sid.clone()),
             message_mode: false,
@@ -107,7 +109,7 @@ impl Offer {
         wire.to_element()
     }
 
-    pub(super) fn sid(&self) -> &str {
+    pub(crate) fn sid(&self) -> &str {
         &self.sid
     }
 }
@@ -165,7 +167,7 @@ enum Done {
 
 impl Ibb {
     /// As initiator of the transport: opens the negotiated bytestream.
-    pub(super) fn open(offer: Offer, now: Instant, config: &IbbConfig, timeouts: &Timeouts) -> Self {
+    pub(crate) fn open(offer: Offer, now: Instant, config: &IbbConfig, timeouts: &Timeouts) -> Self {
         let open = Open { block_size: offer.block_size.into(), sid: offer.sid.clone(), message_mode: false };
         let state = State::Opening { deadline: now + timeouts.transport };
         let mut ibb = Self::new(offer, state, config, timeouts);
@@ -174,7 +176,7 @@ impl Ibb {
     }
 
     /// As responder: waits for the initiator's `<open/>`.
-    pub(super) fn await_open(offer: Offer, now: Instant, config: &IbbConfig, timeouts: &Timeouts) -> Self {
+    pub(crate) fn await_open(offer: Offer, now: Instant, config: &IbbConfig, timeouts: &Timeouts) -> Self {
         let state = State::AwaitingOpen { deadline: now + timeouts.transport };
         Self::new(offer, state, config, timeouts)
     }
@@ -194,6 +196,20 @@ impl Ibb {
     #[cfg(test)]
     pub(crate) fn sid(&self) -> &str {
         &self.sid
+    }
+
+    pub(super) fn info(&self) -> TransportInfo {
+        TransportInfo::Ibb { block_size: self.block_size }
+    }
+
+    /// Whether it is in the middle of its life.
+    pub(crate) fn can_move(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Whether both sides have closed it in good order.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -4,71 +4,153 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
-use super::Read;
-use crate::{Error, driver::SessionHandle};
+use super::{Done, Read, Write, s5b::candidate::SocketId};
+use crate::{Error, TransportError, driver::SessionHandle};
 
 /// The bytestream of a session. Shutting it down closes it for both sides (XEP-0047 #close).
+///
+/// Each direction goes through the session until that says that a socket carries the rest.
 #[derive(Debug)]
-pub(crate) struct Bytestream(Arc<SessionHandle>);
+pub(crate) struct Bytestream {
+    session: Arc<SessionHandle>,
+    socket: Option<TcpStream>,
+    reading: Path,
+    writing: Path,
+}
+
+/// Which way the bytes of one direction go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    Session,
+    Socket,
+}
 
 impl Bytestream {
     pub(crate) fn new(session: Arc<SessionHandle>) -> Self {
-        Self(session)
+        Self { session, socket: None, reading: Path::Session, writing: Path::Session }
+    }
+
+    fn take(&mut self, socket: SocketId) -> io::Result<()> {
+        if self.socket.is_none() {
+            let taken = self.session.take_socket(socket);
+            // Somebody ended the session in between.
+            let gone = || self.session.error().unwrap_or(Error::Transport(TransportError::Closed));
+            self.socket = Some(taken.ok_or_else(|| gone().into_io())?);
+        }
+        Ok(())
+    }
+
+    /// The socket of a direction whose path leads there.
+    fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        let closed = || Error::Transport(TransportError::Closed).into_io();
+        self.socket.as_mut().map(Pin::new).ok_or_else(closed)
+    }
+
+    /// Asks the session to take another step until it is done, or a socket has to do the rest.
+    fn poll_session(
+        &mut self,
+        cx: &Context<'_>,
+        step: impl Fn(
+            &mut crate::session::Sessions,
+            crate::session::SessionId,
+            std::time::Instant,
+        ) -> Result<Done, Error>,
+    ) -> Poll<io::Result<Path>> {
+        let done = self.session.poll(cx, |sessions, id, now| match step(sessions, id, now) {
+            Ok(Done::NotYet) => Poll::Pending,
+            Ok(done) => Poll::Ready(Ok(done)),
+            Err(error) => Poll::Ready(Err(error)),
+        });
+        match ready!(done).map_err(Error::into_io)? {
+            Done::Socket(socket) => {
+                self.take(socket)?;
+                Poll::Ready(Ok(Path::Socket))
+            }
+            Done::Yes | Done::NotYet => Poll::Ready(Ok(Path::Session)),
+        }
     }
 }
 
 impl AsyncRead for Bytestream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        let read =
-            self.0.poll(cx, |sessions, id, now| match sessions.read(now, id, buffer.initialize_unfilled()) {
-                Ok(Read::Data(bytes)) => Poll::Ready(Ok(bytes)),
-                Ok(Read::End) => Poll::Ready(Ok(0)),
-                Ok(Read::Pending) => Poll::Pending,
-                Err(error) => Poll::Ready(Err(error)),
+        if self.reading == Path::Session {
+            let read = self.session.poll(cx, |sessions, id, now| {
+                match sessions.read(now, id, buffer.initialize_unfilled()) {
+                    Ok(Read::Pending) => Poll::Pending,
+                    result => Poll::Ready(result),
+                }
             });
-        read.map_ok(|bytes| buffer.advance(bytes)).map_err(Error::into_io)
+            match ready!(read).map_err(Error::into_io)? {
+                Read::Data(bytes) => {
+                    buffer.advance(bytes);
+                    return Poll::Ready(Ok(()));
+                }
+                Read::End | Read::Pending => return Poll::Ready(Ok(())),
+                Read::Socket(socket) => {
+                    self.take(socket)?;
+                    self.reading = Path::Socket;
+                }
+            }
+        }
+        self.socket()?.poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Bytestream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let written = self.0.poll(cx, |sessions, id, now| match sessions.write(now, id, bytes) {
-            Ok(0) => Poll::Pending,
-            result => Poll::Ready(result),
-        });
-        written.map_err(Error::into_io)
+        if self.writing == Path::Session {
+            let written = self.session.poll(cx, |sessions, id, now| match sessions.write(now, id, bytes) {
+                Ok(Write::Pending) => Poll::Pending,
+                result => Poll::Ready(result),
+            });
+            match ready!(written).map_err(Error::into_io)? {
+                Write::Taken(bytes) => return Poll::Ready(Ok(bytes)),
+                Write::Pending => return Poll::Pending,
+                Write::Socket(socket) => {
+                    self.take(socket)?;
+                    self.writing = Path::Socket;
+                }
+            }
+        }
+        self.socket()?.poll_write(cx, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = self.0.poll(cx, |sessions, id, now| pending_unless(sessions.flush(now, id)));
-        flushed.map_err(Error::into_io)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.writing == Path::Session
+            && ready!(self.poll_session(cx, |sessions, id, now| sessions.flush(now, id))?) == Path::Session
+        {
+            return Poll::Ready(Ok(()));
+        }
+        self.socket()?.poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let closed = self.0.poll(cx, |sessions, id, now| pending_unless(sessions.shutdown(now, id)));
-        closed.map_err(Error::into_io)
-    }
-}
-
-fn pending_unless(done: Result<bool, Error>) -> Poll<Result<(), Error>> {
-    match done {
-        Ok(true) => Poll::Ready(Ok(())),
-        Ok(false) => Poll::Pending,
-        Err(error) => Poll::Ready(Err(error)),
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What is still in band goes first, though the rest is written to the socket by now.
+        match ready!(self.poll_session(cx, |sessions, id, now| sessions.shutdown(now, id))) {
+            Ok(Path::Session) if self.socket.is_none() => return Poll::Ready(Ok(())),
+            Err(error) if self.socket.is_none() => return Poll::Ready(Err(error)),
+            // A session that has ended has no say in what becomes of the socket.
+            Ok(_) | Err(_) => {}
+        }
+        self.writing = Path::Socket;
+        self.socket()?.poll_shutdown(cx)
     }
 }

@@ -1,35 +1,48 @@
 //! What carries the bytes of a session, sans-IO.
 //!
-//! A session negotiates its transport, starts it, and passes on what belongs to it; it knows none
-//! of the methods by name. [`Transport`] is that interface.
+//! A session negotiates its transport, starts it, and passes on what belongs to it. In-band bytestreams carry the bytes
+//! inside the session's own stanzas; SOCKS5 bytestreams end in a socket, which whoever reads and writes is given.
 
 pub(crate) mod ibb;
 mod ibb_receiver;
 mod ibb_sender;
+mod info;
 pub(crate) mod io;
+mod moving;
+mod offer;
 pub(crate) mod s5b;
+pub(crate) mod s5b_io;
 pub(crate) mod socks5;
 #[cfg(test)]
 mod tests;
 
 use std::time::Instant;
 
+use jid::Jid;
 use xmpp_parsers::{minidom::Element, stanza_error::StanzaError};
 
-pub(crate) use self::ibb::Ibb;
-use crate::{Error, IbbConfig, Timeouts};
+pub(crate) use self::{
+    ibb::Ibb,
+    offer::{Offer, Proposal, S5bOffer, When},
+};
+pub use self::{info::TransportInfo, s5b::candidate::CandidateType};
+use self::{
+    moving::Moving,
+    s5b::{Attempt, Dial, S5b, candidate::SocketId},
+};
+use crate::{Error, TransportError};
 
 /// The transport method of a session, negotiated or being negotiated.
 #[derive(Debug)]
 pub(crate) enum Transport {
     /// In-band bytestreams (XEP-0261).
-    Ibb(Ibb),
-}
-
-/// What the initiator offers, before it knows whether the responder takes it.
-#[derive(Debug)]
-pub(crate) enum Offer {
-    Ibb(ibb::Offer),
+    Ibb(Box<Ibb>),
+    /// SOCKS5 bytestreams (XEP-0260).
+    S5b(Box<S5b>),
+    /// A live stream on its way from one to the other.
+    Moving(Box<Moving>),
+    /// SOCKS5 found no way; until the deadline, another method may take its place.
+    Failed { error: Error, deadline: Instant },
 }
 
 /// What a transport wants done.
@@ -45,6 +58,15 @@ pub(crate) enum Output {
     Progress,
     /// The bytestream failed, and the session with it.
     Failed(Error),
+    /// SOCKS5 found no way.
+    Unconnected(Error),
+    /// Send this `<transport/>` in a transport-info.
+    Info(Element),
+    /// Send this iq-set to the proxy, and bring back the reply with [`S5b::handle_activated`].
+    Activate(Jid, Element),
+    Dial(Dial),
+    Abandon(Attempt),
+    HangUp(SocketId),
 }
 
 /// The requests whose replies a transport waits for.
@@ -64,61 +86,58 @@ pub(crate) enum Read {
     Pending,
     /// The peer closed the bytestream, and everything it sent was read.
     End,
+    /// From here on, what the peer sends comes on this socket.
+    Socket(SocketId),
 }
 
-impl Offer {
-    /// Whether a `<transport/>` can be read, if its method is known here.
-    pub(crate) fn check(transport: &Element) -> Result<(), String> {
-        ibb::Offer::check(transport)
-    }
+/// What a write to a bytestream gives.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// So many bytes were taken, more than none.
+    Taken(usize),
+    /// None fit now.
+    Pending,
+    /// From here on, write to this socket.
+    Socket(SocketId),
+}
 
-    /// Judges a `<transport/>` that a session-initiate offers; `None` if the method is unknown here.
-    pub(crate) fn from_peer(transport: &Element, config: &IbbConfig) -> Option<Result<Self, String>> {
-        ibb::Offer::from_peer(transport, config).map(|offer| offer.map(Self::Ibb))
-    }
+/// How far a flush or a shutdown is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Yes,
+    NotYet,
+    /// What is left of it is this socket's.
+    Socket(SocketId),
+}
 
-    /// The `<transport/>` of the session-initiate.
-    pub(crate) fn to_element(&self) -> Element {
-        match self {
-            Self::Ibb(offer) => offer.to_element(),
-        }
+impl Done {
+    fn when(done: bool) -> Self {
+        if done { Self::Yes } else { Self::NotYet }
     }
+}
 
-    /// The name by which peers know the bytestream, if they address it apart from the session.
-    pub(crate) fn bytestream_sid(&self) -> &str {
-        match self {
-            Self::Ibb(offer) => offer.sid(),
-        }
-    }
-
-    /// The responder agrees: what it waits for now.
-    pub(crate) fn accept(self, now: Instant, config: &IbbConfig, timeouts: &Timeouts) -> Transport {
-        match self {
-            Self::Ibb(offer) => Transport::Ibb(Ibb::await_open(offer, now, config, timeouts)),
-        }
-    }
-
-    /// The responder agreed with this `<transport/>`: the initiator opens.
-    pub(crate) fn accepted(
-        &self,
-        transport: &Element,
-        now: Instant,
-        config: &IbbConfig,
-        timeouts: &Timeouts,
-    ) -> Result<Transport, String> {
-        match self {
-            Self::Ibb(offer) => {
-                Ok(Transport::Ibb(Ibb::open(offer.narrowed(transport)?, now, config, timeouts)))
-            }
+impl From<s5b::Output> for Output {
+    fn from(output: s5b::Output) -> Self {
+        match output {
+            s5b::Output::Info(element) => Self::Info(element),
+            s5b::Output::Activate(proxy, query) => Self::Activate(proxy, query),
+            s5b::Output::Dial(dial) => Self::Dial(dial),
+            s5b::Output::Abandon(attempt) => Self::Abandon(attempt),
+            s5b::Output::HangUp(socket) => Self::HangUp(socket),
+            s5b::Output::Open => Self::Open,
+            s5b::Output::Failed(error) => Self::Unconnected(error),
         }
     }
 }
 
 impl Transport {
-    /// The method's short name, as users see it.
-    pub(crate) fn name(&self) -> &'static str {
+    /// What carries the bytes, once it is known.
+    pub(crate) fn info(&self) -> Option<TransportInfo> {
         match self {
-            Self::Ibb(_) => "ibb",
+            Self::Ibb(ibb) => Some(ibb.info()),
+            Self::S5b(s5b) => TransportInfo::of(s5b),
+            Self::Moving(moving) => TransportInfo::of(moving.s5b()),
+            Self::Failed { .. } => None,
         }
     }
 
@@ -126,57 +145,128 @@ impl Transport {
     pub(crate) fn is_open(&self) -> bool {
         match self {
             Self::Ibb(ibb) => ibb.is_open(),
+            Self::S5b(s5b) => s5b.connection().is_some(),
+            Self::Moving(_) => true,
+            Self::Failed { .. } => false,
         }
     }
 
-    pub(crate) fn handle_reply(&mut self, now: Instant, request: Request, reply: Result<(), StanzaError>) {
+    /// Whether it goes on when nothing can be said to the peer any more: all of it is on a socket.
+    pub(crate) fn outlives_signalling(&self) -> bool {
         match self {
-            Self::Ibb(ibb) => ibb.handle_reply(now, request, reply),
+            Self::Ibb(_) | Self::Failed { .. } => false,
+            Self::S5b(s5b) => s5b.connection().is_some(),
+            Self::Moving(moving) => moving.is_complete(),
+        }
+    }
+
+    /// The in-band bytestream, while there is one.
+    pub(crate) fn ibb_mut(&mut self) -> Option<&mut Ibb> {
+        match self {
+            Self::Ibb(ibb) => Some(ibb),
+            Self::Moving(moving) => Some(moving.ibb_mut()),
+            Self::S5b(_) | Self::Failed { .. } => None,
+        }
+    }
+
+    /// The SOCKS5 bytestream, while there is one.
+    pub(crate) fn s5b_mut(&mut self) -> Option<&mut S5b> {
+        match self {
+            Self::S5b(s5b) => Some(s5b),
+            Self::Moving(moving) => Some(moving.s5b_mut()),
+            Self::Ibb(_) | Self::Failed { .. } => None,
+        }
+    }
+
+    /// The socket that carries the bytes, or will carry all that come.
+    pub(crate) fn socket(&self) -> Option<SocketId> {
+        match self {
+            Self::S5b(s5b) => s5b.connection().map(|(connection, _)| connection.socket),
+            Self::Moving(moving) => Some(moving.socket()),
+            Self::Ibb(_) | Self::Failed { .. } => None,
+        }
+    }
+
+    /// What an in-band bytestream has taken so far stays on it; all that follows goes over this connection.
+    pub(crate) fn move_to(&mut self, now: Instant, s5b: Box<S5b>) {
+        let Some((connection, _)) = s5b.connection() else { return };
+        let nothing = Self::Failed { error: Error::Transport(TransportError::Closed), deadline: now };
+        *self = match std::mem::replace(self, nothing) {
+            Self::Ibb(ibb) => Self::Moving(Box::new(Moving::begin(now, *ibb, s5b, connection.socket))),
+            other => other,
+        };
+    }
+
+    pub(crate) fn handle_reply(&mut self, now: Instant, request: Request, reply: Result<(), StanzaError>) {
+        if let Some(ibb) = self.ibb_mut() {
+            ibb.handle_reply(now, request, reply);
         }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         match self {
             Self::Ibb(ibb) => ibb.handle_timeout(now),
+            Self::S5b(s5b) => s5b.handle_timeout(now),
+            Self::Moving(moving) => moving.handle_timeout(now),
+            Self::Failed { .. } => {}
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self {
             Self::Ibb(ibb) => ibb.poll_timeout(),
+            Self::S5b(s5b) => s5b.poll_timeout(),
+            Self::Moving(moving) => moving.poll_timeout(),
+            Self::Failed { deadline, .. } => Some(*deadline),
         }
     }
 
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         match self {
             Self::Ibb(ibb) => ibb.poll_output(),
+            Self::S5b(s5b) => s5b.poll_output().map(Output::from),
+            Self::Moving(moving) => moving.poll_output(),
+            Self::Failed { .. } => None,
         }
     }
 
-    /// Takes as many bytes as fit; 0 if none fit now.
-    pub(crate) fn write(&mut self, now: Instant, bytes: &[u8]) -> Result<usize, Error> {
+    /// Takes as many bytes as fit.
+    pub(crate) fn write(&mut self, now: Instant, bytes: &[u8]) -> Result<Write, Error> {
         match self {
-            Self::Ibb(ibb) => ibb.write(now, bytes),
+            Self::Ibb(ibb) => ibb.write(now, bytes).map(|taken| match taken {
+                0 => Write::Pending,
+                taken => Write::Taken(taken),
+            }),
+            Self::S5b(_) | Self::Moving(_) | Self::Failed { .. } => {
+                Ok(self.socket().map_or(Write::Pending, Write::Socket))
+            }
         }
     }
 
     /// Whether everything written is on its way; asks for it if not.
-    pub(crate) fn flush(&mut self, now: Instant) -> Result<bool, Error> {
+    pub(crate) fn flush(&mut self, now: Instant) -> Result<Done, Error> {
         match self {
-            Self::Ibb(ibb) => ibb.flush(now),
+            Self::Ibb(ibb) => ibb.flush(now).map(Done::when),
+            Self::Moving(moving) => moving.flush(now),
+            Self::S5b(_) | Self::Failed { .. } => Ok(self.socket().map_or(Done::NotYet, Done::Socket)),
         }
     }
 
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<Read, Error> {
         match self {
             Self::Ibb(ibb) => ibb.read(buffer),
+            Self::Moving(moving) => moving.read(buffer),
+            Self::S5b(_) | Self::Failed { .. } => Ok(self.socket().map_or(Read::Pending, Read::Socket)),
         }
     }
 
-    /// Sends what is left and closes; whether that is complete.
-    pub(crate) fn shutdown(&mut self, now: Instant) -> Result<bool, Error> {
+    /// Sends what is left and closes.
+    pub(crate) fn shutdown(&mut self, now: Instant) -> Result<Done, Error> {
         match self {
-            Self::Ibb(ibb) => ibb.shutdown(now),
+            Self::Ibb(ibb) => ibb.shutdown(now).map(Done::when),
+            Self::Moving(moving) => moving.shutdown(now),
+            // Where nothing ever opened, there is nothing to close.
+            Self::S5b(_) | Self::Failed { .. } => Ok(self.socket().map_or(Done::Yes, Done::Socket)),
         }
     }
 
@@ -184,6 +274,9 @@ impl Transport {
     pub(crate) fn end(&mut self, error: Option<Error>) {
         match self {
             Self::Ibb(ibb) => ibb.end(error),
+            Self::S5b(s5b) => s5b.end(),
+            Self::Moving(moving) => moving.end(error),
+            Self::Failed { .. } => {}
         }
     }
 }

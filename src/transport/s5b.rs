@@ -1,17 +1,46 @@
 //! SOCKS5 bytestreams (XEP-0065) as a Jingle transport (XEP-0260): the negotiation, sans-IO.
+//!
+//! Each side connects to candidates of the other's and says by transport-info which one it uses; from both
+//! words, both know which one is nominated.
 
 pub(crate) mod candidate;
+mod dialling;
+mod dst_addr;
+mod failures;
+mod nomination;
+mod notices;
+mod offer;
+mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    net::SocketAddr,
+    collections::VecDeque,
+    mem,
     time::{Duration, Instant},
 };
 
 use jid::Jid;
 use xmpp_parsers::{minidom::Element, stanza_error::StanzaError};
 
-use self::candidate::{Candidate, CandidateType, Connection, Parties, Reach, SocketId};
-use crate::{Candidates, Error, wire::s5b::S5bTransport};
+use self::{
+    candidate::{Candidate, CandidateType, Connection, Parties, Reach, SocketId},
+    dialling::Dialling,
+    failures::Failures,
+    state::{Choosing, Chosen, Own, State, Word},
+};
+use crate::{
+    Candidates, Error, Step, TransportError,
+    session::Role,
+    wire::{
+        bytestreams,
+        s5b::{Notice, S5bTransport},
+    },
+};
+
+/// Connections to our listener that are held for one bytestream: one for each candidate that we offer. When there are
+/// more, the oldest is the likeliest to be dead.
+const MAX_INCOMING: usize = offer::MAX_OWN;
 
 /// What a negotiation starts with.
 #[derive(Clone, Debug)]
@@ -65,89 +94,309 @@ pub(crate) enum Output {
     Failed(Error),
 }
 
+/// Our `<transport/>` with all candidates, as an offer, an accept or a transport-info has it (XEP-0260 #exchange).
+pub(crate) fn transport(setup: &Setup, ours: &[Candidate]) -> S5bTransport {
+    let dstaddr = || setup.parties.own_dst_addr(&setup.sid);
+    S5bTransport {
+        sid: setup.sid.clone(),
+        dstaddr: ours.iter().any(Candidate::is_proxy).then(dstaddr),
+        candidates: ours.iter().map(Candidate::to_wire).collect(),
+        ..S5bTransport::default()
+    }
+}
+
 /// One negotiation, from both sides' candidates to a connection.
 #[derive(Debug)]
 pub(crate) struct S5b {
-    _setup: Setup,
+    setup: Setup,
+    ours: Vec<Candidate>,
+    /// All that the peer has offered so far.
+    theirs: Vec<Candidate>,
+    /// The peer's, for its proxies.
+    dstaddr: Option<String>,
+    peer_word: Option<Word>,
+    /// By [`Setup::timeout`].
+    deadline: Option<Instant>,
+    /// Attempts so far.
+    attempts: u32,
+    failures: Failures,
+    state: State,
+    outputs: VecDeque<Pending>,
+}
+
+/// An [`Output`] before it is XML.
+#[derive(Debug)]
+enum Pending {
+    Info(S5bTransport),
+    Activate(Jid),
+    Dial(Dial),
+    Abandon(Attempt),
+    HangUp(SocketId),
+    Open,
+    Failed(Error),
 }
 
 impl S5b {
     /// Both `<transport/>`s are known: connecting begins.
     ///
     /// `ours` are the candidates that we offered, or will with [`S5b::offer_late`]. `theirs` is the peer's `<transport/>`.
+    /// The error says why that one can't be used.
     pub(crate) fn new(
-        _now: Instant,
+        now: Instant,
         setup: Setup,
-        _ours: Vec<Candidate>,
-        _theirs: &S5bTransport,
+        ours: Vec<Candidate>,
+        theirs: &S5bTransport,
     ) -> Result<Self, String> {
-        Ok(Self { _setup: setup })
+        if theirs.udp {
+            return Err("the peer wants a SOCKS5 bytestream over UDP".to_owned());
+        }
+        if theirs.sid != setup.sid {
+            let said = failures::shortened(&theirs.sid);
+            return Err(format!("the sid of the SOCKS5 bytestream is {}, the peer says {said}", setup.sid));
+        }
+        let mut dialling = Dialling::new(now);
+        // XEP-0260 #exchange: the candidates may come in transport-infos. An initiator does so when it does not want to
+        // show them before its offer is accepted. A responder may too, and it dials ours meanwhile, so it costs nothing to
+        // wait for it if there are any.
+        let may_follow = setup.parties.role == Role::Responder || !ours.is_empty();
+        if theirs.candidates.is_empty() && may_follow {
+            dialling.be_patient(now);
+        }
+        let choosing = Choosing { own: Own::Dialling(dialling), incoming: VecDeque::new(), ahead: None };
+        let mut negotiation = Self {
+            deadline: setup.timeout.map(|timeout| now + timeout),
+            setup,
+            ours,
+            theirs: Vec::new(),
+            dstaddr: None,
+            peer_word: None,
+            attempts: 0,
+            failures: Failures::default(),
+            state: State::Choosing(choosing),
+            outputs: VecDeque::new(),
+        };
+        negotiation.learn(theirs);
+        negotiation.advance(now);
+        Ok(negotiation)
     }
 
-    /// Sends our candidates now, in a transport-info (XEP-0260 #exchange).
+    /// Sends our candidates now, in a transport-info (XEP-0260 #exchange). To be called right after [`S5b::new`].
     pub(crate) fn offer_late(&mut self) {
-        unimplemented!()
+        if !self.ours.is_empty() {
+            // Before our own word, which a peer may take for the end of what we have to say.
+            self.outputs.push_front(Pending::Info(transport(&self.setup, &self.ours)));
+        }
     }
 
     /// A transport-info of the peer's; what to answer.
-    pub(crate) fn handle_info(
-        &mut self,
-        _now: Instant,
-        _info: &S5bTransport,
-    ) -> Result<(), Box<StanzaError>> {
-        unimplemented!()
+    pub(crate) fn handle_info(&mut self, now: Instant, info: &S5bTransport) -> Result<(), Box<StanzaError>> {
+        self.receive(now, info)
     }
 
     /// What became of an attempt of ours.
     pub(crate) fn handle_dialed(
         &mut self,
-        _now: Instant,
-        _attempt: Attempt,
-        _result: Result<Connection, String>,
+        now: Instant,
+        attempt: Attempt,
+        result: Result<Connection, String>,
     ) {
-        unimplemented!()
+        let Some(result) = self.own_proxy_dialled(attempt, result) else { return };
+        let candidate = self.dialling().and_then(|dialling| dialling.landed(attempt));
+        match (candidate, result) {
+            (Some(candidate), Ok(connection)) => self.choose(Chosen { candidate, connection }),
+            (Some(candidate), Err(why)) => self.failures.note(&candidate, &why),
+            // It was abandoned, and had come through by then.
+            (None, Ok(connection)) => self.hang_up(connection),
+            (None, Err(_)) => {}
+        }
+        self.advance(now);
     }
 
     /// The DST.ADDRs that those who connect to our listener for this bytestream may ask for, in lower case.
     pub(crate) fn dst_addrs(&self) -> Vec<String> {
-        unimplemented!()
+        self.setup.parties.dst_addrs(&self.setup.sid)
     }
 
     /// Somebody connected to our listener and asked for one of [`S5b::dst_addrs`]; false if it is refused.
-    pub(crate) fn handle_incoming(&mut self, _now: Instant, _connection: Connection) -> bool {
-        unimplemented!()
+    ///
+    /// The reply of SOCKS5 is to be sent after this. Thus a connection is known here before the peer can choose it.
+    pub(crate) fn handle_incoming(&mut self, _now: Instant, connection: Connection) -> bool {
+        let State::Choosing(choosing) = &mut self.state else { return false };
+        // What comes after the peer's word can't be what it chose.
+        if self.peer_word.is_some() || self.ours.iter().all(Candidate::is_proxy) {
+            return false;
+        }
+        choosing.incoming.push_back(connection);
+        if choosing.incoming.len() > MAX_INCOMING
+            && let Some(oldest) = choosing.incoming.pop_front()
+        {
+            self.hang_up(oldest);
+        }
+        true
+    }
+
+    /// A connection that [`S5b::handle_incoming`] took was closed by its other end: it is not what the peer chose.
+    pub(crate) fn handle_closed(&mut self, socket: SocketId) {
+        if let State::Choosing(choosing) = &mut self.state {
+            choosing.incoming.retain(|connection| connection.socket != socket);
+        }
     }
 
     /// The proxy answered [`Output::Activate`].
-    pub(crate) fn handle_activated(&mut self, _now: Instant, _reply: Result<(), StanzaError>) {
-        unimplemented!()
+    pub(crate) fn handle_activated(&mut self, _now: Instant, reply: Result<(), StanzaError>) {
+        self.own_proxy_answered(reply);
     }
 
-    pub(crate) fn handle_timeout(&mut self, _now: Instant) {
-        unimplemented!()
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if matches!(self.state, State::Open(_) | State::Over) {
+            return;
+        }
+        match (self.setup.timeout, self.deadline) {
+            (Some(timeout), Some(deadline)) if deadline <= now => {
+                self.fail(Error::Timeout(Step::Transport, timeout));
+            }
+            _ => self.advance(now),
+        }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        unimplemented!()
+        match &self.state {
+            State::Choosing(Choosing { own: Own::Dialling(dialling), .. }) => {
+                dialling.poll_timeout().into_iter().chain(self.deadline).min()
+            }
+            State::Open(_) | State::Over => None,
+            _ => self.deadline,
+        }
     }
 
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
-        unimplemented!()
+        Some(match self.outputs.pop_front()? {
+            Pending::Info(transport) => Output::Info(transport.to_element()),
+            Pending::Activate(proxy) => {
+                let query = bytestreams::activate(&self.setup.sid, &self.setup.parties.peer);
+                Output::Activate(proxy, query)
+            }
+            Pending::Dial(dial) => Output::Dial(dial),
+            Pending::Abandon(attempt) => Output::Abandon(attempt),
+            Pending::HangUp(socket) => Output::HangUp(socket),
+            Pending::Open => Output::Open,
+            Pending::Failed(error) => Output::Failed(error),
+        })
     }
 
     /// What carries the bytes, once it is open.
     pub(crate) fn connection(&self) -> Option<(Connection, CandidateType)> {
-        unimplemented!()
+        match &self.state {
+            State::Open(chosen) => Some((chosen.connection, chosen.candidate.kind)),
+            _ => None,
+        }
     }
 
     /// It is not wanted any more: what is left of it is given up ([`Output::Abandon`], [`Output::HangUp`]). A connection
     /// that is open is whoever's took it.
     pub(crate) fn end(&mut self) {
-        unimplemented!()
+        match mem::replace(&mut self.state, State::Over) {
+            State::Choosing(choosing) => {
+                match choosing.own {
+                    Own::Dialling(dialling) => self.abandon_all(dialling.in_flight()),
+                    Own::Used(chosen) => self.hang_up(chosen.connection),
+                    Own::Error => {}
+                }
+                self.hang_up_all(choosing.incoming);
+            }
+            State::DiallingProxy { attempt, .. } => self.push(Pending::Abandon(attempt)),
+            State::AwaitingActivation(chosen) | State::Activating(chosen) => self.hang_up(chosen.connection),
+            state @ (State::Open(_) | State::Over) => self.state = state,
+        }
     }
 
-    /// The transport's name for logs and users.
-    pub(crate) fn describe(local: SocketAddr, remote: SocketAddr) -> String {
-        format!("{local} - {remote}")
+    // ---- steps -----------------------------------------------------------------------------
+
+    /// Does whatever can be done by now.
+    fn advance(&mut self, now: Instant) {
+        self.dial(now);
+        if self.dialling().is_some_and(|dialling| dialling.is_exhausted(now)) {
+            self.decide(Own::Error, Notice::CandidateError);
+        }
+        self.nominate();
+    }
+
+    fn dial(&mut self, now: Instant) {
+        loop {
+            let attempt = Attempt(self.attempts);
+            let Some(candidate) = self.dialling().and_then(|dialling| dialling.start(now, attempt)) else {
+                return;
+            };
+            let attempt = self.next_attempt();
+            let Setup { sid, parties, reach, connect_timeout, proxy_timeout, .. } = &self.setup;
+            let dial = Dial {
+                attempt,
+                dst_addrs: parties.dst_addrs_at(&candidate, sid, self.dstaddr.as_deref()),
+                timeout: if candidate.is_proxy() { *proxy_timeout } else { *connect_timeout },
+                reach: *reach,
+                host: candidate.host,
+                port: candidate.port,
+            };
+            self.push(Pending::Dial(dial));
+        }
+    }
+
+    /// XEP-0260 #connect: the first connection is the one.
+    fn choose(&mut self, chosen: Chosen) {
+        let others: Vec<_> = self.dialling().into_iter().flat_map(|dialling| dialling.in_flight()).collect();
+        self.abandon_all(others);
+        let notice = Notice::CandidateUsed(chosen.candidate.cid.clone());
+        self.decide(Own::Used(chosen), notice);
+    }
+
+    fn decide(&mut self, own: Own, notice: Notice) {
+        if let State::Choosing(choosing) = &mut self.state {
+            choosing.own = own;
+            self.say(notice);
+        }
+    }
+
+    fn dialling(&mut self) -> Option<&mut Dialling> {
+        match &mut self.state {
+            State::Choosing(Choosing { own: Own::Dialling(dialling), .. }) => Some(dialling),
+            _ => None,
+        }
+    }
+
+    fn next_attempt(&mut self) -> Attempt {
+        let attempt = Attempt(self.attempts);
+        self.attempts += 1;
+        attempt
+    }
+
+    fn fail_unconnected(&mut self, why: &str) {
+        let text = format!("{why}{}", self.failures);
+        self.fail(Error::Transport(TransportError::Unconnected(text)));
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.end();
+        self.push(Pending::Failed(error));
+    }
+
+    fn say(&mut self, notice: Notice) {
+        let sid = self.setup.sid.clone();
+        self.push(Pending::Info(S5bTransport { sid, notice: Some(notice), ..S5bTransport::default() }));
+    }
+
+    fn abandon_all(&mut self, attempts: impl IntoIterator<Item = Attempt>) {
+        self.outputs.extend(attempts.into_iter().map(Pending::Abandon));
+    }
+
+    fn hang_up_all(&mut self, connections: VecDeque<Connection>) {
+        self.outputs.extend(connections.into_iter().map(|connection| Pending::HangUp(connection.socket)));
+    }
+
+    fn hang_up(&mut self, connection: Connection) {
+        self.push(Pending::HangUp(connection.socket));
+    }
+
+    fn push(&mut self, output: Pending) {
+        self.outputs.push_back(output);
     }
 }

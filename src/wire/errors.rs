@@ -103,6 +103,11 @@ pub(crate) fn service_unavailable() -> StanzaError {
     error(ErrorType::Cancel, DefinedCondition::ServiceUnavailable, None)
 }
 
+/// Nobody answered.
+pub(crate) fn remote_server_timeout() -> StanzaError {
+    error(ErrorType::Wait, DefinedCondition::RemoteServerTimeout, None)
+}
+
 /// Too much at once (`wait`: later; `modify`: less, as a block size in XEP-0047 #create).
 pub(crate) fn resource_constraint(type_: ErrorType) -> StanzaError {
     error(type_, DefinedCondition::ResourceConstraint, None)

@@ -88,6 +88,31 @@ impl S5bTransport {
         })
     }
 
+    /// Adds the candidates of a later `<transport/>` of the same bytestream (XEP-0260 #exchange).
+    ///
+    /// # Errors
+    ///
+    /// It is about another bytestream, or tells more than candidates; or there are too many of them, or two of one name.
+    pub(crate) fn add_candidates(&mut self, later: Self) -> Result<(), Malformed> {
+        if later.sid != self.sid {
+            return Err(Malformed::new("the sid is not that of the bytestream that was offered"));
+        }
+        if later.notice.is_some() {
+            return Err(Malformed::new("a notification about a bytestream that was not agreed on"));
+        }
+        if self.candidates.len() + later.candidates.len() > MAX_CANDIDATES {
+            return Err(Malformed(format!("more than {MAX_CANDIDATES} candidates")));
+        }
+        for candidate in later.candidates {
+            if self.candidates.iter().any(|known| known.cid == candidate.cid) {
+                return Err(Malformed(format!("two candidates have the cid {}", quoted(&candidate.cid))));
+            }
+            self.candidates.push(candidate);
+        }
+        self.dstaddr = self.dstaddr.take().or(later.dstaddr);
+        Ok(())
+    }
+
     pub(crate) fn to_element(&self) -> Element {
         Element::builder("transport", ns::JINGLE_S5B)
             .attr(xml_ncname!("dstaddr").into(), self.dstaddr.as_deref())

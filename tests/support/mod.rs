@@ -6,12 +6,13 @@
 pub mod mallory;
 pub mod wire;
 
-use std::{fmt::Debug, panic::Location, time::Duration};
+use std::{fmt::Debug, net::Ipv4Addr, panic::Location, time::Duration};
 
 use futures::{SinkExt, StreamExt};
 use jid::Jid;
 use jingle_xmlstream::{
-    Config, Connector, E2eStream, Endpoint, Error, Events, Identity, Limits, Timeouts, Trust,
+    Config, Connector, E2eStream, Endpoint, Error, Events, Identity, Limits, S5bConfig, Timeouts, Transports,
+    Trust,
 };
 use mock_server::{MockServer, Recorded};
 use tokio_xmpp::Event;
@@ -39,13 +40,30 @@ pub fn milliseconds(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// A bot's settings: a certificate of its own, and trust on first use.
+/// A bot's settings: a certificate of its own, trust on first use, in-band bytestreams.
 pub fn config() -> Config {
     config_with(Trust::first_use())
 }
 
 pub fn config_with(trust: Trust) -> Config {
-    Config::new(Identity::generate().unwrap(), trust)
+    in_band(Config::new(Identity::generate().unwrap(), trust))
+}
+
+pub fn in_band(config: Config) -> Config {
+    config.transports(Transports::Ibb)
+}
+
+/// With SOCKS5 bytestreams, on loopback alone.
+pub fn s5b_config() -> Config {
+    config().transports(Transports::Auto).s5b(s5b(|_| {}))
+}
+
+/// SOCKS5 bytestreams on loopback, with changes.
+pub fn s5b(change: impl FnOnce(&mut S5bConfig)) -> S5bConfig {
+    let mut s5b = S5bConfig::default();
+    s5b.bind = vec![Ipv4Addr::LOCALHOST.into()];
+    change(&mut s5b);
+    s5b
 }
 
 pub fn plaintext_allowed(mut config: Config) -> Config {

@@ -6,7 +6,7 @@ const UNKNOWN: &str = "error cancel item-not-found";
 
 fn bytestream(pair: &mut Pair, id: SessionId) -> String {
     let session = pair.end(Romeo).sessions.table.get_mut(id).unwrap();
-    let crate::transport::Transport::Ibb(ibb) = session.transport_mut().unwrap();
+    let ibb = session.transport_mut().unwrap().ibb_mut().unwrap();
     ibb.sid().to_owned()
 }
 

@@ -27,10 +27,12 @@ use xmpp_parsers::{
     stanza::Stanza,
 };
 
-use super::{Output, Progress, RequestToken, Role, SessionId, Sessions, state::State};
+use super::{Effect, Output, Progress, RequestToken, Role, SessionId, Sessions, state::State};
 use crate::{
     Config, Error, Identity, PeerIncompatible, PeerMisbehaved, Reason, SecurityError, SignallingError, Step,
-    Timeouts, TransportError, Trust, transport::Read, wire::ns,
+    Timeouts, TransportError, Transports, Trust,
+    transport::{Done, Read, Write},
+    wire::ns,
 };
 
 const ROMEO: &str = "romeo@montague.lit/orchard";
@@ -62,7 +64,7 @@ impl Side {
 fn config(side: Side) -> Config {
     static IDENTITIES: OnceLock<[Identity; 2]> = OnceLock::new();
     let identities = IDENTITIES.get_or_init(|| [(); 2].map(|()| Identity::generate().unwrap()));
-    Config::new(identities[side as usize].clone(), Trust::first_use())
+    Config::new(identities[side as usize].clone(), Trust::first_use()).transports(Transports::Ibb)
 }
 
 fn jid(text: &str) -> FullJid {
@@ -75,6 +77,7 @@ struct End {
     sessions: Sessions,
     incoming: VecDeque<SessionId>,
     replies: Vec<(RequestToken, Result<IqResponse, Error>)>,
+    effects: Vec<Effect>,
 }
 
 impl End {
@@ -83,7 +86,7 @@ impl End {
         let jid = jid([ROMEO, JULIET][side as usize]);
         let mut sessions = Sessions::new(config);
         sessions.handle_bound(now, jid.clone());
-        Self { jid, sessions, incoming: VecDeque::new(), replies: Vec::new() }
+        Self { jid, sessions, incoming: VecDeque::new(), replies: Vec::new(), effects: Vec::new() }
     }
 
     /// What it wants to send, through text, as its server would pass it on.
@@ -94,6 +97,7 @@ impl End {
                 Output::Send(stanza) => sent.push(self.on_the_wire(stanza)),
                 Output::Incoming(id) => self.incoming.push_back(id),
                 Output::Changed(_) => {}
+                Output::Effect(effect) => self.effects.push(effect),
                 Output::Reply(token, reply) => self.replies.push((token, reply)),
             }
         }
@@ -129,8 +133,10 @@ impl End {
         let Some(session) = self.sessions.table.get(id) else { return "forgotten" };
         match (&session.state, session.role) {
             (State::Preparing(_), _) => "preparing",
+            (State::Gathering(_), _) => "gathering",
             (State::Offered(_), _) => "offered",
             (State::Ringing(_), _) => "ringing",
+            (State::Accepting(_), _) => "accepting",
             (State::Active(_), Role::Initiator) => "active as initiator",
             (State::Active(_), Role::Responder) => "active as responder",
             (State::Ended(_), _) => "ended",
@@ -280,7 +286,11 @@ impl Pair {
         let now = self.now;
         let written = self.end(side).sessions.write(now, id, bytes);
         self.collect();
-        written
+        written.map(|written| match written {
+            Write::Taken(count) => count,
+            Write::Pending => 0,
+            Write::Socket(socket) => panic!("{socket:?} is to be written to"),
+        })
     }
 
     /// Writes it all, which must fit, and flushes it.
@@ -295,7 +305,7 @@ impl Pair {
         let now = self.now;
         let done = self.end(side).sessions.shutdown(now, id);
         self.collect();
-        done
+        done.map(|done| done == Done::Yes)
     }
 
     /// Reads all that is there, and what comes after it.

@@ -23,7 +23,7 @@ fn an_offer_that_can_not_be_accepted_is_declined_with_the_reason() {
     for (offered, reason) in [
         (content(name, &format!("<description xmlns='urn:a'/>{TRANSPORT}")), "unsupported-applications"),
         (
-            content(name, &with("<transport xmlns='urn:xmpp:jingle:transports:s5b:1'/>")),
+            content(name, &with("<transport xmlns='urn:xmpp:jingle:transports:s5b:1' sid='a'/>")),
             "unsupported-transports",
         ),
         (content(name, &ibb("block-size='4096' sid='a' stanza='message'")), "incompatible-parameters"),

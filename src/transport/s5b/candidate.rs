@@ -1,4 +1,4 @@
-//! Candidates (XEP-0260 #exchange): what is offered, what may be dialled, and the DST.ADDRs that go with it.
+//! Candidates (XEP-0260 #exchange): what they are, and who may be connected to.
 
 use std::{
     fmt,
@@ -7,7 +7,12 @@ use std::{
 
 use jid::{FullJid, Jid};
 
-use crate::{Candidates, session::Role};
+use super::offer;
+use crate::{
+    Candidates,
+    session::Role,
+    wire::s5b::{S5bCandidate, S5bTransport},
+};
 
 /// What kind of address a candidate is (XEP-0260 #exchange).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +39,16 @@ impl CandidateType {
             Self::Proxy => "proxy",
         }
     }
+
+    /// The type preference (XEP-0260 #exchange, "Defined Types").
+    pub(super) fn preference(self) -> u32 {
+        match self {
+            Self::Direct => 126,
+            Self::Assisted => 120,
+            Self::Tunnel => 110,
+            Self::Proxy => 10,
+        }
+    }
 }
 
 impl fmt::Display for CandidateType {
@@ -53,6 +68,69 @@ pub(crate) struct Candidate {
     pub(crate) jid: Option<Jid>,
     pub(crate) priority: u32,
     pub(crate) kind: CandidateType,
+}
+
+impl Candidate {
+    /// Its address, unless its host is a name.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    pub(super) fn is_proxy(&self) -> bool {
+        self.kind == CandidateType::Proxy
+    }
+
+    pub(super) fn to_wire(&self) -> S5bCandidate {
+        S5bCandidate {
+            cid: self.cid.clone(),
+            host: self.host.clone(),
+            jid: self.jid.as_ref().map(ToString::to_string),
+            port: self.port,
+            priority: self.priority,
+            type_: self.kind,
+        }
+    }
+}
+
+impl TryFrom<&S5bCandidate> for Candidate {
+    type Error = &'static str;
+
+    fn try_from(wire: &S5bCandidate) -> Result<Self, Self::Error> {
+        if wire.cid.is_empty() {
+            return Err("a candidate without cid");
+        }
+        if wire.host.is_empty() {
+            return Err("a candidate without host");
+        }
+        if wire.port == 0 {
+            return Err("a candidate with port 0");
+        }
+        Ok(Self {
+            cid: wire.cid.clone(),
+            host: without_brackets(&wire.host).to_owned(),
+            port: wire.port,
+            // It takes no part in the choice, so an unreadable one does no harm.
+            jid: wire.jid.as_ref().and_then(|jid| jid.parse().ok()),
+            priority: wire.priority,
+            kind: wire.type_,
+        })
+    }
+}
+
+/// `[2001:db8::1]`, as URIs write it, is `2001:db8::1`.
+fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// The candidates in a peer's `<transport/>`. Those that can't be used, and those that repeat a cid, are left out.
+pub(crate) fn candidates_of(transport: &S5bTransport) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = Vec::with_capacity(transport.candidates.len());
+    for candidate in transport.candidates.iter().filter_map(|wire| Candidate::try_from(wire).ok()) {
+        if candidates.iter().all(|known| known.cid != candidate.cid) {
+            candidates.push(candidate);
+        }
+    }
+    candidates
 }
 
 /// A SOCKS5 relay that will work for us.
@@ -81,9 +159,27 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
+    /// For addresses that no peer named.
+    pub(crate) const EVERYWHERE: Self = Self { loopback: true, link_local: true };
+
     /// Whether a peer may make us connect there.
-    pub(crate) fn admits(self, _address: IpAddr) -> bool {
-        unimplemented!()
+    ///
+    /// A peer that names an address makes us connect to it from where we are: to services of this machine, and of its
+    /// link, that trust whoever can reach them. Private networks are admitted, because bots on one network are a use of
+    /// direct candidates.
+    pub(crate) fn admits(self, address: IpAddr) -> bool {
+        // `::ffff:127.0.0.1` goes where 127.0.0.1 goes.
+        match address.to_canonical() {
+            IpAddr::V4(address) if address.is_loopback() => self.loopback,
+            IpAddr::V4(address) if address.is_link_local() => self.link_local,
+            // 0.0.0.0/8 is "this network" (RFC 1122 §3.2.1.3); Linux takes 0.0.0.0 for itself.
+            IpAddr::V4(address) => {
+                address.octets()[0] != 0 && !address.is_multicast() && !address.is_broadcast()
+            }
+            IpAddr::V6(address) if address.is_loopback() => self.loopback,
+            IpAddr::V6(address) if address.is_unicast_link_local() => self.link_local,
+            IpAddr::V6(address) => !address.is_unspecified() && !address.is_multicast(),
+        }
     }
 }
 
@@ -112,10 +208,18 @@ pub(crate) struct Parties {
 ///
 /// `offered` is what the peer offered before: no host and port of it is offered again, and no priority is the same.
 pub(crate) fn own_candidates(
-    _gathered: &Gathered,
-    _policy: Candidates,
-    _parties: &Parties,
-    _offered: &[Candidate],
+    gathered: &Gathered,
+    policy: Candidates,
+    parties: &Parties,
+    offered: &[Candidate],
 ) -> Vec<Candidate> {
-    unimplemented!()
+    // XEP-0260 #security-sharing: what shows where we are is shown as far as the user allows it.
+    let (addresses, proxies) = match policy {
+        Candidates::All | Candidates::AfterAccept => {
+            (offer::addresses(gathered, parties), offer::proxies(gathered))
+        }
+        Candidates::ProxyOnly => (Vec::new(), offer::proxies(gathered)),
+        Candidates::None => (Vec::new(), Vec::new()),
+    };
+    offer::candidates(addresses, proxies, parties.role, offered)
 }

@@ -18,6 +18,7 @@ use xmpp_parsers::{
 use super::{Ibb, Output, Read, Request, ibb};
 use crate::{
     Error, IbbConfig, PeerMisbehaved, Step, Timeouts, TransportError,
+    disco::InBand,
     wire::{
         errors,
         ibb::{Close, Data, Open, data_element},
@@ -67,7 +68,7 @@ impl Pair {
     /// Negotiated, with `<open/>` on its way.
     fn new(romeo: IbbConfig, juliet: IbbConfig) -> Self {
         let (now, timeouts) = (Instant::now(), Timeouts::default());
-        let offer = ibb::Offer::new("ch3d9s71".to_owned(), false, &romeo);
+        let offer = ibb::Offer::new("ch3d9s71".to_owned(), InBand::V1, &romeo);
         let accepted = ibb::Offer::from_peer(&offer.to_element(), &juliet).unwrap().unwrap();
         let agreed = offer.narrowed(&accepted.to_element()).unwrap();
         let ends =
@@ -115,6 +116,7 @@ impl Pair {
                         self.failed[side as usize] = Some(error);
                         continue;
                     }
+                    other => panic!("an in-band bytestream has no use for {other:?}"),
                 };
                 self.log.push(format!("{}: {}", name(side), describe(&packet)));
                 self.inbox[side.other() as usize].push_back(packet);
@@ -383,7 +385,7 @@ fn an_offer_needs_a_sid_and_a_block_size_and_iqs() {
 
 #[test]
 fn an_answer_may_narrow_the_offer_and_nothing_else() {
-    let offer = ibb::Offer::new("a".to_owned(), false, &IbbConfig::default());
+    let offer = ibb::Offer::new("a".to_owned(), InBand::V1, &IbbConfig::default());
     let judge = |element: &str| {
         let answer = element.parse().unwrap();
         offer.narrowed(&answer).map(|agreed| agreed.to_element().attr("block-size").unwrap().to_owned())

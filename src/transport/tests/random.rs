@@ -93,6 +93,7 @@ impl Game {
             }
             Read::Pending => assert!(!user.seen_end),
             Read::End => user.seen_end = true,
+            Read::Socket(socket) => panic!("{socket:?} is to be read from"),
         }
     }
 

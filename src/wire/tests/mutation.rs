@@ -7,6 +7,7 @@ use xmpp_parsers::presence::Presence;
 
 use super::*;
 use crate::{
+    Transports,
     config::DiscoConfig,
     disco::{Disco, Lookup, Proxies},
 };
@@ -75,7 +76,7 @@ fn check(stanza: &Element) -> usize {
 }
 
 fn check_disco(stanza: &Element) {
-    let mut disco = Disco::new(&DiscoConfig::default());
+    let mut disco = Disco::new(&DiscoConfig::default(), Transports::Auto);
     let romeo: FullJid = "romeo@montague.lit/orchard".parse().unwrap();
     if let Ok(presence) = Presence::try_from(stanza.clone()) {
         disco.handle_presence(&presence.with_from(romeo.clone()));

@@ -1,0 +1,197 @@
+//! What we can offer for SOCKS5 bytestreams: the addresses of our listener, and proxies (XEP-0260 #select).
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use jid::Jid;
+use xmpp_parsers::{iq::Iq, minidom::Element};
+
+use super::{
+    Effect, Output, Purpose, Sessions, random_id,
+    state::{Active, Gather, Replacement, SessionId, State},
+};
+use crate::{
+    Candidates,
+    disco::Ask,
+    transport::{
+        S5bOffer, When,
+        s5b::{
+            Setup,
+            candidate::{Candidate, Gathered, Parties, Reach, own_candidates},
+        },
+    },
+};
+
+/// How long a negotiation waits for proxies that are being looked for. It takes three round trips to the own server, the
+/// first time; an offer without them is still an offer.
+const SEARCH: Duration = Duration::from_secs(2);
+
+/// How long the listener stays open when nobody needs it: opening it anew for every session would change its port.
+const LISTENER_IDLE: Duration = Duration::from_secs(60);
+
+impl Sessions {
+    /// Begins to find out what we can offer; goes on in [`Sessions::continue_gathering`].
+    pub(super) fn gather(&mut self, now: Instant, id: SessionId) -> Gather {
+        self.look_for_proxies(now);
+        let direct = match self.config.s5b.candidates {
+            Candidates::All | Candidates::AfterAccept => {
+                self.outputs.push_back(Output::Effect(Effect::Gather(id)));
+                self.keep_listening(now);
+                None
+            }
+            Candidates::ProxyOnly | Candidates::None => Some(Vec::new()),
+        };
+        let deadline = now + SEARCH;
+        self.wake_no_later_than(deadline);
+        Gather { direct, deadline }
+    }
+
+    /// The answer to [`Effect::Gather`].
+    pub(crate) fn handle_gathered(&mut self, now: Instant, id: SessionId, addresses: Vec<SocketAddr>) {
+        if let Some(gather) = self.table.get_mut(id).and_then(|session| session.gather_mut()) {
+            gather.direct = Some(addresses);
+            self.continue_gathering(now, id);
+        }
+    }
+
+    /// Takes the next step if all is known, or time is up.
+    pub(super) fn continue_gathering(&mut self, now: Instant, id: SessionId) {
+        let proxies_known = !self.wants_proxies() || self.proxies.found().is_some();
+        let Some(session) = self.table.get_mut(id) else { return };
+        let Some(gather) = session
+            .gather_mut()
+            .filter(|gather| now >= gather.deadline || (proxies_known && gather.direct.is_some()))
+        else {
+            return;
+        };
+        let gathered = Gathered {
+            direct: gather.direct.take().unwrap_or_default(),
+            external: self.config.s5b.external.clone(),
+            proxies: self.proxies.so_far().to_vec(),
+        };
+        match &session.state {
+            State::Gathering(_) => self.offer_s5b(now, id, &gathered),
+            State::Accepting(_) => self.accept_s5b(now, id, &gathered),
+            State::Active(Active { replacement: Replacement::Gathering(_), .. }) => {
+                self.propose_move(now, id, &gathered);
+            }
+            State::Active(Active { replacement: Replacement::Answering { .. }, .. }) => {
+                self.agree_to_move(now, id, &gathered);
+            }
+            _ => {}
+        }
+    }
+
+    // ---- proxies -------------------------------------------------------------------------
+
+    fn wants_proxies(&self) -> bool {
+        self.config.s5b.candidates != Candidates::None
+    }
+
+    /// Looks for proxies, unless that was done.
+    pub(super) fn look_for_proxies(&mut self, now: Instant) {
+        let Some(own) = self.bound.as_ref().filter(|_| self.wants_proxies()) else { return };
+        let server = Jid::from(own.to_bare()).domain().to_owned();
+        let asks = self.proxies.look(now, &Jid::from_parts(None, &server, None));
+        self.ask_for_proxies(now, asks);
+    }
+
+    fn ask_for_proxies(&mut self, now: Instant, asks: Vec<Ask>) {
+        let timeout = self.config.timeouts.disco;
+        for ask in asks {
+            let (to, payload) = (ask.to().clone(), ask.query());
+            let purpose = Purpose::Proxies(ask);
+            let id = self.requests.add(Some(to.clone()), purpose, Some((now + timeout, timeout)));
+            self.wake_no_later_than(now + timeout);
+            self.outputs.push_back(Output::Send(Iq::Get { from: None, to: Some(to), id, payload }.into()));
+        }
+    }
+
+    pub(super) fn handle_proxies(&mut self, now: Instant, ask: &Ask, answer: Option<&Element>) {
+        let asks = self.proxies.handle_answer(now, ask, answer);
+        self.ask_for_proxies(now, asks);
+        if self.proxies.found().is_some() {
+            for id in self.table.ids() {
+                self.continue_gathering(now, id);
+            }
+        }
+    }
+
+    // ---- what is made of it --------------------------------------------------------------
+
+    /// What a negotiation of this session starts with; `None` while we are offline.
+    pub(super) fn s5b_setup(&self, id: SessionId, sid: String, timeout: Option<Duration>) -> Option<Setup> {
+        let session = self.table.get(id)?;
+        let s5b = &self.config.s5b;
+        let listed = |special: fn(&std::net::IpAddr) -> bool| s5b.bind.iter().any(special);
+        Some(Setup {
+            sid,
+            parties: Parties { own: self.bound.clone()?, peer: session.peer.clone(), role: session.role },
+            policy: s5b.candidates,
+            reach: Reach {
+                loopback: listed(|address| address.is_loopback()),
+                link_local: listed(|address| match address {
+                    std::net::IpAddr::V4(address) => address.is_link_local(),
+                    std::net::IpAddr::V6(address) => address.is_unicast_link_local(),
+                }),
+            },
+            connect_timeout: s5b.connect_timeout,
+            proxy_timeout: s5b.proxy_timeout,
+            timeout,
+        })
+    }
+
+    /// Our candidates; none that the peer offered.
+    pub(super) fn own_candidates(
+        &self,
+        gathered: &Gathered,
+        parties: &Parties,
+        offered: &[Candidate],
+    ) -> Vec<Candidate> {
+        own_candidates(gathered, self.config.s5b.candidates, parties, offered)
+    }
+
+    /// An offer with a sid of its own, whose DST.ADDRs our listener knows from now on.
+    pub(super) fn s5b_offer(
+        &mut self,
+        id: SessionId,
+        gathered: &Gathered,
+        timeout: Option<Duration>,
+        candidates: When,
+    ) -> Option<S5bOffer> {
+        let setup = self.s5b_setup(id, random_id(), timeout)?;
+        let ours = self.own_candidates(gathered, &setup.parties, &[]);
+        let offer = S5bOffer::new(setup, ours, candidates);
+        self.expect_at_listener(id, offer.dst_addrs());
+        Some(offer)
+    }
+
+    // ---- the listener --------------------------------------------------------------------
+
+    /// Somebody who asks our listener for one of these DST.ADDRs is the session's peer, or the session's peer told it.
+    pub(super) fn expect_at_listener(&mut self, id: SessionId, dst_addrs: Vec<String>) {
+        self.expected.retain(|_, expected| *expected != id);
+        self.expected.extend(dst_addrs.into_iter().map(|dst_addr| (dst_addr, id)));
+    }
+
+    fn keep_listening(&mut self, now: Instant) {
+        let until = now + LISTENER_IDLE;
+        self.listening_until = Some(until);
+        self.wake_no_later_than(until);
+    }
+
+    /// Closes the listener when nobody has needed it for a while.
+    pub(super) fn handle_listener_timeout(&mut self, now: Instant) {
+        if self.listening_until.is_none_or(|until| now < until) {
+            return;
+        }
+        if self.table.sessions().any(|session| session.is_connecting()) {
+            self.keep_listening(now);
+        } else {
+            self.listening_until = None;
+            self.outputs.push_back(Output::Effect(Effect::StopListening));
+        }
+    }
+}

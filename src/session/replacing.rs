@@ -1,0 +1,477 @@
+//! Replacing the transport of a session (XEP-0166 #def-action-transport-replace).
+//!
+//! There are two occasions. Where SOCKS5 found no way, the initiator puts in-band bytestreams in its place
+//! (XEP-0260 #fallback); and a stream that began in band moves to SOCKS5 while it goes on. Whatever comes to nothing
+//! there leaves it where it is.
+
+use std::time::Instant;
+
+use xmpp_parsers::{jingle::Action, minidom::Element};
+
+use super::{
+    Output, Request, Sessions,
+    state::{Active, Line, Replacement, Retry, Role, Session, SessionId, State},
+};
+use crate::{
+    Error, PeerMisbehaved, Reason, Start, Transports,
+    disco::Needs,
+    transport::{
+        Ibb, Offer, Proposal, Transport, When, ibb,
+        s5b::{self, S5b, candidate::Gathered},
+    },
+    wire::{
+        errors,
+        jingle::{Content, Jingle, ReasonElement},
+        s5b::S5bTransport,
+    },
+};
+
+/// Replacements of one session's transport, by either side. One is needed to fall back, one to move.
+const MAX_REPLACES: u8 = 4;
+
+impl Sessions {
+    // ---- falling back --------------------------------------------------------------------
+
+    /// SOCKS5 found no way for the transport in use.
+    pub(super) fn fall_back(&mut self, now: Instant, id: SessionId, error: Error) {
+        tracing::info!(%error, "no SOCKS5 bytestream");
+        self.expected.retain(|_, expected| *expected != id);
+        if self.config.transports == Transports::S5b {
+            return self.fail(now, id, error);
+        }
+        let deadline = now + self.config.timeouts.transport;
+        let Some(Session { role, needs, state: State::Active(active), .. }) = self.table.get_mut(id) else {
+            return;
+        };
+        let replaceable = *role == Role::Initiator && active.replaces < MAX_REPLACES;
+        let in_band = needs.and_then(|needs| needs.ibb).filter(|_| replaceable);
+        active.transport = Transport::Failed { error: error.clone(), deadline };
+        match (*role, in_band) {
+            // XEP-0260 #fallback: it is the initiator's to replace the transport, or to end the session.
+            (Role::Responder, _) => self.watch(id),
+            (Role::Initiator, Some(version)) => {
+                let offer = Offer::Ibb(ibb::Offer::new(super::random_id(), version, &self.config.ibb));
+                self.replace(now, id, offer);
+            }
+            (Role::Initiator, None) => self.retry_in_band(now, id, error),
+        }
+    }
+
+    /// Sends transport-replace.
+    fn replace(&mut self, now: Instant, id: SessionId, offer: Offer) {
+        let deadline = now + self.config.timeouts.transport;
+        let transport = offer.to_element();
+        let bytestream = offer.bytestream_sid().map(ToOwned::to_owned);
+        let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
+        active.replaces += 1;
+        active.replacement = Replacement::Offered { offer, deadline };
+        if let Some(bytestream) = bytestream {
+            let is_new = self.table.name_bytestream(id, &bytestream);
+            debug_assert!(is_new, "random ids repeat");
+        }
+        let Some(session) = self.table.get(id) else { return };
+        let jingle = session.about_transport(Action::TransportReplace, transport);
+        self.watch(id);
+        self.send_jingle(now, id, Action::TransportReplace, jingle);
+    }
+
+    /// The peer can't, or won't, have the transport of this session replaced: a new session offers nothing but the one
+    /// that every peer has, once.
+    pub(super) fn retry_in_band(&mut self, now: Instant, id: SessionId, error: Error) {
+        let Some(needs) = self.may_retry_in_band(id) else { return self.fail(now, id, error) };
+        let mut why = ReasonElement::new(error.reason());
+        why.text = error.peer_text();
+        if let Some(session) = self.table.get(id).filter(|session| session.is_on_wire()) {
+            let terminate = Jingle::new(Action::SessionTerminate, session.sid.clone()).with_reason(why);
+            self.tell(id, terminate);
+        }
+        self.start_anew(now, id, needs);
+    }
+
+    /// The same where the peer has ended the session.
+    pub(super) fn retry_after(&mut self, now: Instant, id: SessionId, reason: &Reason) -> bool {
+        let is_about_transport = matches!(
+            reason,
+            Reason::UnsupportedTransports
+                | Reason::FailedTransport
+                | Reason::ConnectivityError
+                | Reason::IncompatibleParameters
+        );
+        match self.may_retry_in_band(id).filter(|_| is_about_transport) {
+            Some(needs) => {
+                self.start_anew(now, id, needs);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// What to offer if a new session may follow: nothing has gone over this one, and SOCKS5 was to carry it.
+    pub(super) fn may_retry_in_band(&self, id: SessionId) -> Option<Needs> {
+        let session = self.table.get(id)?;
+        let needs = session.needs.filter(|needs| needs.ibb.is_some())?;
+        let was_s5b = match &session.state {
+            State::Offered(offered) => matches!(offered.transport, Offer::S5b(_)),
+            State::Active(active) => match &active.transport {
+                Transport::S5b(_) => !active.transport.is_open(),
+                Transport::Failed { .. } => true,
+                Transport::Ibb(_) | Transport::Moving(_) => false,
+            },
+            _ => false,
+        };
+        let allowed = self.config.transports == Transports::Auto && session.retry == Retry::Left;
+        Some(needs).filter(|_| was_s5b && allowed)
+    }
+
+    pub(super) fn start_anew(&mut self, now: Instant, id: SessionId, needs: Needs) {
+        tracing::info!("trying again, with in-band bytestreams alone");
+        self.give_up_connecting(id);
+        self.give_up_transport(id);
+        self.requests.cancel(|purpose| purpose.session() == Some(id));
+        self.table.unname(id);
+        let Some(session) = self.table.get_mut(id) else { return };
+        session.retry = Retry::Spent;
+        self.offer_ibb(now, id, needs);
+    }
+
+    fn give_up_transport(&mut self, id: SessionId) {
+        let Some(Session { state, .. }) = self.table.get_mut(id) else { return };
+        if let State::Active(Active { transport: Transport::S5b(s5b), .. }) =
+            std::mem::replace(state, State::ended())
+        {
+            self.dismantle(id, s5b);
+        }
+    }
+
+    // ---- moving --------------------------------------------------------------------------
+
+    /// Moves a stream that began in band to SOCKS5, if that is wanted and the peer can.
+    pub(crate) fn start_move(&mut self, now: Instant, id: SessionId) {
+        let wanted = self.config.transports == Transports::Auto && self.config.start == Start::Fast;
+        let Some(session) = self.table.get(id).filter(|_| wanted) else { return };
+        let possible = session.needs.is_some_and(|needs| needs.s5b) && session.retry == Retry::Left;
+        let State::Active(Active { transport: Transport::Ibb(_), replacement: Replacement::None, .. }) =
+            &session.state
+        else {
+            return;
+        };
+        if !possible {
+            return;
+        }
+        let gather = self.gather(now, id);
+        if let Some(State::Active(active)) = self.table.get_mut(id).map(|session| &mut session.state) {
+            active.replacement = Replacement::Gathering(gather);
+        }
+        self.watch(id);
+        self.continue_gathering(now, id);
+    }
+
+    /// We know what to offer: transport-replace.
+    pub(super) fn propose_move(&mut self, now: Instant, id: SessionId, gathered: &Gathered) {
+        match self.s5b_offer(id, gathered, None, When::WithTheOffer) {
+            Some(offer) => self.replace(now, id, Offer::S5b(Box::new(offer))),
+            None => self.give_up_replacement(id),
+        }
+    }
+
+    /// We know what to offer in return: transport-accept.
+    pub(super) fn agree_to_move(&mut self, now: Instant, id: SessionId, gathered: &Gathered) {
+        let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
+        let Replacement::Answering { transport: theirs, .. } =
+            std::mem::replace(&mut active.replacement, Replacement::None)
+        else {
+            return;
+        };
+        match self.answer_s5b(now, id, &theirs, gathered, None) {
+            Some((s5b, transport)) => {
+                let Some(session) = self.table.get_mut(id) else { return };
+                let accept = session.about_transport(Action::TransportAccept, transport);
+                if let State::Active(active) = &mut session.state {
+                    active.replacement = Replacement::Connecting(s5b);
+                }
+                self.send_jingle(now, id, Action::TransportAccept, accept);
+                self.after_transport(now, id);
+            }
+            None => self.reject(id, theirs.to_element()),
+        }
+    }
+
+    /// The negotiation that the peer proposes, and our `<transport/>` for it.
+    pub(super) fn answer_s5b(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        theirs: &S5bTransport,
+        gathered: &Gathered,
+        timeout: Option<std::time::Duration>,
+    ) -> Option<(Box<S5b>, Element)> {
+        let setup = self.s5b_setup(id, theirs.sid.clone(), timeout)?;
+        let ours = self.own_candidates(gathered, &setup.parties, &s5b::candidate::candidates_of(theirs));
+        let transport = s5b::transport(&setup, &ours).to_element();
+        match S5b::new(now, setup, ours, theirs) {
+            Ok(s5b) => {
+                self.expect_at_listener(id, s5b.dst_addrs());
+                Some((Box::new(s5b), transport))
+            }
+            Err(what) => {
+                tracing::info!(what, "a SOCKS5 bytestream that can't be");
+                None
+            }
+        }
+    }
+
+    /// What the replacement in preparation has come to.
+    pub(super) fn handle_replacement_output(&mut self, now: Instant, id: SessionId, output: s5b::Output) {
+        match output {
+            s5b::Output::Open => self.complete_move(now, id),
+            s5b::Output::Failed(error) => {
+                tracing::info!(%error, "the stream stays in band");
+                self.give_up_replacement(id);
+            }
+            output => self.handle_s5b_output(now, id, output.into()),
+        }
+    }
+
+    fn complete_move(&mut self, now: Instant, id: SessionId) {
+        let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
+        let replacement = std::mem::replace(&mut active.replacement, Replacement::None);
+        let Replacement::Connecting(s5b) = replacement else { return };
+        if !active.transport.ibb_mut().is_some_and(|ibb| ibb.can_move()) {
+            // Its user is closing it.
+            return self.dismantle(id, s5b);
+        }
+        active.transport.move_to(now, s5b);
+        if let Some(info) = active.transport.info() {
+            tracing::info!(transport = %info, "the stream moves");
+        }
+        self.expected.retain(|_, expected| *expected != id);
+        self.outputs.push_back(Output::Changed(id));
+    }
+
+    /// Whatever was to take the place of the transport will not.
+    pub(super) fn give_up_replacement(&mut self, id: SessionId) {
+        let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
+        match std::mem::replace(&mut active.replacement, Replacement::None) {
+            Replacement::Offered { offer, .. } => self.withdraw(offer),
+            Replacement::Connecting(s5b) => self.dismantle(id, s5b),
+            Replacement::None | Replacement::Gathering(_) | Replacement::Answering { .. } => {}
+        }
+    }
+
+    // ---- what the peer says --------------------------------------------------------------
+
+    /// XEP-0166 #def-action-transport-replace: transport-accept or transport-reject.
+    pub(super) fn handle_transport_replace(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        request: Request,
+        jingle: &Jingle,
+    ) {
+        if jingle.contents.iter().any(|content| content.transport().is_none()) {
+            let what = "a transport-replace without <transport/>";
+            return self.refuse(request.from, request.id, errors::bad_request(what));
+        }
+        let unreadable = |content: &Content| content.transport().and_then(|it| Proposal::check(it).err());
+        if let Some(what) = jingle.contents.iter().find_map(unreadable) {
+            return self.refuse(request.from, request.id, errors::bad_request(what));
+        }
+        self.handle_named(id, request, jingle, |sessions, request| {
+            // XEP-0166 #def-action-ties: the initiator's overrules.
+            if sessions.table.get(id).is_some_and(Session::overrules_replacement) {
+                return sessions.refuse(request.from, request.id, errors::tie_break());
+            }
+            sessions.acknowledge(request.from, request.id);
+            let [content] = jingle.contents.as_slice() else {
+                return sessions.reject_all(id, &jingle.contents);
+            };
+            let Some(transport) = content.transport() else { return };
+            if !sessions.take_replacement(now, id, transport) {
+                sessions.reject_all(id, &jingle.contents);
+            }
+        });
+    }
+
+    /// Takes a transport that the peer proposes in place of the one in use; false if it can't be taken.
+    fn take_replacement(&mut self, now: Instant, id: SessionId, transport: &Element) -> bool {
+        let Some(Ok(proposal)) = Proposal::from_peer(transport, &self.config) else { return false };
+        let Some(Session { state: State::Active(active), .. }) = self.table.get(id) else { return false };
+        if active.replaces >= MAX_REPLACES {
+            return false;
+        }
+        let in_band = matches!(active.transport, Transport::Ibb(_));
+        match proposal {
+            Proposal::Ibb(offer) if !active.transport.is_open() && !in_band => self.take_ibb(now, id, offer),
+            Proposal::S5b(theirs) if active.transport.is_open() && in_band => self.take_s5b(now, id, theirs),
+            // What is on its way over one connection would be lost with it.
+            Proposal::Ibb(_) | Proposal::S5b(_) => false,
+        }
+    }
+
+    fn take_ibb(&mut self, now: Instant, id: SessionId, offer: ibb::Offer) -> bool {
+        if !self.table.name_bytestream(id, offer.sid()) {
+            return false;
+        }
+        self.give_up_replacement(id);
+        self.expected.retain(|_, expected| *expected != id);
+        let transport = offer.to_element();
+        let ibb = Ibb::await_open(offer, now, &self.config.ibb, &self.config.timeouts);
+        let Some(session) = self.table.get_mut(id) else { return false };
+        let accept = session.about_transport(Action::TransportAccept, transport);
+        let State::Active(active) = &mut session.state else { return false };
+        active.replaces += 1;
+        if let Transport::S5b(s5b) = std::mem::replace(&mut active.transport, Transport::Ibb(Box::new(ibb))) {
+            self.dismantle(id, s5b);
+        }
+        self.watch(id);
+        self.send_jingle(now, id, Action::TransportAccept, accept);
+        true
+    }
+
+    fn take_s5b(&mut self, now: Instant, id: SessionId, transport: S5bTransport) -> bool {
+        self.give_up_replacement(id);
+        let gather = self.gather(now, id);
+        let Some(State::Active(active)) = self.table.get_mut(id).map(|session| &mut session.state) else {
+            return false;
+        };
+        active.replaces += 1;
+        active.replacement = Replacement::Answering { transport, gather };
+        self.watch(id);
+        self.continue_gathering(now, id);
+        true
+    }
+
+    /// XEP-0166 #def-action-transport-accept.
+    pub(super) fn handle_transport_accept(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        request: Request,
+        jingle: &Jingle,
+    ) {
+        if !self.table.get(id).is_some_and(Session::awaits_replacement) {
+            return self.refuse(request.from, request.id, errors::out_of_order());
+        }
+        self.handle_named(id, request, jingle, |sessions, request| {
+            let Some(offer) = sessions.table.get_mut(id).and_then(Session::take_offered) else { return };
+            let answer = jingle.contents.iter().find_map(Content::transport);
+            let agreed = match answer {
+                Some(answer) => offer.accepted(answer, now, &sessions.config),
+                None => Err("a transport-accept without <transport/>".to_owned()),
+            };
+            match agreed {
+                Ok(transport) => {
+                    sessions.acknowledge(request.from, request.id);
+                    sessions.begin_replacement(now, id, transport);
+                }
+                Err(what) => {
+                    sessions.refuse(request.from, request.id, errors::bad_request(what.clone()));
+                    sessions.replacement_refused(now, id, PeerMisbehaved::BadAccept(what).into());
+                }
+            }
+        });
+    }
+
+    fn begin_replacement(&mut self, now: Instant, id: SessionId, transport: Transport) {
+        let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
+        match transport {
+            Transport::S5b(s5b) => active.replacement = Replacement::Connecting(s5b),
+            transport => active.transport = transport,
+        }
+        self.after_transport(now, id);
+    }
+
+    /// XEP-0166 #def-action-transport-reject.
+    pub(super) fn handle_transport_reject(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        request: Request,
+        jingle: &Jingle,
+    ) {
+        if !self.table.get(id).is_some_and(Session::awaits_replacement) {
+            return self.refuse(request.from, request.id, errors::out_of_order());
+        }
+        self.handle_named(id, request, jingle, |sessions, request| {
+            sessions.acknowledge(request.from, request.id);
+            sessions.replacement_refused(now, id, rejected());
+        });
+    }
+
+    /// The peer does not take the transport that we sent in a transport-replace.
+    pub(super) fn replacement_refused(&mut self, now: Instant, id: SessionId, why: Error) {
+        self.give_up_replacement(id);
+        let Some(Session { state: State::Active(active), .. }) = self.table.get(id) else { return };
+        match &active.transport {
+            Transport::Failed { error, .. } => self.retry_in_band(now, id, error.clone()),
+            _ => tracing::info!(%why, "the stream stays in band"),
+        }
+    }
+
+    /// No word from the peer, where the transport in use has failed or is to be replaced.
+    pub(super) fn handle_replacement_timeout(&mut self, now: Instant, id: SessionId) {
+        let Some(session) = self.table.get(id) else { return };
+        let State::Active(active) = &session.state else { return };
+        let overdue =
+            matches!(&active.replacement, Replacement::Offered { deadline, .. } if now >= *deadline);
+        if overdue {
+            return self.replacement_refused(now, id, rejected());
+        }
+        match &active.transport {
+            Transport::Failed { error, deadline } if now >= *deadline => {
+                let error = error.clone();
+                self.fail(now, id, error);
+            }
+            _ => {}
+        }
+    }
+
+    fn reject(&mut self, id: SessionId, transport: Element) {
+        let Some(session) = self.table.get(id) else { return };
+        let reject = session.about_transport(Action::TransportReject, transport);
+        self.tell(id, reject);
+    }
+
+    fn reject_all(&mut self, id: SessionId, contents: &[Content]) {
+        let Some(session) = self.table.get(id) else { return };
+        let mut reject = Jingle::new(Action::TransportReject, session.sid.clone());
+        for content in contents {
+            let named = Content::new(content.creator.clone(), content.name.clone());
+            reject = reject
+                .with_content(content.transport().cloned().into_iter().fold(named, Content::with_child));
+        }
+        self.tell(id, reject);
+    }
+}
+
+fn rejected() -> Error {
+    Error::PeerIncompatible(crate::PeerIncompatible::Unsupported("transport-replace".to_owned()))
+}
+
+impl Session {
+    /// A Jingle request about the one content's transport.
+    pub(super) fn about_transport(&self, action: Action, transport: Element) -> Jingle {
+        Jingle::new(action, self.sid.clone()).with_content(self.own_content().with_child(transport))
+    }
+
+    /// Whether a transport-replace of ours waits for its answer.
+    fn awaits_replacement(&self) -> bool {
+        matches!(&self.state, State::Active(Active { replacement: Replacement::Offered { .. }, .. }))
+    }
+
+    /// The transport of a transport-replace of ours, which is answered.
+    fn take_offered(&mut self) -> Option<Offer> {
+        let State::Active(active) = &mut self.state else { return None };
+        match std::mem::replace(&mut active.replacement, Replacement::None) {
+            Replacement::Offered { offer, .. } => Some(offer),
+            other => {
+                active.replacement = other;
+                None
+            }
+        }
+    }
+
+    fn overrules_replacement(&self) -> bool {
+        self.role == Role::Initiator && self.awaits_replacement() && self.line == Line::Up
+    }
+}

@@ -1,0 +1,139 @@
+//! Between SOCKS5 bytestreams and whoever holds the sockets.
+
+use std::time::Instant;
+
+use super::{
+    Output, Sessions,
+    state::{Session, SessionId, State},
+};
+use crate::transport::{
+    Offer, TransportInfo,
+    s5b::{
+        self, Attempt, Dial, S5b,
+        candidate::{Connection, SocketId},
+    },
+};
+
+/// Names an attempt to connect, of whichever session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DialToken(u64);
+
+/// What is to be done with sockets.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Listen, and bring the addresses with [`Sessions::handle_gathered`].
+    Gather(SessionId),
+    /// Connect, and bring what became of it with [`Sessions::handle_dialed`].
+    Dial(DialToken, Dial),
+    /// Give up an attempt.
+    Abandon(DialToken),
+    /// Close a connection.
+    HangUp(SocketId),
+    /// Nobody needs the listener.
+    StopListening,
+}
+
+impl Sessions {
+    /// What became of an attempt; false if nobody wants the connection.
+    pub(crate) fn handle_dialed(
+        &mut self,
+        now: Instant,
+        token: DialToken,
+        result: Result<Connection, String>,
+    ) -> bool {
+        let Some((id, attempt)) = self.dials.remove(&token) else { return false };
+        let Some(s5b) = self.table.get_mut(id).and_then(Session::s5b_mut) else { return false };
+        s5b.handle_dialed(now, attempt, result);
+        self.after_transport(now, id);
+        true
+    }
+
+    /// Somebody connected to our listener, and asked for this DST.ADDR; false to refuse.
+    pub(crate) fn handle_incoming(&mut self, now: Instant, dst_addr: &str, connection: Connection) -> bool {
+        let Some(id) = self.expected.get(dst_addr).copied() else { return false };
+        let Some(session) = self.table.get_mut(id) else { return false };
+        let taken = match session.offer_mut().and_then(Offer::s5b_mut) {
+            Some(offer) => offer.handle_incoming(connection),
+            None => session.s5b_mut().is_some_and(|s5b| s5b.handle_incoming(now, connection)),
+        };
+        self.after_transport(now, id);
+        taken
+    }
+
+    /// A connection that waits to be used was closed by its other end.
+    pub(crate) fn handle_closed(&mut self, socket: SocketId) {
+        for id in self.table.ids() {
+            let Some(session) = self.table.get_mut(id) else { continue };
+            if let Some(offer) = session.offer_mut().and_then(Offer::s5b_mut) {
+                offer.handle_closed(socket);
+            }
+            if let Some(s5b) = session.s5b_mut() {
+                s5b.handle_closed(socket);
+            }
+        }
+    }
+
+    pub(super) fn dial(&mut self, id: SessionId, dial: Dial) {
+        let token = DialToken(self.next_dial);
+        self.next_dial += 1;
+        self.dials.insert(token, (id, dial.attempt));
+        self.outputs.push_back(Output::Effect(Effect::Dial(token, dial)));
+    }
+
+    pub(super) fn abandon(&mut self, id: SessionId, attempt: Attempt) {
+        let token =
+            self.dials.iter().find(|(_, dialled)| **dialled == (id, attempt)).map(|(token, _)| *token);
+        if let Some(token) = token {
+            self.dials.remove(&token);
+            self.outputs.push_back(Output::Effect(Effect::Abandon(token)));
+        }
+    }
+
+    pub(super) fn hang_up(&mut self, socket: SocketId) {
+        self.outputs.push_back(Output::Effect(Effect::HangUp(socket)));
+    }
+
+    /// Gives up a negotiation: nothing of it may go on.
+    pub(super) fn dismantle(&mut self, id: SessionId, mut s5b: Box<S5b>) {
+        s5b.end();
+        while let Some(output) = s5b.poll_output() {
+            match output {
+                s5b::Output::Abandon(attempt) => self.abandon(id, attempt),
+                s5b::Output::HangUp(socket) => self.hang_up(socket),
+                _ => {}
+            }
+        }
+        if let Some((connection, _)) = s5b.connection() {
+            self.hang_up(connection.socket);
+        }
+    }
+
+    /// Takes back what was offered.
+    pub(super) fn withdraw(&mut self, mut offer: Offer) {
+        for connection in offer.s5b_mut().map(|offer| offer.take_early()).unwrap_or_default() {
+            self.hang_up(connection.socket);
+        }
+    }
+
+    /// The session is ending, and with it whatever was to connect it.
+    pub(super) fn give_up_connecting(&mut self, id: SessionId) {
+        self.expected.retain(|_, expected| *expected != id);
+        self.give_up_replacement(id);
+        let early = match self.table.get_mut(id).map(|session| &mut session.state) {
+            Some(State::Offered(offered)) => offered.transport.s5b_mut().map(|offer| offer.take_early()),
+            _ => None,
+        };
+        for connection in early.unwrap_or_default() {
+            self.hang_up(connection.socket);
+        }
+    }
+
+    /// What carries the bytes of a session, once that is known.
+    pub(crate) fn transport_info(&self, id: SessionId) -> Option<TransportInfo> {
+        match &self.table.get(id)?.state {
+            State::Active(active) => active.transport.info(),
+            State::Ended(ended) => ended.transport.as_ref()?.info(),
+            _ => None,
+        }
+    }
+}

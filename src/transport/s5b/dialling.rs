@@ -1,0 +1,140 @@
+//! Connecting to the peer's candidates (XEP-0260 #rules): which one when.
+
+use std::time::{Duration, Instant};
+
+use super::{Attempt, candidate::Candidate, offer::MAX_OWN};
+use crate::session::Role;
+
+/// Between one attempt and the next (XEP-0260 #rules, 2).
+pub(super) const STAGGER: Duration = Duration::from_millis(200);
+/// What the last attempt that needs no proxy is given before the first one to a proxy begins (XEP-0260 #rules, 3).
+pub(super) const PROXY_DELAY: Duration = Duration::from_millis(600);
+/// How long the peer may take to send its first candidate in a transport-info (XEP-0260 #exchange), when there was none
+/// before. It is a stanza's way there and back, and the time to find a proxy.
+pub(super) const EMPTY_OFFER_WAIT: Duration = Duration::from_secs(10);
+/// Candidates of the peer's that are dialled, at most: as many as we offer ourselves. It bounds what a peer can make us
+/// connect to.
+pub(super) const MAX_DIALLED: usize = MAX_OWN;
+
+/// Attempts made and to be made.
+#[derive(Debug)]
+pub(super) struct Dialling {
+    /// The most preferred last.
+    waiting: Vec<Candidate>,
+    in_flight: Vec<Flight>,
+    /// How many more candidates are taken.
+    room: usize,
+    /// When the last attempt began; before the first, when it all did.
+    last: Instant,
+    /// The same for those that need no proxy.
+    last_unproxied: Instant,
+    /// Until when a peer that has offered nothing is waited for.
+    patience: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    attempt: Attempt,
+    candidate: Candidate,
+}
+
+impl Dialling {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            waiting: Vec::new(),
+            in_flight: Vec::new(),
+            room: MAX_DIALLED,
+            last: now,
+            last_unproxied: now,
+            patience: None,
+        }
+    }
+
+    /// The peer has offered nothing yet: candidates may come for a while.
+    pub(super) fn be_patient(&mut self, now: Instant) {
+        self.patience = Some(now + EMPTY_OFFER_WAIT);
+    }
+
+    /// Candidates that don't come now don't come any more.
+    pub(super) fn stop_waiting(&mut self) {
+        self.patience = None;
+    }
+
+    /// Takes as many of them as there is room for, the highest first.
+    pub(super) fn add(&mut self, mut candidates: Vec<Candidate>) {
+        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.priority));
+        candidates.truncate(self.room);
+        self.room -= candidates.len();
+        for candidate in candidates {
+            // Of equals, the one that was offered first goes first.
+            let index = self.waiting.partition_point(|waiting| waiting.priority < candidate.priority);
+            self.waiting.insert(index, candidate);
+        }
+    }
+
+    /// The peer chose a candidate of ours with this priority: what can't be nominated any more is not tried
+    /// (XEP-0260 #connect). Returns the attempts to abandon.
+    pub(super) fn prune(&mut self, chosen: u32, role: Role) -> Vec<Attempt> {
+        let can_win = |candidate: &Candidate| prevails(candidate.priority, chosen, role);
+        self.waiting.retain(can_win);
+        let pruned = self.in_flight.extract_if(.., |flight| !can_win(&flight.candidate));
+        pruned.map(|flight| flight.attempt).collect()
+    }
+
+    /// The next candidate, if its time has come.
+    pub(super) fn start(&mut self, now: Instant, attempt: Attempt) -> Option<Candidate> {
+        if self.next_start()? > now {
+            return None;
+        }
+        let candidate = self.waiting.pop()?;
+        self.last = now;
+        if !candidate.is_proxy() {
+            self.last_unproxied = now;
+        }
+        self.in_flight.push(Flight { attempt, candidate: candidate.clone() });
+        Some(candidate)
+    }
+
+    /// An attempt is over; gives its candidate, unless it is none of ours.
+    pub(super) fn landed(&mut self, attempt: Attempt) -> Option<Candidate> {
+        let index = self.in_flight.iter().position(|flight| flight.attempt == attempt)?;
+        Some(self.in_flight.swap_remove(index).candidate)
+    }
+
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = Attempt> {
+        self.in_flight.iter().map(|flight| flight.attempt)
+    }
+
+    /// Nothing can come of it any more.
+    pub(super) fn is_exhausted(&self, now: Instant) -> bool {
+        self.waiting.is_empty()
+            && self.in_flight.is_empty()
+            && self.patience.is_none_or(|patience| patience <= now)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.next_start().into_iter().chain(self.patience).min()
+    }
+
+    /// When the next attempt is due: never later than it would be good for the ones before it.
+    fn next_start(&self) -> Option<Instant> {
+        let next = self.waiting.last()?;
+        if self.in_flight.is_empty() {
+            return Some(self.last);
+        }
+        let staggered = self.last + STAGGER;
+        let unproxied_in_flight = self.in_flight.iter().any(|flight| !flight.candidate.is_proxy());
+        if next.is_proxy() && unproxied_in_flight {
+            return Some(staggered.max(self.last_unproxied + PROXY_DELAY));
+        }
+        Some(staggered)
+    }
+}
+
+/// Whether a candidate that we choose is nominated against one that the peer chose (XEP-0260 #complete, 3 and 4).
+pub(super) fn prevails(ours_to_choose: u32, chosen_by_peer: u32, role: Role) -> bool {
+    match role {
+        Role::Initiator => ours_to_choose >= chosen_by_peer,
+        Role::Responder => ours_to_choose > chosen_by_peer,
+    }
+}

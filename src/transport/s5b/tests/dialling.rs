@@ -1,0 +1,215 @@
+//! Which candidate is dialled when (XEP-0260 #rules), and when it stops.
+
+use super::*;
+use crate::transport::s5b::dialling::MAX_DIALLED;
+
+fn at(milliseconds: u128, what: &str) -> (u128, String) {
+    (milliseconds, what.to_owned())
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[test]
+fn attempts_are_staggered_and_proxies_come_later() {
+    let theirs = [("proxy1", 20), ("192.0.2.1", 70), ("proxy2", 30), ("192.0.2.2", 90), ("192.0.2.3", 80)];
+    let mut juliet = Side::new(Role::Responder, &[], &theirs);
+    assert_eq!(
+        juliet.timeline(LONG),
+        [
+            at(0, "dial 192.0.2.2"),
+            at(200, "dial 192.0.2.3"),
+            at(400, "dial 192.0.2.1"),
+            at(1000, "dial proxy2"),
+            at(1200, "dial proxy1"),
+        ]
+    );
+}
+
+#[test]
+fn proxies_get_more_time_than_addresses() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", 9), ("proxy1", 8)]);
+    juliet.timeline(LONG);
+    let timeout = |host| juliet.dialled[&juliet.attempt(host)].timeout;
+    assert_eq!(timeout("192.0.2.1"), Duration::from_secs(5));
+    assert_eq!(timeout("proxy1"), Duration::from_secs(10));
+}
+
+#[test]
+fn after_the_last_one_in_flight_the_next_starts_at_once() {
+    let theirs = [("192.0.2.1", 9), ("192.0.2.2", 8), ("192.0.2.3", 7), ("proxy1", 6), ("proxy2", 5)];
+    let mut juliet = Side::new(Role::Responder, &[], &theirs);
+    assert_eq!(juliet.wants(), ["dial 192.0.2.1"]);
+    assert_eq!(juliet.refused("192.0.2.1"), ["dial 192.0.2.2"]);
+    assert_eq!(juliet.wait(LONG), ["dial 192.0.2.3"]);
+    // The other is still in flight.
+    assert!(juliet.refused("192.0.2.3").is_empty());
+    assert_eq!(juliet.refused("192.0.2.2"), ["dial proxy1"]);
+    assert_eq!(juliet.elapsed(), 200);
+    // No address is in flight any more, so the second proxy follows the first as usual.
+    assert_eq!(juliet.wait(LONG), ["dial proxy2"]);
+    assert_eq!(juliet.elapsed(), 400);
+}
+
+#[test]
+fn a_proxy_that_is_preferred_to_addresses_goes_first() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", 8), ("proxy1", 9)]);
+    assert_eq!(juliet.timeline(LONG), [at(0, "dial proxy1"), at(200, "dial 192.0.2.1")]);
+}
+
+#[test]
+fn the_first_connection_ends_it() {
+    let theirs = [("192.0.2.1", 9), ("192.0.2.2", 8), ("192.0.2.3", 7)];
+    let mut juliet = Side::new(Role::Responder, &[], &theirs);
+    juliet.timeline(Duration::from_millis(200));
+    assert_eq!(juliet.connected("192.0.2.2", 1), ["abandon 192.0.2.1", "say candidate-used 192.0.2.2"]);
+    assert!(juliet.timeline(LONG).is_empty());
+    // It came through when it was being abandoned.
+    assert_eq!(juliet.connected("192.0.2.1", 2), ["hang up 2"]);
+}
+
+#[test]
+fn when_all_have_failed_it_says_so() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", 9), ("192.0.2.2", 8)]);
+    juliet.wants();
+    juliet.refused("192.0.2.1");
+    assert_eq!(juliet.refused("192.0.2.2"), ["say candidate-error"]);
+}
+
+#[test]
+fn a_better_word_of_the_peers_stops_the_lower_ones() {
+    let theirs = [("192.0.2.1", 90), ("192.0.2.2", 50), ("192.0.2.3", 40)];
+    let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", 60)], &theirs);
+    juliet.timeline(Duration::from_millis(200));
+    juliet.incoming(5, "198.51.100.1:5086");
+    assert_eq!(juliet.hears(used("198.51.100.1")), ["abandon 192.0.2.2"]);
+    assert!(juliet.timeline(Duration::from_secs(3)).is_empty());
+    assert_eq!(juliet.refused("192.0.2.1"), ["say candidate-error", "open"]);
+    assert_eq!(juliet.socket(), Some((5, CandidateType::Direct)));
+}
+
+#[test]
+fn equal_ones_go_on_only_where_the_own_choice_wins() {
+    let equal = [("192.0.2.1", 60)];
+    let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", 60)], &equal);
+    juliet.wants();
+    juliet.incoming(5, "198.51.100.1:5086");
+    assert_eq!(juliet.hears(used("198.51.100.1")), ["abandon 192.0.2.1", "say candidate-error", "open"]);
+
+    let mut romeo = Side::new(Role::Initiator, &[("198.51.100.1", 60)], &equal);
+    romeo.wants();
+    romeo.incoming(5, "198.51.100.1:5086");
+    assert!(romeo.hears(used("198.51.100.1")).is_empty());
+    assert_eq!(romeo.connected("192.0.2.1", 6), ["say candidate-used 192.0.2.1", "hang up 5", "open"]);
+}
+
+#[test]
+fn an_empty_offer_may_be_followed_by_candidates() {
+    let mut juliet = Side::new(Role::Responder, &[], &[]);
+    assert!(juliet.timeline(Duration::from_secs(9)).is_empty());
+    juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.1", 9)])).unwrap();
+    assert_eq!(juliet.wants(), ["dial 192.0.2.1"]);
+    assert!(juliet.timeline(Duration::from_secs(5)).is_empty());
+    assert_eq!(juliet.refused("192.0.2.1"), ["say candidate-error"]);
+}
+
+#[test]
+fn an_empty_offer_is_not_waited_for_for_ever() {
+    let mut juliet = Side::new(Role::Responder, &[], &[]);
+    assert_eq!(juliet.timeline(LONG), [at(10_000, "say candidate-error")]);
+}
+
+#[test]
+fn the_peers_word_ends_the_wait() {
+    let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", 60)], &[]);
+    juliet.incoming(5, "198.51.100.1:5086");
+    assert_eq!(juliet.hears(used("198.51.100.1")), ["say candidate-error", "open"]);
+    let mut juliet = Side::new(Role::Responder, &[], &[]);
+    let wants = juliet.hears(Notice::CandidateError);
+    assert_eq!(wants[0], "say candidate-error");
+    assert!(wants[1].starts_with("failed: transport: no SOCKS5 connection"), "{wants:?}");
+}
+
+#[test]
+fn an_initiator_waits_for_a_responder_that_has_something_to_dial() {
+    let mut romeo = Side::new(Role::Initiator, &[("198.51.100.1", 60)], &[]);
+    assert!(romeo.wants().is_empty());
+    // Otherwise nobody could connect to anybody.
+    let mut romeo = Side::new(Role::Initiator, &[], &[]);
+    assert_eq!(romeo.wants(), ["say candidate-error"]);
+}
+
+#[test]
+fn late_candidates_are_taken_until_the_own_word_and_ignored_then() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", 90)]);
+    juliet.wants();
+    juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.2", 80), ("192.0.2.1", 90)])).unwrap();
+    assert_eq!(juliet.wait(LONG), ["dial 192.0.2.2"]);
+    assert_eq!(juliet.connected("192.0.2.2", 1)[1], "say candidate-used 192.0.2.2");
+    juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.3", 99)])).unwrap();
+    assert!(juliet.timeline(LONG).is_empty());
+}
+
+#[test]
+fn late_candidates_that_can_not_win_are_not_dialled() {
+    let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", 60)], &[("192.0.2.1", 90)]);
+    juliet.wants();
+    juliet.hears(used("198.51.100.1"));
+    juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.2", 59), ("192.0.2.3", 61)])).unwrap();
+    assert_eq!(juliet.timeline(LONG), [at(200, "dial 192.0.2.3")]);
+}
+
+#[test]
+fn a_peer_can_not_have_us_dial_without_end() {
+    let hosts: Vec<_> = (0..40).map(|n| format!("192.0.2.{n}")).collect();
+    let many: Vec<_> = hosts.iter().zip(100..).map(|(host, priority)| (host.as_str(), priority)).collect();
+    let mut juliet = Side::new(Role::Responder, &[], &many[..20]);
+    juliet.s5b.handle_info(juliet.now, &offer(&many[20..])).unwrap();
+    let timeline = juliet.timeline(Duration::from_secs(20));
+    assert_eq!(timeline.len(), MAX_DIALLED);
+    assert_eq!(timeline[0].1, "dial 192.0.2.19", "the highest of those that were known first");
+}
+
+#[test]
+fn special_addresses_are_skipped() {
+    let theirs =
+        [("127.0.0.1", 9), ("::ffff:127.0.0.1", 8), ("169.254.169.254", 7), ("192.0.2.1", 6), ("0.0.0.0", 5)];
+    let mut juliet = Side::new(Role::Responder, &[], &theirs);
+    assert_eq!(juliet.timeline(LONG), [at(0, "dial 192.0.2.1")]);
+    let reach = Reach { loopback: true, link_local: false };
+    let mut juliet = Side::with(Setup { reach, ..setup(Role::Responder) }, &[], &offer(&theirs[..1]));
+    assert_eq!(juliet.wants(), ["dial 127.0.0.1"]);
+    assert_eq!(juliet.dialled[&juliet.attempt("127.0.0.1")].reach, reach);
+}
+
+#[test]
+fn proxy_only_dials_nothing_else() {
+    let proxy_only = Setup { policy: Candidates::ProxyOnly, ..setup(Role::Responder) };
+    let theirs = offer(&[("192.0.2.1", 9), ("host.example.org", 8), ("proxy1", 7)]);
+    let mut juliet = Side::with(proxy_only.clone(), &[], &theirs);
+    juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.2", 9)])).unwrap();
+    assert_eq!(juliet.timeline(LONG), [at(0, "dial proxy1")]);
+    let mut juliet = Side::with(proxy_only, &[], &offer(&[("192.0.2.1", 9)]));
+    assert_eq!(juliet.wants(), ["say candidate-error"]);
+}
+
+#[test]
+fn the_whole_has_a_deadline() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", 9)]);
+    juliet.wants();
+    let end = juliet.timeline(Duration::from_secs(90));
+    assert_eq!(
+        end,
+        [at(60_000, "abandon 192.0.2.1"), at(60_000, "failed: timed out after 60s: opening the bytestream")]
+    );
+    assert_eq!(juliet.s5b.poll_timeout(), None);
+}
+
+#[test]
+fn a_move_has_no_deadline() {
+    let moving = Setup { timeout: None, ..setup(Role::Responder) };
+    let mut juliet = Side::with(moving, &[], &offer(&[("192.0.2.1", 9)]));
+    juliet.wants();
+    assert_eq!(juliet.s5b.poll_timeout(), None, "the dialler's timeout is all there is");
+    assert_eq!(juliet.refused("192.0.2.1"), ["say candidate-error"]);
+    assert_eq!(juliet.s5b.poll_timeout(), None);
+}
