@@ -50,6 +50,14 @@ use futures::future::BoxFuture;
 
 use crate::{Error, Reason};
 
+/// Which way the bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    Direct,
+    /// Through a SOCKS5 proxy.
+    Relayed,
+}
+
 /// The session that carries a bytestream: it explains why the bytestream fails, and ends with it.
 pub(crate) trait Carrier: Send + Sync + 'static {
     /// Ends the session. Called exactly once.
@@ -58,4 +66,8 @@ pub(crate) trait Carrier: Send + Sync + 'static {
     fn error(&self) -> Option<Error>;
     /// Resolves when the session has ended, whoever ended it.
     fn ended(&self) -> BoxFuture<'static, ()>;
+    /// Whether the bytestream goes through a SOCKS5 proxy now. It may change; the stream looks whenever it writes.
+    fn is_relayed(&self) -> bool {
+        false
+    }
 }
