@@ -34,6 +34,8 @@ mod source;
 mod violation;
 
 #[cfg(test)]
+mod e2e_relayed_tests;
+#[cfg(test)]
 mod e2e_tests;
 #[cfg(test)]
 mod tests;

@@ -121,6 +121,12 @@ impl Proxy65 {
         }
     }
 
+    /// Links the two connections that asked for this address, without anybody's request; `false` if there are no two.
+    #[must_use]
+    pub fn activate(&self, address: &str) -> bool {
+        matches!(self.0.activate(address.to_owned()), Activation::Linked)
+    }
+
     /// So long an activation takes, with its answer.
     pub fn delay_activation(&self, delay: Duration) {
         self.0.state().activation_delay = delay;
