@@ -237,7 +237,7 @@ impl Sessions {
         let replacement = std::mem::replace(&mut active.replacement, Replacement::None);
         let Replacement::Connecting(s5b) = replacement else { return };
         if !active.transport.ibb_mut().is_some_and(|ibb| ibb.can_move()) {
-            // Its user is closing it.
+            // Both users have closed it.
             return self.dismantle(id, s5b);
         }
         active.transport.move_to(now, s5b);

@@ -202,9 +202,10 @@ impl Ibb {
         TransportInfo::Ibb { block_size: self.block_size }
     }
 
-    /// Whether it is in the middle of its life.
+    /// Whether a connection can take its place, of which both sides learn at times of their own. As long as one side may
+    /// have something to say, which is not over before this side knows of it, the other has to listen there.
     pub(crate) fn can_move(&self) -> bool {
-        matches!(self.state, State::Open)
+        self.is_open() && !self.is_closed()
     }
 
     /// Whether both sides have closed it in good order.
