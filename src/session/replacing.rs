@@ -166,6 +166,16 @@ impl Sessions {
         self.continue_gathering(now, id);
     }
 
+    /// Whether the session's transport may yet be another one than now.
+    pub(crate) fn may_move(&self, id: SessionId) -> bool {
+        let Some(Session { role, state: State::Active(active), .. }) = self.table.get(id) else {
+            return false;
+        };
+        let at_the_peers_wish = *role == Role::Responder && active.replaces < MAX_REPLACES;
+        let under_way = !matches!(active.replacement, Replacement::None);
+        matches!(active.transport, Transport::Ibb(_)) && (under_way || at_the_peers_wish)
+    }
+
     /// We know what to offer: transport-replace.
     pub(super) fn propose_move(&mut self, now: Instant, id: SessionId, gathered: &Gathered) {
         match self.s5b_offer(id, gathered, None, When::WithTheOffer) {
@@ -250,6 +260,8 @@ impl Sessions {
 
     /// Whatever was to take the place of the transport will not.
     pub(super) fn give_up_replacement(&mut self, id: SessionId) {
+        // Somebody may be waiting for it.
+        self.outputs.push_back(Output::Changed(id));
         self.forget_replacing(id);
         let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
         match std::mem::replace(&mut active.replacement, Replacement::None) {

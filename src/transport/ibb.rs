@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use xmpp_parsers::{
     minidom::Element,
     stanza_error::{DefinedCondition, ErrorType, StanzaError},
@@ -424,11 +425,14 @@ impl Ibb {
     }
 
     /// It is shut down because a connection takes its place: nobody wants to be rid of it, and a peer that still has
-    /// blocks to send takes as long as its server, and our reader, need for them.
-    pub(super) fn give_way(&mut self, now: Instant) {
+    /// blocks to send takes as long as its server, and our reader, need for them. Gives what was written and has not been
+    /// sent, which the connection carries faster.
+    pub(super) fn give_way(&mut self, now: Instant) -> BytesMut {
         self.timeouts.close = self.timeouts.block_ack;
+        let unsent = self.sender.take_uncut();
         // If it has failed by now, whoever reads it is told.
         let _ = self.shutdown(now);
+        unsent
     }
 
     // ---- time ----------------------------------------------------------------------------

@@ -18,6 +18,7 @@ mod tests;
 
 use std::time::Instant;
 
+use bytes::BytesMut;
 use jid::Jid;
 use xmpp_parsers::{minidom::Element, stanza_error::StanzaError};
 
@@ -200,6 +201,14 @@ impl Transport {
     pub(crate) fn handle_reply(&mut self, now: Instant, request: Request, reply: Result<(), StanzaError>) {
         if let Some(ibb) = self.ibb_mut() {
             ibb.handle_reply(now, request, reply);
+        }
+    }
+
+    /// What was written before the socket takes over, and goes over it first.
+    pub(crate) fn take_carried(&mut self) -> BytesMut {
+        match self {
+            Self::Moving(moving) => moving.take_carried(),
+            Self::Ibb(_) | Self::S5b(_) | Self::Failed { .. } => BytesMut::new(),
         }
     }
 

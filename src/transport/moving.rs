@@ -1,7 +1,7 @@
 //! A live stream that moves from an in-band bytestream to a socket.
 //!
 //! ```text
-//!   what we write:  … block, block, <close/> | socket …
+//!   what we write:  … block, block, <close/> | what was in no block yet, socket …
 //!   what we read:   … block, block, the peer's <close/> or its answer to ours | socket …
 //! ```
 //!
@@ -10,6 +10,8 @@
 //! to one ends what comes in band. What comes early on the socket waits there, unread; the systems' buffers bound it.
 
 use std::time::Instant;
+
+use bytes::BytesMut;
 
 use super::{
     Done, Ibb, Output, Read, Write,
@@ -23,6 +25,8 @@ pub(crate) struct Moving {
     ibb: Ibb,
     s5b: Box<S5b>,
     beyond: Beyond,
+    /// Was written before the move, and goes over the socket before all else.
+    carried: BytesMut,
 }
 
 /// What follows on the last byte in band.
@@ -36,8 +40,8 @@ enum Beyond {
 impl Moving {
     /// Nothing more is written in band.
     pub(super) fn begin(now: Instant, mut ibb: Ibb, s5b: Box<S5b>, socket: SocketId) -> Self {
-        ibb.give_way(now);
-        Self { ibb, s5b, beyond: Beyond::Socket(socket) }
+        let carried = ibb.give_way(now);
+        Self { ibb, s5b, beyond: Beyond::Socket(socket), carried }
     }
 
     pub(super) fn socket(&self) -> Option<SocketId> {
@@ -91,25 +95,31 @@ impl Moving {
         }
     }
 
+    /// For whoever takes the socket, to be written to it first.
+    pub(super) fn take_carried(&mut self) -> BytesMut {
+        self.carried.split()
+    }
+
     pub(super) fn write(&self) -> Result<Write, Error> {
         self.socket().map(Write::Socket).ok_or(Error::Transport(TransportError::Closed))
     }
 
     pub(super) fn flush(&mut self, now: Instant) -> Result<Done, Error> {
         let in_band = self.ibb.flush(now)?;
-        Ok(self.done(in_band))
+        self.done(in_band)
     }
 
     pub(super) fn shutdown(&mut self, now: Instant) -> Result<Done, Error> {
         let in_band = self.ibb.shutdown(now)?;
-        Ok(self.done(in_band))
+        self.done(in_band)
     }
 
-    fn done(&self, in_band: bool) -> Done {
+    fn done(&self, in_band: bool) -> Result<Done, Error> {
         match self.beyond {
-            _ if !in_band => Done::NotYet,
-            Beyond::Socket(socket) => Done::Socket(socket),
-            Beyond::Nothing => Done::Yes,
+            _ if !in_band => Ok(Done::NotYet),
+            Beyond::Socket(socket) => Ok(Done::Socket(socket)),
+            Beyond::Nothing if self.carried.is_empty() => Ok(Done::Yes),
+            Beyond::Nothing => Err(Error::Transport(TransportError::Closed)),
         }
     }
 

@@ -221,7 +221,7 @@ impl Pair {
                         self.net.after(now, 0, Event::Gathered(side, id));
                     }
                 }
-                Effect::Dial(token, dial) => self.dial(side, token, dial),
+                Effect::Dial(token, dial, _) => self.dial(side, token, dial),
                 Effect::Abandon(token) => {
                     let dial = self.net.outstanding[side as usize].remove(&token);
                     let host = dial.expect("it was being made").host;
@@ -428,6 +428,10 @@ impl User {
                 return Err(Error::Transport(TransportError::Closed));
             }
             self.socket = Some(socket);
+            let carried = pair.end(self.side).sessions.take_carried(self.id);
+            if let Some(other) = pair.net.pipes[&socket].other {
+                pair.net.pipes.get_mut(&other).unwrap().arrived.extend(carried);
+            }
         }
         assert_eq!(self.socket, Some(socket), "one connection for both directions");
         Ok(())
@@ -456,12 +460,14 @@ impl User {
         Ok(bytes.len())
     }
 
-    pub(super) fn flush(&self, pair: &mut Pair) -> Result<(), Error> {
+    pub(super) fn flush(&mut self, pair: &mut Pair) -> Result<(), Error> {
         if self.writes == Path::Session {
             let (now, id) = (pair.now, self.id);
             let flushed = pair.end(self.side).sessions.flush(now, id);
             pair.collect();
-            flushed?;
+            if let Done::Socket(socket) = flushed? {
+                self.take(pair, socket)?;
+            }
         }
         Ok(())
     }
