@@ -205,10 +205,15 @@ async fn accept(bot: &Bot, ladder: Option<&Ladder>) -> Result<E2eStream, Error> 
 /// Waits for both ends to move, and says to where. Messages could be sent all the while.
 async fn moved(one: &E2eStream, other: &E2eStream) -> String {
     let (mut one, mut other) = (one.moves(), other.moves());
-    let both = async { tokio::join!(one.next(), other.next()) };
+    let both = async {
+        // The initiator knows when there will be no move.
+        let transport = one.next().await?;
+        other.next().await.map(|_| transport)
+    };
     match tokio::time::timeout(MOVE, both).await {
-        Ok((Some(transport), Some(_))) => format!("\nThe stream moved to {transport}.\n"),
-        _ => format!("\nThe stream has not moved in {MOVE:?}: it goes on where it is.\n"),
+        Ok(Some(transport)) => format!("\nThe stream moved to {transport}.\n"),
+        Ok(None) => "\nThe stream can't move: it goes on where it is.\n".to_owned(),
+        Err(_) => format!("\nThe stream has not moved in {MOVE:?}: it goes on where it is.\n"),
     }
 }
 
