@@ -24,7 +24,7 @@ use xmpp_parsers::{minidom::Element, stanza_error::StanzaError};
 
 pub(crate) use self::{
     ibb::Ibb,
-    offer::{Offer, Proposal, S5bOffer, When},
+    offer::{Offer, Proposal, S5bOffer, Unfit, When},
 };
 pub use self::{info::TransportInfo, s5b::candidate::CandidateType};
 use self::{
@@ -159,6 +159,11 @@ impl Transport {
             Self::S5b(s5b) => s5b.connection().is_some(),
             Self::Moving(moving) => moving.is_complete(),
         }
+    }
+
+    /// Whether it is in band, and not closed.
+    pub(crate) fn can_move(&self) -> bool {
+        matches!(self, Self::Ibb(ibb) if ibb.can_move())
     }
 
     /// The in-band bytestream, while there is one.

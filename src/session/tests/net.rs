@@ -336,6 +336,27 @@ impl Pair {
         }
     }
 
+    /// Until that was sent, and not received.
+    pub(super) fn until(&mut self, line: &str) {
+        for _ in 0..1000 {
+            if self.log.iter().any(|sent| sent == line) {
+                return;
+            }
+            if !self.deliver(Romeo) && !self.deliver(Juliet) {
+                self.happen();
+            }
+        }
+        panic!("no {line}: {:#?}", self.log)
+    }
+
+    /// What takes no longer than a second happens, on the network alone.
+    pub(super) fn happen_while_due(&mut self) {
+        let until = self.now + Duration::from_secs(1);
+        while self.net.next_event().is_some_and(|at| at <= until) {
+            self.happen();
+        }
+    }
+
     /// Time passes, and everything happens that does in it.
     pub(super) fn live(&mut self, for_: Duration) {
         let until = self.now + for_;
@@ -365,10 +386,6 @@ impl Pair {
         self.live(Duration::from_millis(1500));
     }
 
-    pub(super) fn is_clean(&self) -> bool {
-        self.ends.iter().all(End::is_clean) && self.net.is_clean()
-    }
-
     /// Both users let go of these; nothing is left of them.
     pub(super) fn leave(&mut self, romeos: SessionId, juliets: SessionId) {
         self.run();
@@ -379,8 +396,8 @@ impl Pair {
                 self.release(side, id);
             }
         }
-        // The search for relays may outlive the sessions.
-        self.live(Duration::from_secs(20));
+        // The search for relays, and a terminate that nobody acknowledges, outlive the sessions.
+        self.live(Duration::from_secs(40));
         self.assert_clean();
     }
 
