@@ -226,6 +226,10 @@ impl Inner {
 
     /// Whether the task should read.
     pub(super) fn reading(&mut self) -> Reading {
+        if self.machine.is_silent() {
+            // What is behind the peer's footer is a next stream's.
+            return Reading::Paused;
+        }
         if self.machine.is_inbox_full() {
             self.reading = Reading::Paused;
         } else if self.machine.has_inbox_room() {

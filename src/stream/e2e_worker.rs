@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    Path,
     decode::{Decoded, Decoder},
     e2e_shared::{Reading, Shared, now},
     machine::{Machine, Role, Setup, cut_off},
@@ -155,8 +156,14 @@ impl Worker {
     /// Tells what was written, and takes what there is to write. `None` when the stream is over.
     fn begin_turn(&mut self, cx: &Context<'_>) -> Option<Turn> {
         let (outbound, link) = (&mut self.outbound, &self.link);
+        // Nothing can be done about a proxy on a bytestream that is broken.
+        let path = match link {
+            Link::Up => self.session.path(),
+            Link::Down { .. } => Path::Direct,
+        };
         self.shared.with(|inner, wakes| {
             inner.register_worker(cx);
+            inner.machine.set_path(now(), path);
             outbound.exchange(inner, wakes);
             if inner.machine.is_over() {
                 inner.wake_all(wakes);
@@ -351,6 +358,7 @@ impl Outbound {
         if self.flush == Flush::Done {
             self.flush = Flush::NotNeeded;
             inner.flushed = self.mark;
+            inner.machine.handle_flushed(now());
             inner.wake_flushers(wakes);
         }
         let left = self.unwritten().len();

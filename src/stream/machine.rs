@@ -7,7 +7,9 @@
 //!       └───────────────── an error, from either side, in any state ──► Failed                ◄─┘
 //! ```
 
+mod parting;
 mod reading;
+mod relay;
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,9 @@ use jid::Jid;
 use tokio_xmpp::IqRequest;
 use xmpp_parsers::{iq::Iq, stanza::Stanza, stream_error::DefinedCondition};
 
+use self::relay::Relay;
 use super::{
+    Path,
     addressing::Parties,
     encode::OwnHeader,
     inbox::Inbox,
@@ -73,6 +77,9 @@ pub(crate) struct Machine {
     nonce: String,
     state: State,
     outbox: Outbox,
+    /// How many of all bytes that were ever queued were written.
+    written: u64,
+    relay: Relay,
     inbox: Inbox,
     requests: Requests,
     replies: Replies,
@@ -106,12 +113,24 @@ struct Open {
     id: Option<String>,
 }
 
-/// Our footer is sent, the peer's is not here.
+/// Nothing more is sent but our footer, and not all has come.
 #[derive(Debug)]
 struct Closing {
     deadline: Instant,
     /// Bytes written since the deadline was set.
     written: usize,
+    footer: Footer,
+}
+
+/// Our footer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Footer {
+    /// The peer's is not here.
+    Sent,
+    /// A proxy would perhaps keep it from the peer, and nothing may be sent behind it.
+    Held,
+    /// As before; and the peer's is here.
+    HeldLast,
 }
 
 /// Whether somebody reads the inbox.
@@ -132,6 +151,8 @@ impl Machine {
             timeouts,
             state: State::HeaderAwaited(HeaderAwaited { deadline: now + timeouts.stream_header }),
             outbox: Outbox::new(now),
+            written: 0,
+            relay: Relay::new(),
             inbox: Inbox::new(limits.inbox_bytes),
             requests: Requests::new(limits.pending_requests, timeouts.iq_unanswered),
             replies: Replies::new(prefix, timeouts.iq),
@@ -154,21 +175,37 @@ impl Machine {
         }
     }
 
+    /// Which way the bytestream goes now.
+    pub(crate) fn set_path(&mut self, now: Instant, path: Path) {
+        self.relay.set_path(now, path, self.written > 0);
+        self.release_footer_in_time(now);
+    }
+
     /// So many of the outgoing bytes were written: while we close, the peer gets its time from now if they were many, or
     /// the last.
     pub(crate) fn handle_written(&mut self, now: Instant, bytes: usize, left: usize) {
+        self.written = self.written.saturating_add(bytes as u64);
+        self.relay.handle_written(now, bytes);
         let all = left == 0 && self.outbox.len() == 0;
         if let State::Closing(closing) = &mut self.state {
             closing.written += bytes;
             if all || closing.written >= CLOSING_BYTES {
-                *closing = Closing { deadline: now + self.timeouts.close, written: 0 };
+                closing.deadline = now + self.timeouts.close;
+                closing.written = 0;
             }
         }
+    }
+
+    /// All that was written is on its way.
+    pub(crate) fn handle_flushed(&mut self, now: Instant) {
+        self.relay.handle_flushed(now);
+        self.release_footer_in_time(now);
     }
 
     /// A deadline may have passed.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.replies.expire(now);
+        self.nudge(now);
         match &self.state {
             State::HeaderAwaited(HeaderAwaited { deadline }) if *deadline <= now => {
                 let text = "no stream header came";
@@ -180,6 +217,7 @@ impl Machine {
                 self.open_without_features();
             }
             State::Closing(Closing { deadline, .. }) if *deadline <= now => {
+                self.release_footer(now);
                 self.fail(Error::Timeout(Step::Close, self.timeouts.close));
             }
             State::Open(_) => {
@@ -235,12 +273,10 @@ impl Machine {
     /// sends until its own footer is still received.
     pub(crate) fn close(&mut self, now: Instant) {
         match self.state {
-            State::Open(_) => {
-                self.queue_last(now);
-                self.state = State::Closing(Closing { deadline: now + self.timeouts.close, written: 0 });
-            }
+            State::Open(_) => self.part(now, Footer::Held),
             State::HeaderAwaited(_) | State::FeaturesAwaited(_) => {
-                self.queue_last(now);
+                self.refuse_requests(now);
+                self.outbox.footer(now);
                 self.fail(ApiMisuse::StreamClosed.into());
             }
             State::Closing(_) | State::Closed(_) | State::Failed(_) => {}
@@ -300,7 +336,7 @@ impl Machine {
             }
             State::Closed(_) | State::Failed(_) => None,
         };
-        [step, self.replies.next_deadline()].into_iter().flatten().min()
+        [step, self.replies.next_deadline(), self.nudge_deadline()].into_iter().flatten().min()
     }
 
     // Questions.
@@ -312,6 +348,11 @@ impl Machine {
     /// Nothing more will be read.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Closed(_) | State::Failed(_))
+    }
+
+    /// Nothing more will come, though not all is sent.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self.state, State::Closing(Closing { footer: Footer::HeldLast, .. }))
     }
 
     /// Who closed the stream, if it was closed in good order.
@@ -383,12 +424,6 @@ impl Machine {
         self.outbox.header(now, header);
     }
 
-    /// Answers what is left to answer, and says goodbye.
-    fn queue_last(&mut self, now: Instant) {
-        self.refuse_requests(now);
-        self.outbox.footer(now);
-    }
-
     fn refuse_requests(&mut self, now: Instant) {
         while let Some(id) = self.requests.pop() {
             self.outbox.automatic(now, &Stanza::Iq(iq::unanswered(id)));
@@ -410,6 +445,7 @@ impl Machine {
             (State::HeaderAwaited(_), Role::Responder) => {
                 self.outbox.header(now, OwnHeader::responder(Some(""), None, &self.nonce));
             }
+            (State::Closing(Closing { footer: Footer::Held | Footer::HeldLast, .. }), _) => {}
             // Our footer is sent.
             (State::Closing(_) | State::Closed(_) | State::Failed(_), _) => return,
             _ => {}

@@ -35,6 +35,8 @@ mod source;
 mod violation;
 
 #[cfg(test)]
+mod e2e_relayed_tests;
+#[cfg(test)]
 mod e2e_tests;
 #[cfg(test)]
 mod tests;
@@ -54,6 +56,14 @@ use futures::future::BoxFuture;
 
 use crate::{Error, Reason, TransportInfo};
 
+/// Which way the bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    Direct,
+    /// Through a SOCKS5 proxy.
+    Relayed,
+}
+
 /// The session that carries a bytestream: it explains why the bytestream fails, and ends with it.
 pub(crate) trait Carrier: Send + Sync + 'static {
     /// Ends the session. Called exactly once.
@@ -66,4 +76,8 @@ pub(crate) trait Carrier: Send + Sync + 'static {
     fn poll_moved(&self, cx: &Context<'_>, before: Option<&TransportInfo>) -> Poll<Option<TransportInfo>>;
     /// Resolves when the session has ended, whoever ended it.
     fn ended(&self) -> BoxFuture<'static, ()>;
+    /// Whether the bytestream goes through a SOCKS5 proxy now. It may change; the stream looks whenever it writes.
+    fn is_relayed(&self) -> bool {
+        false
+    }
 }

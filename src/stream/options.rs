@@ -8,7 +8,7 @@ use std::{
 use futures::future::BoxFuture;
 use jid::Jid;
 
-use super::Carrier;
+use super::{Carrier, Path};
 use crate::{Error, Fingerprint, Limits, Reason, Timeouts, TransportInfo};
 
 /// Settings for [`initiate`](super::initiate) and [`accept`](super::accept).
@@ -194,6 +194,13 @@ impl Session {
 
     pub(super) fn error(&self) -> Option<Error> {
         self.carrier.as_ref()?.error()
+    }
+
+    pub(super) fn path(&self) -> Path {
+        match &self.carrier {
+            Some(carrier) if carrier.is_relayed() => Path::Relayed,
+            _ => Path::Direct,
+        }
     }
 
     pub(super) fn ended(&self) -> Option<BoxFuture<'static, ()>> {

@@ -40,6 +40,17 @@ pub enum Kind {
     DebianLimits,
     /// No TLS at all.
     Plaintext,
+    /// As the first, with a SOCKS5 proxy for bytestreams at `proxy.montague.lit`, on this way of Prosody's to wait for
+    /// sockets.
+    Proxy65(Backend),
+}
+
+/// `network_backend`; how the proxy treats bytes depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The default.
+    Epoll,
+    Select,
 }
 
 /// A running Prosody with two domains and three accounts. Dropping it kills it.
@@ -229,8 +240,14 @@ fn configuration(kind: Kind, dir: &TempDir, port: u16) -> String {
     let limits = match kind {
         // As in /etc/prosody/prosody.cfg.lua of Debian 12.
         Kind::DebianLimits => "\"limits\";",
-        Kind::Unlimited | Kind::Plaintext => "",
+        Kind::Unlimited | Kind::Plaintext | Kind::Proxy65(_) => "",
     };
+    let (backend, component) = match kind {
+        Kind::Proxy65(Backend::Select) => ("select", "Component \"proxy.montague.lit\" \"proxy65\""),
+        Kind::Proxy65(Backend::Epoll) => ("epoll", "Component \"proxy.montague.lit\" \"proxy65\""),
+        Kind::Unlimited | Kind::DebianLimits | Kind::Plaintext => ("epoll", ""),
+    };
+    let proxy_port = free_port();
     let encrypted = kind != Kind::Plaintext;
     let hosts: String = HOSTS.iter().map(|host| format!("VirtualHost \"{host}\"\n")).collect();
     format!(
@@ -238,8 +255,12 @@ fn configuration(kind: Kind, dir: &TempDir, port: u16) -> String {
         run_as_root = true -- in a container; of no effect for other users
         data_path = "{dir}/data"
         pidfile = "{dir}/prosody.pid"
+        network_backend = "{backend}"
         interfaces = {{ "127.0.0.1" }}
         c2s_ports = {{ {port} }}
+        proxy65_interfaces = {{ "127.0.0.1" }}
+        proxy65_ports = {{ {proxy_port} }}
+        proxy65_address = "127.0.0.1"
         modules_enabled = {{
             "disco"; "roster"; "saslauth"; "smacks"; "carbons"; "blocklist"; "pep"; "ping"; "posix";
             "stanza_debug"; {tls} {limits}
@@ -251,6 +272,7 @@ fn configuration(kind: Kind, dir: &TempDir, port: u16) -> String {
         ssl = {{ certificate = "{dir}/cert.pem"; key = "{dir}/key.pem" }}
         log = {{ debug = "{dir}/prosody.log" }}
         {hosts}
+        {component}
         "#
     )
 }

@@ -10,7 +10,7 @@ use xmpp_parsers::{
     stream_error::{DefinedCondition, StreamError},
 };
 
-use super::{Audience, Closer, FEATURES_GRACE, FeaturesAwaited, Machine, Open, Role, State};
+use super::{Audience, Closer, Closing, FEATURES_GRACE, FeaturesAwaited, Footer, Machine, Open, Role, State};
 use crate::{
     ApiMisuse, Direction, Error, PeerIncompatible, StreamFailure,
     stream::{
@@ -148,22 +148,20 @@ impl Machine {
         if matches!(self.state, State::HeaderAwaited(_) | State::FeaturesAwaited(_) | State::Open(_)) {
             self.outbox.footer(now);
         }
+        self.release_footer(now);
         let condition = error.condition;
         self.fail(Error::Stream(StreamFailure { direction: Direction::Received, condition, text }));
     }
 
     /// RFC 6120 §4.4: after the peer's footer nothing comes, so we close too.
     fn handle_footer(&mut self, now: Instant) {
-        let closer = match self.state {
-            State::Closing(_) => Closer::Us,
-            State::Open(_) | State::FeaturesAwaited(_) => {
-                self.queue_last(now);
-                Closer::Peer
-            }
+        match &mut self.state {
+            State::Closing(Closing { footer: Footer::Sent, .. }) => self.state = State::Closed(Closer::Us),
+            State::Closing(Closing { footer, .. }) => *footer = Footer::HeldLast,
+            State::Open(_) | State::FeaturesAwaited(_) => self.part(now, Footer::HeldLast),
             State::HeaderAwaited(_) | State::Closed(_) | State::Failed(_) => return,
-        };
+        }
         self.replies.fail_all(&ApiMisuse::StreamClosed.into());
-        self.state = State::Closed(closer);
     }
 
     fn deliver(&mut self, now: Instant, stanza: Stanza, bytes: usize) {

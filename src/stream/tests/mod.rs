@@ -3,6 +3,7 @@
 mod codec;
 mod hostile;
 mod ladder;
+mod relayed;
 mod requests;
 mod support;
 

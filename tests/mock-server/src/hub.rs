@@ -22,6 +22,7 @@ use crate::{
     ending::Ending,
     intercept::Intercepts,
     link::Links,
+    proxy65::Proxy,
     record::{Outcome, Record, Recorded},
     stanza,
     tls::ServerTls,
@@ -50,6 +51,7 @@ pub(crate) struct Hub {
     /// Says that somebody came or went.
     pub(crate) changed: watch::Sender<()>,
     refusing: AtomicBool,
+    proxy: Mutex<Option<Arc<Proxy>>>,
     state: Mutex<State>,
 }
 
@@ -149,6 +151,7 @@ impl Hub {
             watchers: broadcast::Sender::new(WATCH_QUEUE),
             changed: watch::Sender::new(()),
             refusing: AtomicBool::new(false),
+            proxy: Mutex::new(None),
             state: Mutex::new(State {
                 next_id: 0,
                 sessions: HashMap::new(),
@@ -168,6 +171,15 @@ impl Hub {
 
     pub(crate) fn is_refusing(&self) -> bool {
         self.refusing.load(Ordering::SeqCst)
+    }
+
+    /// The SOCKS5 proxy that clients are told of.
+    pub(crate) fn proxy(&self) -> Option<Arc<Proxy>> {
+        self.proxy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_proxy(&self, proxy: Option<Arc<Proxy>>) {
+        *self.proxy.lock().unwrap_or_else(PoisonError::into_inner) = proxy;
     }
 
     /// Takes a session online; `first` is written before anything that is routed to it. A session that had the same full

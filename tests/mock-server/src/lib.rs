@@ -41,15 +41,19 @@
 //!   message. A message to a bare JID goes to all of its resources.
 //! * Presence without an addressee goes to everybody online, whoever subscribes to whom, and a newcomer gets theirs.
 //! * It answers pings and service discovery for its domains and accounts, and has an empty roster for each.
+//! * On demand, a SOCKS5 proxy for bytestreams (XEP-0065) for each domain, as Prosody's mod_proxy65 is one, stalls and
+//!   all ([`MockServer::enable_proxy65`]).
 //! * A stanza over 262,144 bytes ends its sender's stream with `policy-violation`.
 //!
 //! # How it is built
 //!
 //! One task for each connection ([`session`]): bytes are parsed ([`xml`]), held back by a slow link ([`link`]), routed
 //! ([`route`]) past the test's intercepts ([`intercept`]) into the queue of another connection ([`hub`]), and recorded
-//! under a name ([`record`], [`name`]). Only the hub is shared, behind one lock that is held for the length of a map lookup.
+//! under a name ([`record`], [`name`]). The SOCKS5 proxy is apart: its address ([`bytestreams`]), its task ([`proxy65`]),
+//! and the bytes of its connections ([`socks5`], [`mod@relay`]). Only the hub is shared, behind one lock that is held for the length of a map lookup.
 #![allow(rustdoc::private_intra_doc_links, reason = "the map above is for those who change this crate")]
 
+mod bytestreams;
 mod connection;
 mod ending;
 mod hub;
@@ -57,12 +61,15 @@ mod intercept;
 mod link;
 mod login;
 mod name;
+mod proxy65;
 mod record;
+mod relay;
 mod route;
 mod sasl;
 mod server;
 mod service;
 mod session;
+mod socks5;
 mod stanza;
 mod tls;
 mod xml;
@@ -70,6 +77,7 @@ mod xml;
 pub use crate::{
     intercept::{InterceptId, Route, Verdict},
     link::Target,
+    proxy65::Proxy65,
     record::{Outcome, Recorded},
     server::{Builder, MockServer},
 };

@@ -8,6 +8,7 @@ use xmpp_parsers::{
 };
 
 use crate::{
+    bytestreams,
     ending::Ending,
     hub::{Hub, Presence, SessionKey},
     intercept::{Fate, Route},
@@ -158,7 +159,18 @@ fn arrive(hub: &Hub, route: &Route, stanza: Element, outcome: Outcome) {
         undeliverable(hub, route, stanza);
         return;
     }
-    let answer = service::answer(&stanza, route);
+    let proxy = hub.proxy();
+    if let Some(proxy) = &proxy
+        && bytestreams::is_proxy(&route.to)
+    {
+        hub.note(&route.from, &route.to, stanza.clone(), outcome);
+        if stanza.name() == "iq" && !stanza::is_answer(&stanza) {
+            bytestreams::handle(hub, proxy.clone(), stanza, route.clone());
+        }
+        return;
+    }
+    let items = proxy.and_then(|_| bytestreams::item_of(&route.to)).into_iter().collect();
+    let answer = service::answer(&stanza, route, items);
     hub.note(&route.from, &route.to, stanza, outcome);
     if let Some(answer) = answer {
         hub.deliver(&route.to, &route.from, answer, Outcome::Delivered).ok();

@@ -18,6 +18,7 @@ use crate::{
     hub::{Hub, Settings},
     intercept::{InterceptId, Route, Verdict},
     link::Target,
+    proxy65::Proxy65,
     record::{Record, Recorded},
     route,
     session::serve,
@@ -146,6 +147,17 @@ impl MockServer {
     #[must_use]
     pub fn online(&self) -> Vec<FullJid> {
         self.0.hub.online()
+    }
+
+    /// Starts a SOCKS5 proxy for bytestreams on another free port of 127.0.0.1. From then on it is an item of each domain,
+    /// as `proxy.<domain>`. It ends with the server.
+    ///
+    /// # Panics
+    ///
+    /// If 127.0.0.1 has no free port: no test can go on without one.
+    #[expect(clippy::expect_used, reason = "nothing a client sends leads here")]
+    pub async fn enable_proxy65(&self) -> Proxy65 {
+        Proxy65::start(&self.0.hub).await.expect("a free port on 127.0.0.1")
     }
 
     /// Waits until this JID is bound. Cancel safe.

@@ -1,7 +1,7 @@
 //! What the server answers itself: for its domain, and for an account.
 
 use xmpp_parsers::{
-    disco::{DiscoInfoQuery, DiscoInfoResult, DiscoItemsResult, Identity},
+    disco::{DiscoInfoQuery, DiscoInfoResult, DiscoItemsResult, Identity, Item},
     minidom::Element,
     ns,
     roster::Roster,
@@ -12,12 +12,12 @@ use crate::{intercept::Route, route::plain_error, stanza};
 
 const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
 
-/// The answer to a request that no client gets; none where it is no request.
-pub(crate) fn answer(request: &Element, route: &Route) -> Option<Element> {
+/// The answer to a request that no client gets, where service discovery lists `items`; none where it is no request.
+pub(crate) fn answer(request: &Element, route: &Route, items: Vec<Item>) -> Option<Element> {
     if request.name() != "iq" || stanza::is_answer(request) {
         return None;
     }
-    let answer = match payload(request, route) {
+    let answer = match payload(request, route, items) {
         Ok(payload) => {
             let mut result = stanza::result();
             if let Some(payload) = payload {
@@ -33,7 +33,11 @@ pub(crate) fn answer(request: &Element, route: &Route) -> Option<Element> {
 }
 
 /// The content of the result.
-fn payload(request: &Element, route: &Route) -> Result<Option<Element>, (ErrorType, DefinedCondition)> {
+fn payload(
+    request: &Element,
+    route: &Route,
+    items: Vec<Item>,
+) -> Result<Option<Element>, (ErrorType, DefinedCondition)> {
     let unavailable = (ErrorType::Cancel, DefinedCondition::ServiceUnavailable);
     let query = request.children().next().ok_or((ErrorType::Modify, DefinedCondition::BadRequest))?;
     let is_get = request.attr("type") == Some("get");
@@ -43,8 +47,7 @@ fn payload(request: &Element, route: &Route) -> Result<Option<Element>, (ErrorTy
         ("ping", ns::PING) if is_get => Ok(None),
         ("query", ns::DISCO_INFO) if is_get => disco_info(query, is_domain).map(Some),
         ("query", ns::DISCO_ITEMS) if is_get => {
-            let nothing = DiscoItemsResult { node: None, items: Vec::new(), rsm: None };
-            Ok(Some(nothing.into()))
+            Ok(Some(DiscoItemsResult { node: None, items, rsm: None }.into()))
         }
         ("query", ns::ROSTER) if is_get && is_own_account => {
             Ok(Some(Roster { ver: None, items: Vec::new() }.into()))

@@ -1,0 +1,62 @@
+//! What a proxy that holds bytes back asks for: white space, and patience before the footer.
+
+use std::time::Instant;
+
+use super::{Closer, Closing, Footer, HeaderAwaited, Machine, Role, State};
+
+impl Machine {
+    /// Answers what is left to answer, and says goodbye: at once, or when the proxy has passed on what is before.
+    pub(super) fn part(&mut self, now: Instant, footer: Footer) {
+        self.refuse_requests(now);
+        self.state = State::Closing(Closing { deadline: now + self.timeouts.close, written: 0, footer });
+        self.release_footer_in_time(now);
+    }
+
+    /// Sends the footer if nothing can hold it back.
+    pub(super) fn release_footer_in_time(&mut self, now: Instant) {
+        let unwritten = self.outbox.queued().saturating_sub(self.written);
+        if !self.relay.holds(now, usize::try_from(unwritten).unwrap_or(usize::MAX)) {
+            self.release_footer(now);
+        }
+    }
+
+    pub(super) fn release_footer(&mut self, now: Instant) {
+        let State::Closing(closing) = &mut self.state else { return };
+        match closing.footer {
+            Footer::Sent => {}
+            Footer::Held => {
+                closing.footer = Footer::Sent;
+                self.outbox.footer(now);
+            }
+            Footer::HeldLast => {
+                self.outbox.footer(now);
+                self.state = State::Closed(Closer::Peer);
+            }
+        }
+    }
+
+    /// White space, where it is due; the footer has its place after that.
+    pub(super) fn nudge(&mut self, now: Instant) {
+        if self.nudge_deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        if matches!(self.state, State::Closing(_)) && self.relay.is_due_again() {
+            self.release_footer(now);
+        } else {
+            self.outbox.space(now);
+            self.relay.handle_nudged();
+        }
+    }
+
+    /// RFC 6120 §4.6.1: white space is for the time between two stanzas, which is after our header and before our
+    /// footer. What else waits to be written is as good.
+    pub(super) fn nudge_deadline(&self) -> Option<Instant> {
+        let is_time = match &self.state {
+            State::HeaderAwaited(HeaderAwaited { .. }) => self.role == Role::Initiator,
+            State::FeaturesAwaited(_) | State::Open(_) => true,
+            State::Closing(Closing { footer, .. }) => *footer != Footer::Sent,
+            State::Closed(_) | State::Failed(_) => false,
+        };
+        self.outbox.idle_since().filter(|_| is_time).and_then(|_| self.relay.next_deadline())
+    }
+}
