@@ -1,0 +1,211 @@
+//! SOCKS5 bytestreams as a server in the middle sees, changes and holds back their negotiation.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use jingle_xmlstream::{E2eStream, Error, TransportInfo};
+use mock_server::{InterceptId, MockServer, Route, Verdict};
+use rxml::{Namespace, NcName};
+use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
+use xmpp_parsers::{jid::Jid, minidom::Element};
+
+use super::{World, wire, within};
+
+pub const JINGLE_S5B: &str = "urn:xmpp:jingle:transports:s5b:1";
+
+/// A candidate as it goes over the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub host: String,
+    pub port: u16,
+    pub priority: u32,
+    pub kind: String,
+}
+
+/// The candidates in a Jingle request.
+pub fn candidates(stanza: &Element) -> Vec<Candidate> {
+    let transport = wire::content_child(stanza, "transport", JINGLE_S5B);
+    let read = |candidate: &Element| Candidate {
+        host: candidate.attr("host").unwrap().to_owned(),
+        port: candidate.attr("port").unwrap().parse().unwrap(),
+        priority: candidate.attr("priority").unwrap().parse().unwrap(),
+        kind: candidate.attr("type").unwrap().to_owned(),
+    };
+    transport.into_iter().flat_map(Element::children).filter(is_candidate).map(read).collect()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as filter wants it")]
+fn is_candidate(child: &&Element) -> bool {
+    child.name() == "candidate"
+}
+
+pub fn set_attr(element: &mut Element, name: &str, value: impl ToString) {
+    element.attrs_mut().insert(Namespace::NONE, NcName::try_from(name).unwrap(), value.to_string());
+}
+
+/// An intercept that changes candidates on their way.
+pub fn alter_candidates(
+    change: impl Fn(&Route, &mut Element) + Send + 'static,
+) -> impl FnMut(&Route, &Element) -> Verdict + Send + 'static {
+    move |route, stanza| {
+        if candidates(stanza).is_empty() {
+            return Verdict::Deliver;
+        }
+        let mut stanza = stanza.clone();
+        let content = stanza.get_child_mut("jingle", wire::JINGLE).unwrap();
+        let content = content.get_child_mut("content", wire::JINGLE).unwrap();
+        let transport = content.get_child_mut("transport", JINGLE_S5B).unwrap();
+        for candidate in transport.children_mut().filter(|child| child.name() == "candidate") {
+            change(route, candidate);
+        }
+        Verdict::Replace(stanza)
+    }
+}
+
+/// An intercept that leads all candidates here.
+pub fn redirect(to: SocketAddr) -> impl FnMut(&Route, &Element) -> Verdict + Send + 'static {
+    alter_candidates(move |_, candidate| {
+        set_attr(candidate, "host", to.ip());
+        set_attr(candidate, "port", to.port());
+    })
+}
+
+/// An address where connections are refused. It was free just now, and a bot's listener would have to be given this very one.
+pub async fn closed_port() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
+}
+
+/// An address where connections are taken and nothing is ever said.
+pub struct BlackHole {
+    pub addr: SocketAddr,
+    swallowing: AbortHandle,
+    /// How many came.
+    pub swallowed: watch::Receiver<usize>,
+}
+
+impl BlackHole {
+    pub async fn open() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (count, swallowed) = watch::channel(0);
+        let swallowing = tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                connections.push(connection);
+                count.send_replace(connections.len());
+            }
+        });
+        Self { addr, swallowing: swallowing.abort_handle(), swallowed }
+    }
+}
+
+impl Drop for BlackHole {
+    fn drop(&mut self) {
+        self.swallowing.abort();
+    }
+}
+
+/// A stanza that the server holds back.
+pub struct Held {
+    server: MockServer,
+    intercept: InterceptId,
+    held: watch::Receiver<Option<(Jid, Element)>>,
+}
+
+impl World {
+    /// Holds back the first Jingle request from this sender that has this action, or this element in its `<transport/>`.
+    pub fn hold(&self, sender: &str, what: &'static str) -> Held {
+        let sender: Jid = sender.parse().unwrap();
+        let (hold, held) = watch::channel(None);
+        let intercept = self.server.intercept(move |route, stanza| {
+            let is_meant = || {
+                let transport = wire::content_child(stanza, "transport", JINGLE_S5B);
+                wire::action(stanza) == Some(what)
+                    || transport.is_some_and(|transport| transport.has_child(what, JINGLE_S5B))
+            };
+            if route.from != sender || hold.borrow().is_some() || !is_meant() {
+                return Verdict::Deliver;
+            }
+            hold.send_replace(Some((route.to.clone(), stanza.clone())));
+            Verdict::Drop
+        });
+        Held { server: self.server.clone(), intercept, held }
+    }
+
+    /// The ladder as its two parties see it, whatever the test did on the way. It ends before the session's end, which
+    /// either side may be the first to tell.
+    pub fn ladder_of_the_session(&self) -> Vec<String> {
+        let seen = self.ladder_without_data().into_iter().filter(|line| !line.ends_with(" [dropped]"));
+        let plain = seen.map(|line| line.replace(" [injected]", "").replace(" [altered]", ""));
+        plain.take_while(|line| !line.contains("session-terminate")).collect()
+    }
+
+    /// The candidates in the first Jingle request with this name, such as `iq set jingle session-initiate`.
+    pub fn candidates_in(&self, name: &str) -> Vec<Candidate> {
+        candidates(&self.recorded(name).element)
+    }
+
+    /// How often somebody sent this, to whomever.
+    pub fn sent(&self, name: &str) -> usize {
+        self.server.record().iter().filter(|recorded| *recorded.name == *name).count()
+    }
+}
+
+impl Held {
+    /// Waits until it is there.
+    #[track_caller]
+    pub fn caught(&mut self) -> impl Future<Output = ()> {
+        let held = self.held.wait_for(Option::is_some);
+        let caught = within(async move { drop(held.await.unwrap()) });
+        async move { caught.await }
+    }
+
+    /// Delivers it.
+    pub fn release(self) {
+        self.server.remove_intercept(self.intercept);
+        let (to, stanza) = self.held.borrow().clone().unwrap();
+        assert!(self.server.inject(&to, stanza));
+    }
+}
+
+/// Both ends of a TCP connection: the own and the other.
+#[track_caller]
+pub fn ends(stream: &E2eStream) -> (SocketAddr, SocketAddr) {
+    match stream.transport() {
+        Some(TransportInfo::S5b { local, remote, .. }) => (local, remote),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Closes both sides in good order.
+#[track_caller]
+pub fn close(one: E2eStream, other: E2eStream) -> impl Future<Output = ()> {
+    let closing = within(async move { tokio::join!(one.close(), other.close()) });
+    async move {
+        let (one, other) = closing.await;
+        one.unwrap();
+        other.unwrap();
+    }
+}
+
+/// Whether this error says that no SOCKS5 connection came about.
+pub fn is_unconnected(error: &Error) -> bool {
+    error.to_string().contains("no SOCKS5 connection")
+}
+
+/// The address of the machine's own IPv6, unless it has none; says so then.
+pub async fn ipv6_loopback() -> Option<IpAddr> {
+    let address: IpAddr = "::1".parse().unwrap();
+    match TcpListener::bind((address, 0)).await {
+        Ok(_) => Some(address),
+        Err(error) => {
+            println!("SKIPPED: no IPv6 here: {error}");
+            None
+        }
+    }
+}
+
+/// A time that is soon over, for what has to time out.
+pub const SOON: Duration = Duration::from_millis(300);
