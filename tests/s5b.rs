@@ -9,6 +9,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use futures::{SinkExt, StreamExt};
 use jingle_xmlstream::{CandidateType, Candidates, Config, E2eStream, Endpoint, Reason};
 use mock_server::Verdict;
@@ -267,7 +269,10 @@ async fn accept_two(bot: &Endpoint) -> Vec<E2eStream> {
 #[tokio::test]
 async fn the_stream_outlives_the_server() {
     let world = World::start().await;
-    let (romeo, juliet) = world.pair_of(s5b_config(), s5b_config()).await;
+    // So long a session-terminate waits for the server to come back.
+    let config =
+        || s5b_config().timeouts(support::timeouts(|timeouts| timeouts.close = Duration::from_secs(2)));
+    let (romeo, juliet) = world.pair_of(config(), config()).await;
     let (mut romeos, mut juliets) = streams(&romeo, &juliet).await;
     world.server.refuse(true);
     for bot in [ROMEO, JULIET] {

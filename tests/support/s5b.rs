@@ -134,17 +134,30 @@ impl World {
         Held { server: self.server.clone(), intercept, held }
     }
 
-    /// The ladder as its two parties see it, whatever the test did on the way. It ends before the session's end, which
-    /// either side may be the first to tell.
+    /// The ladder as its two parties see it, whatever the test did on the way, without the session's end: that is
+    /// either side's to tell, or both's.
     pub fn ladder_of_the_session(&self) -> Vec<String> {
         let seen = self.ladder_without_data().into_iter().filter(|line| !line.ends_with(" [dropped]"));
         let plain = seen.map(|line| line.replace(" [injected]", "").replace(" [altered]", ""));
-        plain.take_while(|line| !line.contains("session-terminate")).collect()
+        plain.filter(|line| !line.contains("session-terminate")).collect()
     }
 
     /// The candidates in the first Jingle request with this name, such as `iq set jingle session-initiate`.
     pub fn candidates_in(&self, name: &str) -> Vec<Candidate> {
         candidates(&self.recorded(name).element)
+    }
+
+    /// Waits until a session-terminate was answered.
+    #[track_caller]
+    pub fn wait_for_end(&self) -> impl Future<Output = ()> {
+        let mut recorded = self.server.subscribe();
+        let is_end = |line: &String| line.contains("(session-terminate");
+        within(async move {
+            while !self.ladder_without_data().iter().any(is_end) {
+                // One that was missed is in the ladder all the same.
+                let _ = recorded.recv().await;
+            }
+        })
     }
 
     /// How often somebody sent this, to whomever.
