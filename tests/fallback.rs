@@ -12,8 +12,8 @@ mod support;
 use jingle_xmlstream::{Candidates, Config, E2eStream, Error, PeerIncompatible, Reason, Transports};
 use mock_server::Verdict;
 use support::{
-    World, assert_ladder, attempt,
-    s5b::{BlackHole, JINGLE_S5B, SOON, close, closed_port, is_unconnected, redirect},
+    World, attempt,
+    s5b::{BlackHole, JINGLE_S5B, SOON, assert_flow, close, closed_port, is_unconnected, redirect},
     s5b_config, streams, talk, wire, within,
 };
 use xmpp_parsers::{
@@ -55,7 +55,7 @@ fn assert_ladder_after_no_way(got: &[String], then: &[&str]) {
     words.sort_unstable();
     expected_words.sort_unstable();
     assert_eq!(words, expected_words);
-    assert_ladder(&rest, &[&expected_rest, then].concat());
+    assert_flow(&rest, &[&expected_rest, then].concat());
 }
 
 /// The ladder of XEP-0260 #fallback.
@@ -119,7 +119,7 @@ async fn a_peer_that_does_not_announce_socks5_is_offered_in_band_bytestreams_at_
     close(romeos, juliets).await;
     let ladder = world.ladder_of_the_session();
     let before_close: Vec<_> = ladder.into_iter().filter(|line| !line.contains("ibb close")).collect();
-    assert_ladder(
+    assert_flow(
         &before_close,
         &[
             "romeo> iq get disco#info",

@@ -15,8 +15,8 @@ use jingle_xmlstream::{
 };
 use mock_server::{MockServer, Proxy65, Verdict};
 use support::{
-    JULIET, ROMEO, World, assert_ladder, element,
-    s5b::{BlackHole, SOON, alter_candidates, close, ends, set_attr},
+    JULIET, ROMEO, World, element,
+    s5b::{BlackHole, SOON, alter_candidates, assert_flow, close, ends, set_attr},
     s5b_config, streams, talk, within,
 };
 use tokio_xmpp::{IqRequest, IqResponse};
@@ -68,7 +68,7 @@ async fn the_initiators_proxy_carries_the_stream() {
     talk(&mut romeos, &mut juliets).await;
     close(romeos, juliets).await;
     assert_eq!(world.recorded("iq set bytestreams activate").from.as_str(), ROMEO);
-    assert_ladder(
+    assert_flow(
         &world.ladder_of_the_session(),
         &[
             "romeo> iq get disco#info",
@@ -99,7 +99,7 @@ async fn the_responders_proxy_carries_the_stream() {
     talk(&mut romeos, &mut juliets).await;
     close(romeos, juliets).await;
     assert_eq!(world.recorded("iq set bytestreams activate").from.as_str(), JULIET);
-    assert_ladder(
+    assert_flow(
         &world.ladder_of_the_session(),
         &[
             "romeo> iq get disco#info",
@@ -266,7 +266,7 @@ async fn a_proxy_that_dies_before_it_is_activated_leads_to_in_band_bytestreams()
     assert_in_band([&romeos, &juliets]);
     talk(&mut romeos, &mut juliets).await;
     close(romeos, juliets).await;
-    assert_ladder(&after_the_accept(&world), &PROXY_ERROR);
+    assert_flow(&after_the_accept(&world), &PROXY_ERROR);
 }
 
 #[tokio::test]
@@ -284,7 +284,7 @@ async fn a_proxy_that_refuses_to_activate_leads_to_in_band_bytestreams() {
     assert_in_band([&romeos, &juliets]);
     talk(&mut romeos, &mut juliets).await;
     close(romeos, juliets).await;
-    assert_ladder(&after_the_accept(&world), &PROXY_ERROR);
+    assert_flow(&after_the_accept(&world), &PROXY_ERROR);
 }
 
 const PROXY_ERROR: [&str; 12] = [

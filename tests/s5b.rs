@@ -15,8 +15,8 @@ use futures::{SinkExt, StreamExt};
 use jingle_xmlstream::{CandidateType, Candidates, Config, E2eStream, Endpoint, Reason};
 use mock_server::Verdict;
 use support::{
-    JULIET, ROMEO, World, assert_ladder, body, jid, message,
-    s5b::{self, alter_candidates, candidates, close, ends, set_attr},
+    JULIET, ROMEO, World, body, jid, message,
+    s5b::{self, alter_candidates, assert_flow, candidates, close, ends, set_attr},
     s5b_config, streams, talk, wire, within,
 };
 
@@ -53,7 +53,7 @@ async fn both_connect_and_the_initiators_candidate_is_nominated() {
     assert_eq!(ends(&juliets).1.port(), offered[0].port);
     talk(&mut romeos, &mut juliets).await;
     close(romeos, juliets).await;
-    assert_ladder(
+    assert_flow(
         &world.ladder_of_the_session(),
         &[
             "romeo> iq get disco#info",
@@ -85,7 +85,7 @@ async fn an_initiator_without_candidates_connects_to_the_responder() {
     assert_eq!(ends(&romeos).1.port(), world.candidates_in("iq set jingle session-accept")[0].port);
     talk(&mut romeos, &mut juliets).await;
     close(romeos, juliets).await;
-    assert_ladder(
+    assert_flow(
         &world.ladder_of_the_session(),
         &[
             "romeo> iq get disco#info",
@@ -115,7 +115,7 @@ async fn a_responder_without_candidates_connects_to_the_initiator() {
     assert_eq!(ends(&juliets).1.port(), world.candidates_in("iq set jingle session-initiate")[0].port);
     talk(&mut romeos, &mut juliets).await;
     close(romeos, juliets).await;
-    assert_ladder(
+    assert_flow(
         &world.ladder_of_the_session(),
         &[
             "romeo> iq get disco#info",
@@ -176,7 +176,7 @@ async fn candidates_of_an_initiator_that_waits_are_sent_when_the_peer_has_accept
     close(romeos, juliets).await;
     assert!(world.candidates_in("iq set jingle session-initiate").is_empty());
     assert_eq!(world.candidates_in("iq set jingle transport-info candidate").len(), 1);
-    assert_ladder(
+    assert_flow(
         &world.ladder_of_the_session(),
         &[
             "romeo> iq get disco#info",

@@ -183,6 +183,18 @@ impl Held {
     }
 }
 
+/// Compares two ladders, ignoring the order of a side's requests among its answers to the other's: those are on their way
+/// at the same time.
+#[track_caller]
+pub fn assert_flow(got: &[String], expected: &[&str]) {
+    let is_answer = |line: &str| line.contains("> iq result") || line.contains("> iq error");
+    for answers in [false, true] {
+        let got: Vec<_> = got.iter().filter(|line| is_answer(line) == answers).cloned().collect();
+        let expected: Vec<_> = expected.iter().copied().filter(|line| is_answer(line) == answers).collect();
+        super::assert_ladder(&got, &expected);
+    }
+}
+
 /// Both ends of a TCP connection: the own and the other.
 #[track_caller]
 pub fn ends(stream: &E2eStream) -> (SocketAddr, SocketAddr) {
