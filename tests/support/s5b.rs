@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -107,31 +108,58 @@ impl Drop for BlackHole {
     }
 }
 
-/// A stanza that the server holds back.
+/// What the server holds back.
 pub struct Held {
     server: MockServer,
     intercept: InterceptId,
-    held: watch::Receiver<Option<(Jid, Element)>>,
+    queue: Arc<Mutex<Queue>>,
+    held: watch::Receiver<usize>,
+}
+
+enum Queue {
+    Holding(Vec<(Jid, Element)>),
+    Released,
+}
+
+/// How much is held back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    One,
+    AllThatFollows,
 }
 
 impl World {
     /// Holds back the first Jingle request from this sender that has this action, or this element in its `<transport/>`.
+    /// What the sender says after it overtakes it.
     pub fn hold(&self, sender: &str, what: &'static str) -> Held {
+        self.hold_back(sender, what, Extent::One)
+    }
+
+    /// The same with all that the sender says after it, as a slow server does.
+    pub fn hold_from(&self, sender: &str, what: &'static str) -> Held {
+        self.hold_back(sender, what, Extent::AllThatFollows)
+    }
+
+    fn hold_back(&self, sender: &str, what: &'static str, extent: Extent) -> Held {
         let sender: Jid = sender.parse().unwrap();
-        let (hold, held) = watch::channel(None);
+        let (count, held) = watch::channel(0);
+        let queue = Arc::new(Mutex::new(Queue::Holding(Vec::new())));
+        let filled = queue.clone();
         let intercept = self.server.intercept(move |route, stanza| {
-            let is_meant = || {
-                let transport = wire::content_child(stanza, "transport", JINGLE_S5B);
-                wire::action(stanza) == Some(what)
-                    || transport.is_some_and(|transport| transport.has_child(what, JINGLE_S5B))
+            let mut queue = filled.lock().unwrap();
+            let Queue::Holding(waiting) = &mut *queue else { return Verdict::Deliver };
+            let is_next = match (waiting.is_empty(), extent) {
+                (true, _) => is_about(stanza, what),
+                (false, extent) => extent == Extent::AllThatFollows,
             };
-            if route.from != sender || hold.borrow().is_some() || !is_meant() {
+            if route.from != sender || !is_next {
                 return Verdict::Deliver;
             }
-            hold.send_replace(Some((route.to.clone(), stanza.clone())));
+            waiting.push((route.to.clone(), stanza.clone()));
+            count.send_replace(waiting.len());
             Verdict::Drop
         });
-        Held { server: self.server.clone(), intercept, held }
+        Held { server: self.server.clone(), intercept, queue, held }
     }
 
     /// The ladder as its two parties see it, whatever the test did on the way, without the session's end: that is
@@ -170,17 +198,27 @@ impl Held {
     /// Waits until it is there.
     #[track_caller]
     pub fn caught(&mut self) -> impl Future<Output = ()> {
-        let held = self.held.wait_for(Option::is_some);
-        let caught = within(async move { drop(held.await.unwrap()) });
-        async move { caught.await }
+        within(async { drop(self.held.wait_for(|held| *held > 0).await.unwrap()) })
     }
 
-    /// Delivers it.
+    /// Delivers it, in order.
     pub fn release(self) {
+        {
+            let mut queue = self.queue.lock().unwrap();
+            let Queue::Holding(waiting) = std::mem::replace(&mut *queue, Queue::Released) else { return };
+            for (to, stanza) in waiting {
+                assert!(self.server.inject(&to, stanza));
+            }
+        }
         self.server.remove_intercept(self.intercept);
-        let (to, stanza) = self.held.borrow().clone().unwrap();
-        assert!(self.server.inject(&to, stanza));
     }
+}
+
+/// Whether it is a Jingle request with this action, or with this element in its `<transport/>`.
+fn is_about(stanza: &Element, what: &str) -> bool {
+    let transport = wire::content_child(stanza, "transport", JINGLE_S5B);
+    wire::action(stanza) == Some(what)
+        || transport.is_some_and(|transport| transport.has_child(what, JINGLE_S5B))
 }
 
 /// Compares two ladders, ignoring the order of a side's requests among its answers to the other's: those are on their way
