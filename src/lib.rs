@@ -2,11 +2,12 @@
 //!
 //! Two bots that are logged in to their servers open a stream of their own to each other
 //! ([XEP-0247](https://xmpp.org/extensions/xep-0247.html), Jingle XML Streams) and exchange messages, presence and iqs on
-//! it. Servers carry the negotiation, and with in-band bytestreams the encrypted bytes; what is said they can't read.
+//! it. Servers carry the negotiation, and where there is no direct way and no relay the encrypted bytes; what is said they
+//! can't read.
 //!
 //! ```text
 //!  stanza in ─► driver ─► wire ─► session ─► transport ─► security ─► stream ─► Endpoint (user API)
-//!               tokio     XML     Jingle      IBB          XTLS        XMPP      connect / accept
+//!               tokio     XML     Jingle      S5B / IBB    XTLS        XMPP      connect / accept
 //!               glue      types   states      bytes        TLS 1.3     stanzas   send / next
 //! ```
 //!
@@ -51,8 +52,6 @@
 //! - No file transfer and no calls: the application is the XML stream. Other Jingle sessions can be left to the bot
 //!   ([`Config::pass_foreign`]).
 //! - No OMEMO: it protects a live connection between two devices that are online, not messages in a store.
-//! - Not fast yet: the one transport is in-band bytestreams, the fallback that XEP-0247 demands, which are subject to the
-//!   servers' rate limits.
 //!
 //! # Invariants
 //!
@@ -60,11 +59,13 @@
 //!    [`Trust`] accepts, unless the user said [`Dangerous::allow_plaintext`].
 //! 2. A session belongs to one full JID and one sid. Nobody else can change it, not even know that it exists.
 //! 3. Stanzas are delivered under the addresses that Jingle fixed, whatever they claim.
-//! 4. Whatever a peer or a server sends is bounded before it is kept; every bound is in [`Limits`], [`IbbConfig`] or a named
-//!    constant.
+//! 4. Whatever a peer or a server sends is bounded before it is kept; every bound is in [`Limits`], [`IbbConfig`],
+//!    [`S5bConfig`] or a named constant.
 //! 5. A slow consumer of one stream, or of the [`Events`], holds up nobody else.
 //! 6. What is not delivered is reported: every operation that can't be completed ends in an [`Error`] that names whose fault
 //!    it is.
+//! 7. A peer learns no address of ours that [`Candidates`] keeps from it, and a responder's none before its user accepted.
+//! 8. A stream that moves from one transport to another loses no byte and repeats none.
 //!
 //! The [`manual`] has the concepts, the threat model, and what was decided where the specifications contradict each other.
 #![forbid(unsafe_code)]

@@ -21,18 +21,67 @@
 //! ```text
 //!   initiator                                                     responder
 //!     │ disco#info, unless entity capabilities told already           │
-//!     │ session-initiate: xmlstream, ibb, <security/> ──────────────► │ Incoming
-//!     │ ◄────────────── session-accept: block-size, <security/>       │ accept
+//!     │ session-initiate: xmlstream, s5b: candidates, <security/> ──► │ Incoming
+//!     │ ◄───────────────────── session-accept: candidates, <security/>│ accept
 //!     │ security-info: x509 ────────────────────────────────────────► │
-//!     │ <open/> ────────────────────────────────────────────────────► │
+//!     │ ◄════════ TCP and SOCKS5, to each other's candidates ═══════► │
+//!     │ transport-info: candidate-used ─────────────────────────────► │
+//!     │ ◄───────────────────────────── transport-info: candidate-used │
 //!     │ ◄══════════════════ TLS 1.3, both certificates ═════════════► │
 //!     │ <stream:stream> ════════════════════════════════════════════► │
 //!     │ ◄══════════════════════ <stream:stream><stream:features/>     │
 //!     │ ◄══════════════════════════ stanzas ════════════════════════► │
 //!     │ </stream:stream> ═══════════════════════════════════════════► │
 //!     │ ◄════════════════════════════════════════ </stream:stream>    │
-//!     │ <close/>, session-terminate: success                          │
+//!     │ session-terminate: success                                    │
 //! ```
+//!
+//! # Transports
+//!
+//! SOCKS5 bytestreams (XEP-0260) are a TCP connection: from either side to the other, or from both to a relay (XEP-0065).
+//! In-band bytestreams (XEP-0261) are stanzas through the servers, subject to their rate limits. What carries a stream is in
+//! [`E2eStream::transport`](crate::E2eStream::transport).
+//!
+//! With the defaults, [`Transports::Auto`](crate::Transports::Auto) and [`Start::Best`](crate::Start::Best), the initiator
+//! offers SOCKS5 to a peer that announces it. Each side connects to the other's candidates, by priority, 200 ms apart,
+//! relays later than addresses; the best of what works is nominated. Where nothing works the initiator puts an in-band bytestream in its
+//! place (transport-replace); where the peer can't do that, it ends the session and begins a new one, once, that offers nothing else.
+//!
+//! ```text
+//!   initiator                                                     responder
+//!     │ ◄─────────────────── candidate-error ───────────────────────► │
+//!     │ transport-replace: ibb ─────────────────────────────────────► │
+//!     │ ◄──────────────────────────── transport-accept: block-size    │
+//!     │ <open/> ────────────────────────────────────────────────────► │
+//! ```
+//!
+//! [`Start::Fast`](crate::Start::Fast) does not wait for connections: the stream begins in band and moves as soon as it can
+//! ([`E2eStream::moves`](crate::E2eStream::moves)). The initiator asks for the move (transport-replace) when TLS has shown who the peer
+//! is. Both sides connect as above while the stream goes on. Then each side closes the in-band bytestream with
+//! `<close/>` behind the last byte that it put there, and goes on writing to the socket. A `<close/>`, or the answer to one,
+//! comes when all that its sender had to send in band was acknowledged, so it also says where the other direction ends: from there on the reader reads the
+//! socket. If the peer refuses, or nothing can be connected, nothing has happened to the in-band bytestream.
+//!
+//! A side that has said candidate-used or candidate-error for a move does not give it up any more: the other one may have
+//! gone over by then. A side that has not can, because without its word there is no nomination.
+//!
+//! A stream on a socket outlives the session with the server. One whose socket breaks ends with an error: what was on
+//! its way is lost.
+//!
+//! ## Who sees which address
+//!
+//! A candidate shows an address to the peer and to both servers; a connection shows one to whoever it is made to.
+//! [`Candidates`](crate::Candidates) says what is offered and dialled. A responder's candidates are sent when its user has accepted. With
+//! [`Candidates::ProxyOnly`](crate::Candidates::ProxyOnly) no own address is sent, and nothing but relays is connected to; but what
+//! is a relay the peer says, so a peer that calls its own address a relay sees where we come from. Only
+//! [`Transports::Ibb`](crate::Transports::Ibb) shows nothing to anybody.
+//!
+//! A peer can make us open TCP connections to addresses and ports of its choice, up to 16 a session, and send them the few bytes of a SOCKS5 greeting.
+//! Loopback and link-local addresses are out of its reach unless [`S5bConfig::bind`](crate::S5bConfig::bind) lists such an address; those of the local
+//! network are not, because peers are there too. A bot that must not be used for that says [`Candidates::ProxyOnly`](crate::Candidates::ProxyOnly).
+//!
+//! The listener is there while a session needs it, and a minute longer. It lets in who asks for the DST.ADDR of such a session, which
+//! nobody knows who has not seen the negotiation; who is there is shown by TLS. Strangers cost at most 128 connections, 10 s each.
 //!
 //! # Threat model
 //!
@@ -79,7 +128,13 @@
 //! | accept without `<security/>` | the session ends with `security-error` |
 //! | end | `</stream:stream>` both ways, `<close/>`, session-terminate `success`; `item-not-found` in reply is fine |
 //! | an offer that crosses ours | XEP-0166's tie-break; both users get the one session that is left |
-//! | transport-replace | refused with transport-reject: there is one transport |
+//! | transport-replace | from a transport that is not connected to in-band, and from in-band to SOCKS5; anything else is refused with transport-reject, and the fifth in one session |
+//! | DST.ADDR of direct candidates | SHA-1 of sid, owner, other side; as listener both orders are taken, as the one who connects both are tried |
+//! | priorities of candidates | odd local preferences for the initiator, even ones for the responder, so that no two are equal |
+//! | an accept without candidates | they may come by transport-info: the other side's dialling, or 10 s, are waited for |
+//! | candidates of unknown types | ignored; one that can't be read makes the request a `bad-request` |
+//! | what XEP-0260's activation example prints | the bytestream's sid in `<query/>`, where it prints the session's; sent by whoever offered the proxy |
+//! | relays that hold bytes back | Prosody 0.12's stops within a burst of more than 4096 bytes: white space behind it frees the rest |
 //! | content-modify to one direction | answered with a content-modify back to `both` |
 //! | several contents in an offer | the first XML stream that can be accepted is; the others are removed with content-remove, but for its namesakes, which were alternatives |
 //! | more sessions than the limits allow | acknowledged, then session-terminate `busy`, which says more than `resource-constraint` |

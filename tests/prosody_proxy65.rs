@@ -1,7 +1,12 @@
 //! What the mock server's SOCKS5 proxy does because we think that Prosody's does it, Prosody's does: byte for byte.
 //!
 //! Without `prosody` in PATH nothing is tested, and says so; with CI=true that is a failure.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
 
 #[allow(dead_code, reason = "other test programs use the rest")]
 #[path = "support/prosody.rs"]

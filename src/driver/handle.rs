@@ -2,7 +2,10 @@
 
 use std::{
     convert::Infallible,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Instant,
 };
@@ -98,7 +101,7 @@ impl Handle {
             Phase::Running => state.sessions.connect(now, peer),
             Phase::Closing | Phase::Closed => Err(closed()),
         })?;
-        Ok(SessionHandle { handle: self.clone(), id })
+        Ok(SessionHandle::new(self.clone(), id))
     }
 
     /// The next session that a peer offers; `None` once the endpoint is closed.
@@ -109,7 +112,7 @@ impl Handle {
             }
             state.incoming.pop_front().map_or(Poll::Pending, |id| Poll::Ready(Some(id)))
         });
-        next.await.map(|id| SessionHandle { handle: self.clone(), id })
+        next.await.map(|id| SessionHandle::new(self.clone(), id))
     }
 
     /// Our full JID, as soon as there is one.
@@ -181,9 +184,15 @@ impl Drop for Forget<'_> {
 pub(crate) struct SessionHandle {
     handle: Handle,
     id: SessionId,
+    /// Whether the socket that was taken leads to a relay. Asked for with every write, so not worth a lock.
+    relayed: AtomicBool,
 }
 
 impl SessionHandle {
+    fn new(handle: Handle, id: SessionId) -> Self {
+        Self { handle, id, relayed: AtomicBool::new(false) }
+    }
+
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Sessions, SessionId, Instant) -> T) -> T {
         self.handle.with(|sessions, now| act(sessions, self.id, now))
     }
@@ -205,7 +214,14 @@ impl SessionHandle {
 
     /// A connection that carries the bytes from now on; `None` if the session has ended.
     pub(crate) fn take_socket(&self, socket: SocketId) -> Option<TcpStream> {
+        let relayed = self.transport().is_some_and(|transport| transport.is_relayed());
+        self.relayed.store(relayed, Ordering::Relaxed);
         self.handle.shared.take_socket(socket)
+    }
+
+    /// Whether the bytes go through a SOCKS5 proxy.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.relayed.load(Ordering::Relaxed)
     }
 
     /// What carries the bytes.

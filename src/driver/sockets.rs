@@ -10,6 +10,7 @@ use std::{
 
 use socket2::SockRef;
 use tokio::{net::TcpStream, task::AbortHandle};
+use tracing::Instrument as _;
 
 use super::{Shared, State};
 use crate::{
@@ -101,7 +102,7 @@ impl Sockets {
                 let addresses = self.addresses(shared);
                 shared.act(|state, now| state.sessions.handle_gathered(now, id, addresses));
             }
-            Effect::Dial(token, dial) => self.dial(shared, token, dial),
+            Effect::Dial(token, dial, span) => self.dial(shared, token, dial, span),
             Effect::Abandon(token) => drop(self.dials.remove(&token)),
             // Was done under the lock.
             Effect::HangUp(_) => {}
@@ -120,11 +121,11 @@ impl Sockets {
         self.listening.as_ref().map(|listening| listening.listener.addresses()).unwrap_or_default()
     }
 
-    fn dial(&mut self, shared: &Arc<Shared>, token: DialToken, wanted: Dial) {
+    fn dial(&mut self, shared: &Arc<Shared>, token: DialToken, wanted: Dial, span: tracing::Span) {
         // Those that have ended.
         self.dials.retain(|_, task| !task.0.is_finished());
         let shared = Arc::clone(shared);
-        let task = tokio::spawn(async move {
+        let attempt = async move {
             let result = dial(&wanted).await;
             if let Err(error) = &result {
                 tracing::debug!(
@@ -135,7 +136,8 @@ impl Sockets {
                 );
             }
             shared.act(|state, now| state.dialed(now, token, result));
-        });
+        };
+        let task = tokio::spawn(attempt.instrument(span));
         self.dials.insert(token, Task(task.abort_handle()));
     }
 }

@@ -149,6 +149,10 @@ impl Carrier for Carried {
         self.0.transport()
     }
 
+    fn is_relayed(&self) -> bool {
+        self.0.is_relayed()
+    }
+
     fn poll_moved(&self, cx: &Context<'_>, before: Option<&TransportInfo>) -> Poll<Option<TransportInfo>> {
         self.0.poll(cx, |sessions, id, _| match (sessions.progress(id), sessions.transport_info(id)) {
             (Progress::Ended(_), _) => Poll::Ready(None),

@@ -62,6 +62,8 @@ impl Sessions {
         request: Request,
         jingle: Jingle,
     ) {
+        let span = self.span(id);
+        let _entered = span.enter();
         match action {
             Action::SessionAccept => self.handle_session_accept(now, id, request, &jingle),
             Action::SessionTerminate => self.handle_session_terminate(now, id, request, jingle),
@@ -92,7 +94,7 @@ impl Sessions {
             Some(why) => (why.reason, why.text),
             None => (Reason::Other(String::new()), None),
         };
-        tracing::debug!(peer = %request.from, sid = jingle.sid, %reason, "the peer terminated the session");
+        tracing::debug!(%reason, "the peer terminated the session");
         self.acknowledge(request.from, request.id);
         if self.retry_after(now, id, &reason) {
             return;

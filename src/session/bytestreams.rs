@@ -76,8 +76,7 @@ impl Sessions {
 
     /// Does what a session's transport wants done.
     pub(super) fn after_transport(&mut self, now: Instant, id: SessionId) {
-        let Some(session) = self.table.get(id) else { return };
-        let span = session.span.clone();
+        let span = self.span(id);
         let _entered = span.enter();
         loop {
             let Some(session) = self.table.get_mut(id) else { return };

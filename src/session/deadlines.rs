@@ -71,6 +71,8 @@ impl Sessions {
     }
 
     fn handle_session_timeout(&mut self, now: Instant, id: SessionId) {
+        let span = self.span(id);
+        let _entered = span.enter();
         let Some(session) = self.table.get_mut(id) else { return };
         let absent = self.absent.get(&session.peer).is_some_and(|since| now >= *since + ABSENCE);
         if absent && session.is_on_wire() && !session.outlives_signalling() {

@@ -58,6 +58,8 @@ impl Sessions {
 
     /// Takes the next step if all is known, or time is up.
     pub(super) fn continue_gathering(&mut self, now: Instant, id: SessionId) {
+        let span = self.span(id);
+        let _entered = span.enter();
         let proxies_known = !self.wants_proxies() || self.proxies.found().is_some();
         let Some(session) = self.table.get_mut(id) else { return };
         let Some(gather) = session

@@ -186,15 +186,17 @@ impl Sessions {
         let Some(session) = self.table.get_mut(id) else { return };
 
         session.rename(random_id());
+        let span = session.span.clone();
+        let _entered = span.enter();
         session.dialect = needs.dialect;
         let mut content = Content::new(Creator::Initiator, CONTENT_NAME)
             .with_child(Element::bare("description", ns::XMLSTREAM))
             .with_child(transport.to_element());
         match security {
             Precondition::Xtls => content = content.with_child(security::announcement(&identity)),
-            Precondition::Plaintext => tracing::warn!(peer = %session.peer, "offering a stream in plaintext"),
+            Precondition::Plaintext => tracing::warn!("offering a stream in plaintext"),
         }
-        session.span.in_scope(|| tracing::info!("initiating a session"));
+        tracing::info!(transport = transport.name(), "initiating a session");
         let jingle = Jingle::new(Action::SessionInitiate, session.sid.clone())
             .with_initiator(own)
             .with_content(content);
@@ -322,9 +324,9 @@ impl Sessions {
             }
         };
         if announced == Announced::Nothing {
-            tracing::warn!(peer = %session.peer, "the stream is in plaintext: both servers can read it");
+            tracing::warn!("the stream is in plaintext: both servers can read it");
         }
-        tracing::debug!(peer = %session.peer, sid = session.sid, "the session was accepted");
+        tracing::debug!("the session was accepted");
         let secure = announced != Announced::Nothing;
         let choice = session.own_content().with_child(security::choice());
         let info = Jingle::new(Action::SecurityInfo, session.sid.clone()).with_content(choice);

@@ -342,6 +342,8 @@ impl Sessions {
     }
 
     fn settle(&mut self, now: Instant, purpose: Purpose, reply: Result<Option<Element>, StanzaError>) {
+        let span = purpose.session().map_or_else(tracing::Span::none, |id| self.span(id));
+        let _entered = span.enter();
         match purpose {
             Purpose::User(token) => {
                 let response = reply.map_or_else(IqResponse::Error, IqResponse::Result);
@@ -404,6 +406,8 @@ impl Sessions {
         text: Option<&str>,
         error: Option<Error>,
     ) {
+        let span = self.span(id);
+        let _entered = span.enter();
         let Some(session) = self.table.get_mut(id) else { return };
         if matches!(session.state, State::Ended(_)) {
             return;
@@ -411,7 +415,7 @@ impl Sessions {
         if !session.is_on_wire() {
             return self.end(now, id, error, Farewell::Over);
         }
-        tracing::debug!(peer = %session.peer, sid = session.sid, %reason, "terminating the session");
+        tracing::debug!(%reason, "terminating the session");
         let mut why = ReasonElement::new(reason);
         why.text = text.map(ToOwned::to_owned);
         let jingle = Jingle::new(Action::SessionTerminate, session.sid.clone()).with_reason(why);

@@ -318,12 +318,14 @@ impl Sessions {
         announced: Announced,
         declined: &[ContentName],
     ) {
+        let span = self.span(id);
+        let _entered = span.enter();
         let own = self.bound.clone();
         let Some(session) = self.table.get_mut(id) else { return };
         let mut content =
             session.own_content().with_child(Element::bare("description", ns::XMLSTREAM)).with_child(element);
         if announced == Announced::Nothing {
-            tracing::warn!(peer = %session.peer, "the stream is in plaintext: both servers can read it");
+            tracing::warn!("the stream is in plaintext: both servers can read it");
         } else {
             content = content.with_child(security::announcement(&self.config.identity));
         }

@@ -23,8 +23,8 @@ pub(crate) struct DialToken(u64);
 pub(crate) enum Effect {
     /// Listen, and bring the addresses with [`Sessions::handle_gathered`].
     Gather(SessionId),
-    /// Connect, and bring what became of it with [`Sessions::handle_dialed`].
-    Dial(DialToken, Dial),
+    /// Connect, for the session of this span, and bring what became of it with [`Sessions::handle_dialed`].
+    Dial(DialToken, Dial, tracing::Span),
     /// Give up an attempt.
     Abandon(DialToken),
     /// Close a connection.
@@ -77,7 +77,8 @@ impl Sessions {
         let token = DialToken(self.next_dial);
         self.next_dial += 1;
         self.dials.insert(token, (id, dial.attempt));
-        self.outputs.push_back(Output::Effect(Effect::Dial(token, dial)));
+        let span = self.span(id);
+        self.outputs.push_back(Output::Effect(Effect::Dial(token, dial, span)));
     }
 
     pub(super) fn abandon(&mut self, id: SessionId, attempt: Attempt) {

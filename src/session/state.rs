@@ -277,7 +277,7 @@ impl Session {
     /// One without a sid; see [`Session::rename`].
     pub(super) fn new(peer: FullJid, role: Role, content: ContentName, state: State) -> Self {
         Self {
-            span: tracing::info_span!("session", %peer, sid = tracing::field::Empty),
+            span: tracing::info_span!("session", %peer),
             peer,
             sid: String::new(),
             role,
@@ -292,7 +292,7 @@ impl Session {
 
     /// Gives the session the name that both sides know it by.
     pub(super) fn rename(&mut self, sid: String) {
-        self.span.record("sid", sid.as_str());
+        self.span = tracing::info_span!("session", peer = %self.peer, sid);
         self.sid = sid;
     }
 

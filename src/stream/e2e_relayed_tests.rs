@@ -11,6 +11,7 @@ use mock_server::{MockServer, Proxy65};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::watch,
     time::timeout,
 };
 use tokio_xmpp::{IqRequest, IqResponse};
@@ -22,11 +23,24 @@ use crate::{Error, Reason, TransportInfo};
 /// Far more than any step takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A session whose bytestream goes one way or the other.
-struct Session(Path);
+/// A session whose bytestream goes one way or the other. Both sides have the same one.
+struct Session {
+    path: Path,
+    ended: watch::Sender<bool>,
+}
 
 impl Carrier for Session {
-    fn terminate(&self, _: Reason, _: Option<String>) {}
+    fn transport(&self) -> Option<TransportInfo> {
+        None
+    }
+
+    fn poll_moved(&self, _: &Context<'_>, _: Option<&TransportInfo>) -> Poll<Option<TransportInfo>> {
+        Poll::Pending
+    }
+
+    fn terminate(&self, _: Reason, _: Option<String>) {
+        self.ended.send_replace(true);
+    }
 
     fn error(&self) -> Option<Error> {
         None
@@ -41,11 +55,12 @@ impl Carrier for Session {
     }
 
     fn ended(&self) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::pending())
+        let mut ended = self.ended.subscribe();
+        Box::pin(async move { drop(ended.wait_for(|ended| *ended).await) })
     }
 
     fn is_relayed(&self) -> bool {
-        self.0 == Path::Relayed
+        self.path == Path::Relayed
     }
 }
 
@@ -66,7 +81,8 @@ async fn streams(server: &MockServer, path: Path) -> (E2eStream, E2eStream) {
     let address = "a".repeat(40);
     let (target, initiator) = (connect(&proxy, &address).await, connect(&proxy, &address).await);
     assert!(proxy.activate(&address));
-    let options = || StreamOptions::new().carrier(Arc::new(Session(path)));
+    let session = Arc::new(Session { path, ended: watch::Sender::new(false) });
+    let options = || StreamOptions::new().carrier(session.clone());
     let (one, other) = tokio::join!(initiate(initiator, options()), accept(target, options()));
     (one.unwrap(), other.unwrap())
 }

@@ -48,6 +48,14 @@ pub(crate) enum Proposal {
 }
 
 impl Offer {
+    /// The method's short name.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Ibb(_) => "ibb",
+            Self::S5b(_) => "s5b",
+        }
+    }
+
     /// The `<transport/>` of the session-initiate or transport-replace.
     pub(crate) fn to_element(&self) -> Element {
         match self {

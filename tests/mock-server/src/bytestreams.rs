@@ -57,7 +57,7 @@ pub(crate) fn handle(hub: &Hub, proxy: Arc<Proxy>, request: Element, route: Rout
     });
 }
 
-fn reply(hub: &Hub, request: &Element, route: &Route, answer: Result<Option<Element>, StanzaError>) {
+fn reply(hub: &Hub, request: &Element, route: &Route, answer: Result<Option<Element>, Box<StanzaError>>) {
     let answer = match answer {
         Ok(payload) => {
             let mut result = stanza::result();
@@ -66,7 +66,7 @@ fn reply(hub: &Hub, request: &Element, route: &Route, answer: Result<Option<Elem
             }
             stanza::address_reply(request, &route.to, &route.from, result)
         }
-        Err(error) => stanza::error(request, &route.to, &route.from, error),
+        Err(error) => stanza::error(request, &route.to, &route.from, *error),
     };
     hub.deliver(&route.to, &route.from, answer, Outcome::Delivered).ok();
 }
@@ -76,7 +76,7 @@ fn answer(
     query: &Element,
     is_get: bool,
     route: &Route,
-) -> Result<Option<Element>, StanzaError> {
+) -> Result<Option<Element>, Box<StanzaError>> {
     match (query.name(), query.ns().as_str()) {
         ("query", ns::DISCO_INFO) if is_get => Ok(Some(info())),
         ("query", ns::DISCO_ITEMS) if is_get => {
@@ -84,7 +84,7 @@ fn answer(
         }
         ("query", BYTESTREAMS) if is_get => Ok(Some(address(proxy, query, &route.to))),
         ("query", BYTESTREAMS) => activate(proxy, query, &route.from).map(|()| None),
-        _ => Err(plain_error(ErrorType::Cancel, DefinedCondition::ServiceUnavailable)),
+        _ => Err(refusal(ErrorType::Cancel, DefinedCondition::ServiceUnavailable)),
     }
 }
 
@@ -113,22 +113,22 @@ fn address(proxy: &Proxy, query: &Element, jid: &Jid) -> Element {
 }
 
 /// XEP-0065 #mediated, in the order in which Prosody looks at it.
-fn activate(proxy: &Proxy, query: &Element, from: &Jid) -> Result<(), StanzaError> {
+fn activate(proxy: &Proxy, query: &Element, from: &Jid) -> Result<(), Box<StanzaError>> {
     let to = query.get_child("activate", BYTESTREAMS).map(|to| Jid::new(&to.text()));
     let (sid, to) = match (query.attr("sid"), to) {
         (Some(sid), Some(Ok(to))) => (sid, to),
         (Some(_), Some(Err(_))) => {
-            return Err(plain_error(ErrorType::Modify, DefinedCondition::JidMalformed));
+            return Err(refusal(ErrorType::Modify, DefinedCondition::JidMalformed));
         }
         _ => return Err(bad_request()),
     };
     let address = dst_addr(sid, from, &to).ok_or_else(bad_request)?;
     match proxy.activate(address) {
         Activation::Linked => Ok(()),
-        Activation::NobodyIsConnected => Err(plain_error(ErrorType::Modify, DefinedCondition::ItemNotFound)),
+        Activation::NobodyIsConnected => Err(refusal(ErrorType::Modify, DefinedCondition::ItemNotFound)),
         Activation::OneIsConnected => {
             let text = "The sender (you) is not connected to the proxy".to_owned();
-            let mut error = plain_error(ErrorType::Cancel, DefinedCondition::NotAllowed);
+            let mut error = refusal(ErrorType::Cancel, DefinedCondition::NotAllowed);
             error.texts.insert("en".into(), text);
             Err(error)
         }
@@ -142,6 +142,10 @@ fn dst_addr(sid: &str, initiator: &Jid, target: &Jid) -> Option<String> {
     Some(hash.hash.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn bad_request() -> StanzaError {
-    plain_error(ErrorType::Modify, DefinedCondition::BadRequest)
+fn bad_request() -> Box<StanzaError> {
+    refusal(ErrorType::Modify, DefinedCondition::BadRequest)
+}
+
+fn refusal(type_: ErrorType, condition: DefinedCondition) -> Box<StanzaError> {
+    Box::new(plain_error(type_, condition))
 }

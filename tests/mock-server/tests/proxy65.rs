@@ -1,5 +1,7 @@
 //! The SOCKS5 proxy: what tests can do to it. That it is as Prosody's is shown beside the tests against that.
 
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+
 mod support;
 
 use std::time::{Duration, Instant};
