@@ -165,8 +165,4 @@ impl Carrier for Carried {
         let session = Arc::clone(&self.0);
         async move { session.over().await }.boxed()
     }
-
-    fn is_relayed(&self) -> bool {
-        self.0.transport().is_some_and(|transport| transport.is_relayed())
-    }
 }

@@ -46,14 +46,6 @@ impl Carrier for Session {
         None
     }
 
-    fn transport(&self) -> Option<TransportInfo> {
-        None
-    }
-
-    fn poll_moved(&self, _: &Context<'_>, _: Option<&TransportInfo>) -> Poll<Option<TransportInfo>> {
-        Poll::Pending
-    }
-
     fn ended(&self) -> BoxFuture<'static, ()> {
         let mut ended = self.ended.subscribe();
         Box::pin(async move { drop(ended.wait_for(|ended| *ended).await) })
