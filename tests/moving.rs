@@ -15,7 +15,7 @@ use futures::{SinkExt, Stream, StreamExt, future};
 use jingle_xmlstream::{
     CandidateType, Candidates, Config, E2eStream, Endpoint, Start, StreamSender, TransportInfo,
 };
-use mock_server::{MockServer, Verdict};
+use mock_server::Verdict;
 use support::{
     JULIET, ROMEO, World, body, config, element, jid, message,
     s5b::{JINGLE_S5B, assert_flow, close, closed_port, redirect},
@@ -198,10 +198,10 @@ async fn a_move_loses_nothing_and_repeats_nothing() {
         let romeo = world.bot(&format!("romeo{number}@montague.lit/orchard"), fast(romeos)).await;
         let juliet = world.bot(&format!("juliet{number}@capulet.lit/balcony"), fast(juliets)).await;
         let first_seed = MOVES / ways.len() as u64 * number as u64;
-        let server = world.server.clone();
+        let world = World { server: world.server.clone() };
         couples.push(tokio::spawn(async move {
             for seed in first_seed..first_seed + MOVES / ways.len() as u64 {
-                move_once(&server, &romeo, &juliet, seed).await;
+                move_once(&world, &romeo, &juliet, seed).await;
             }
         }));
     }
@@ -210,17 +210,23 @@ async fn a_move_loses_nothing_and_repeats_nothing() {
     }
 }
 
-async fn move_once(server: &MockServer, romeo: &Endpoint, juliet: &Endpoint, seed: u64) {
+async fn move_once(world: &World, romeo: &Endpoint, juliet: &Endpoint, seed: u64) {
     println!("seed {seed}");
     let mut dice = Dice::new(seed);
     for bot in [romeo, juliet] {
         let mut delay = || Duration::from_millis([0, 0, 1, 3, 10][usize::try_from(dice.below(5)).unwrap()]);
-        server.delay(&bot.jid().unwrap(), delay(), delay());
+        world.server.delay(&bot.jid().unwrap(), delay(), delay());
     }
     // Who asks for the move is not always the same.
     let (initiator, responder) = if dice.below(2) == 0 { (romeo, juliet) } else { (juliet, romeo) };
+    let mut proposal = world.hold(initiator.jid().unwrap().as_str(), "transport-replace");
     let (mut initiators, mut responders) = streams(initiator, responder).await;
-    converse(&mut initiators, &mut responders, seed, moved).await;
+    let some_time = Duration::from_millis(dice.below(80));
+    tokio::join!(converse(&mut initiators, &mut responders, seed, moved), async {
+        proposal.caught().await;
+        tokio::time::sleep(some_time).await;
+        proposal.release();
+    });
     for stream in [&initiators, &responders] {
         assert_eq!(stream.transport().unwrap().candidate(), Some(CandidateType::Direct), "seed {seed}");
     }
