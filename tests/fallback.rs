@@ -183,6 +183,26 @@ async fn socks5_alone_is_not_offered_to_a_peer_that_does_not_announce_it() {
     assert_eq!(world.sent("iq set jingle session-initiate"), 0);
 }
 
+/// Whoever gives up while both are connecting ends it for both, at once.
+#[tokio::test]
+async fn who_gives_up_while_connecting_ends_it_for_both() {
+    let world = World::start().await;
+    let mut hole = BlackHole::open().await;
+    let (romeo, juliet) = world.pair_of(s5b_config(), s5b_config()).await;
+    world.server.intercept(redirect(hole.addr));
+    let peer = juliet.jid().unwrap();
+    for _ in 0..2 {
+        let before = *hole.swallowed.borrow();
+        let connecting = tokio::spawn(romeo.connect(&peer));
+        let accepting = tokio::spawn(within(juliet.accept()).await.unwrap().accept());
+        within(hole.swallowed.wait_for(|swallowed| *swallowed >= before + 2)).await.unwrap();
+        connecting.abort();
+        let error = within(accepting).await.unwrap().unwrap_err();
+        assert_eq!(error.reason(), Reason::Cancel, "{error}");
+    }
+    assert_eq!(world.sent("iq set jingle transport-replace"), 0);
+}
+
 // ---- a peer whose transport can't be replaced ----------------------------------------------
 
 /// SOCKS5 finds no way, and what Romeo proposes instead fares as `verdict` says; Juliet accepts whatever comes.

@@ -248,6 +248,26 @@ async fn leave(mut leaving: E2eStream, mut staying: E2eStream) {
     within(staying.close()).await.unwrap();
 }
 
+/// Once nothing is left in band, the servers are not needed.
+#[tokio::test]
+async fn a_stream_that_has_moved_outlives_the_server() {
+    let world = World::start().await;
+    let so_long = support::timeouts(|timeouts| timeouts.close = Duration::from_secs(2));
+    let romeos_config = fast(Candidates::All).timeouts(so_long);
+    let (romeo, juliet) = world.pair_of(romeos_config, s5b_config().timeouts(so_long)).await;
+    let (mut romeos, mut juliets) = streams(&romeo, &juliet).await;
+    within(future::join(moved(&romeos), moved(&juliets))).await;
+    // By now each has read the other's last byte in band.
+    talk(&mut romeos, &mut juliets).await;
+    talk(&mut romeos, &mut juliets).await;
+    world.server.refuse(true);
+    for bot in [ROMEO, JULIET] {
+        assert!(world.server.cut(&jid(bot)));
+    }
+    converse(&mut romeos, &mut juliets, 0, |_| future::ready(())).await;
+    close(romeos, juliets).await;
+}
+
 // ---- moves that come to nothing ------------------------------------------------------------
 
 /// Juliet takes nothing but in-band bytestreams, though her server says otherwise.

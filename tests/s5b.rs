@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use futures::{SinkExt, StreamExt};
 use jingle_xmlstream::{CandidateType, Candidates, Config, E2eStream, Endpoint, Reason};
@@ -18,6 +18,11 @@ use support::{
     JULIET, ROMEO, World, body, jid, message,
     s5b::{self, alter_candidates, assert_flow, candidates, close, ends, set_attr},
     s5b_config, streams, talk, wire, within,
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 fn showing(candidates: Candidates) -> Config {
@@ -195,6 +200,39 @@ async fn candidates_of_an_initiator_that_waits_are_sent_when_the_peer_has_accept
             "juliet> iq result (transport-info candidate-error)",
         ],
     );
+}
+
+/// An address outside, from which a port is forwarded to Romeo's listener; his own is out of reach.
+#[tokio::test]
+async fn through_a_port_forward() {
+    let world = World::start().await;
+    let forward = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let outside = forward.local_addr().unwrap();
+    let config = s5b_config().s5b(support::s5b(|s5b| s5b.external = vec![outside]));
+    let (romeo, juliet) = world.pair_of(config, showing(Candidates::None)).await;
+    let nowhere = s5b::closed_port().await;
+    let (learn, listener) = watch::channel(0);
+    world.server.intercept(alter_candidates(move |_, candidate| {
+        if candidate.attr("type") == Some("direct") {
+            learn.send_replace(candidate.attr("port").unwrap().parse().unwrap());
+            set_attr(candidate, "port", nowhere.port());
+        }
+    }));
+    let forwarding = tokio::spawn(async move {
+        let (mut from_outside, _) = forward.accept().await.unwrap();
+        let port: u16 = *listener.borrow();
+        let mut inside = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        copy_bidirectional(&mut from_outside, &mut inside).await.unwrap();
+    });
+    let (mut romeos, mut juliets) = streams(&romeo, &juliet).await;
+
+    for stream in [&romeos, &juliets] {
+        assert_eq!(stream.transport().unwrap().candidate(), Some(CandidateType::Assisted));
+    }
+    assert_eq!(ends(&juliets).1, outside);
+    talk(&mut romeos, &mut juliets).await;
+    close(romeos, juliets).await;
+    within(forwarding).await.unwrap();
 }
 
 /// XEP-0260 #security-sharing.
