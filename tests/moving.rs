@@ -21,6 +21,7 @@ use support::{
     s5b::{JINGLE_S5B, assert_flow, close, closed_port, redirect},
     s5b_config, streams, talk, wire, within,
 };
+use tokio_xmpp::IqRequest;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
 fn fast(candidates: Candidates) -> Config {
@@ -257,9 +258,15 @@ async fn a_stream_that_has_moved_outlives_the_server() {
     let (romeo, juliet) = world.pair_of(romeos_config, s5b_config().timeouts(so_long)).await;
     let (mut romeos, mut juliets) = streams(&romeo, &juliet).await;
     within(future::join(moved(&romeos), moved(&juliets))).await;
-    // By now each has read the other's last byte in band.
     talk(&mut romeos, &mut juliets).await;
-    talk(&mut romeos, &mut juliets).await;
+    // What was said last in band was answered, and the answers have come.
+    for (bot, who, other) in [(&romeo, "romeo", "juliet"), (&juliet, "juliet", "romeo")] {
+        if world.count(&format!("{who}> iq set ibb close")) > 0 {
+            world.wait_for(&format!("{other}> iq result (ibb close)")).await;
+        }
+        let ping = IqRequest::Get(element("<ping xmlns='urn:xmpp:ping'/>"));
+        within(bot.send_iq(None, ping)).await.unwrap();
+    }
     world.server.refuse(true);
     for bot in [ROMEO, JULIET] {
         assert!(world.server.cut(&jid(bot)));
