@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
 
 pub mod mallory;
+pub mod s5b;
 pub mod wire;
 
 use std::{fmt::Debug, net::Ipv4Addr, panic::Location, time::Duration};
