@@ -10,9 +10,12 @@ mod support;
 use std::time::{Duration, Instant};
 
 use futures::{Sink, SinkExt, Stream, StreamExt};
-use jingle_xmlstream::{CandidateType, Candidates, Config, E2eStream, Error, Proxies, S5bConfig, Start};
-use server::{Backend, Kind, Verona};
-use support::{attempt, body, jid, message, s5b, s5b_config, streams, talk, within};
+use jingle_xmlstream::{
+    CandidateType, Candidates, Config, E2eStream, Error, Events, Proxies, S5bConfig, Start,
+};
+use server::{Backend, Kind, Prosody, Verona, bot_with_events};
+use support::{JULIET, ROMEO, body, jid, message, s5b, s5b_config, streams, talk, within};
+use tokio_xmpp::Event;
 use xmpp_parsers::stanza::Stanza;
 
 const PROXY: &str = "proxy.montague.lit";
@@ -178,19 +181,20 @@ async fn it_is_a_proxy_that_the_user_names() {
 /// `proxy65_acl`: the proxy lets only Romeo ask for its address and activate. Whom he brings along it does not mind.
 #[tokio::test]
 async fn a_proxy_that_refuses_a_user_is_no_proxy_for_that_one() {
-    let asking = with(|s5b| {
-        s5b.candidates = Candidates::ProxyOnly;
-        s5b.proxies = Proxies::These(vec![jid(PROXY)]);
-    });
-    let Some(verona) = Verona::with(Kind::PrivateProxy65, only(Candidates::None), asking.clone()).await
-    else {
+    let asking = || {
+        with(|s5b| {
+            s5b.candidates = Candidates::ProxyOnly;
+            s5b.proxies = Proxies::These(vec![jid(PROXY)]);
+        })
+    };
+    let Some(verona) = Verona::with(Kind::PrivateProxy65, only(Candidates::None), asking()).await else {
         return;
     };
     assert_both_talk_over("ibb", &verona).await;
     drop(verona);
 
     let romeo = only(Candidates::ProxyOnly);
-    let Some(verona) = Verona::with(Kind::PrivateProxy65, romeo, asking).await else { return };
+    let Some(verona) = Verona::with(Kind::PrivateProxy65, romeo, asking()).await else { return };
     assert_both_talk_over("proxy", &verona).await;
 }
 
@@ -355,19 +359,36 @@ async fn a_stream_goes_on_and_ends_in_good_order_when_the_server_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_outlives_a_restart_of_the_server_and_another_one_opens() {
-    let Some(mut verona) = Verona::with(Kind::Unlimited, s5b_config(), s5b_config()).await else { return };
-    let (romeos, juliets) = verona.streams().await;
-    verona.prosody.kill();
-    verona.prosody.restart().await;
-    // Each is online again when it gets an answer.
-    verona.count(&[]).await;
-    let (mut romeos, mut juliets) = exchange(romeos, juliets, 1000).await;
-    let (connected, accepted) = attempt(&verona.romeo, &verona.juliet).await;
-    let (mut second, mut seconds) = (connected.unwrap(), accepted.unwrap());
-    talk(&mut second, &mut seconds).await;
-    talk(&mut romeos, &mut juliets).await;
+    let Some(mut prosody) = Prosody::start(Kind::Unlimited).await else { return };
+    let (romeo, mut romeos_events) = bot_with_events(ROMEO, prosody.connector(), s5b_config()).await;
+    let (juliet, mut juliets_events) = bot_with_events(JULIET, prosody.connector(), s5b_config()).await;
+    for events in [&mut romeos_events, &mut juliets_events] {
+        online(events).await;
+    }
+    let (romeos, juliets) = streams(&romeo, &juliet).await;
+
+    prosody.kill();
+    prosody.restart().await;
+    for events in [&mut romeos_events, &mut juliets_events] {
+        online(events).await;
+    }
+    let (romeos, juliets) = exchange(romeos, juliets, 1000).await;
+    let (mut other_romeos, mut other_juliets) = streams(&romeo, &juliet).await;
+    talk(&mut other_romeos, &mut other_juliets).await;
+    let begun = Instant::now();
     close_in_turn(romeos, juliets).await;
-    close_in_turn(second, seconds).await;
+    println!("closed in {:?} after the restart", begun.elapsed());
+    close_in_turn(other_romeos, other_juliets).await;
+}
+
+/// Waits for the next new session with the server.
+async fn online(events: &mut Events) {
+    while let Some(event) = within(events.next()).await {
+        if let Event::Online { resumed, .. } = event {
+            return assert!(!resumed, "a server that was killed knows no session");
+        }
+    }
+    panic!("the endpoint gave up");
 }
 
 /// At Debian's 10 kB/s it would take more than 100 s.
