@@ -14,7 +14,7 @@ use jingle_xmlstream::{
     CandidateType, Candidates, Config, E2eStream, Error, Events, Proxies, S5bConfig, Start,
 };
 use server::{Backend, Kind, Prosody, Verona, bot_with_events};
-use support::{JULIET, ROMEO, body, jid, message, s5b, s5b_config, streams, talk, within};
+use support::{JULIET, ROMEO, body, jid, message, s5b, s5b_config, streams, talk, timeouts, within};
 use tokio_xmpp::Event;
 use xmpp_parsers::stanza::Stanza;
 
@@ -348,7 +348,9 @@ async fn a_stream_that_can_move_nowhere_stays_in_band() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_goes_on_and_ends_in_good_order_when_the_server_is_killed() {
-    let Some(mut verona) = Verona::with(Kind::Unlimited, s5b_config(), s5b_config()).await else { return };
+    // For that long whoever closes the stream waits for the answer to its session-terminate.
+    let config = || s5b_config().timeouts(timeouts(|timeouts| timeouts.close = Duration::from_secs(3)));
+    let Some(mut verona) = Verona::with(Kind::Unlimited, config(), config()).await else { return };
     let (romeos, juliets) = verona.streams().await;
     verona.prosody.kill();
     let (romeos, juliets) = exchange(romeos, juliets, 1000).await;

@@ -165,6 +165,11 @@ impl Prosody {
         assert!(self.is_up().await, "Prosody does not start again");
     }
 
+    /// Where clients connect to.
+    pub fn address(&self) -> (Ipv4Addr, u16) {
+        (self.place.address, self.port)
+    }
+
     /// A connector that fits, and that trusts the server's certificate and no other.
     pub fn connector(&self) -> Connector {
         let mut roots = RootCertStore::empty();
