@@ -90,14 +90,12 @@ async fn it_is_a_direct_connection_where_there_can_be_one() {
     };
     let (romeos, juliets) = verona.streams().await;
     assert_eq!((carrier(&romeos), carrier(&juliets)), ("direct", "direct"));
-    let before = verona.prosody.received().len();
     let (romeos, juliets) = exchange(romeos, juliets, 1000).await;
-    assert_eq!(verona.prosody.received().len(), before, "the server has no part in it");
-
     close_in_turn(romeos, juliets).await;
     assert_ended_in_good_order(&verona).await;
-    assert_eq!(verona.count(&["<open "]).await, 0);
-    assert_eq!(verona.count(&["transport-replace"]).await, 0);
+    for in_band in ["<open ", "<data ", "transport-replace"] {
+        assert_eq!(verona.count(&[in_band]).await, 0, "{in_band}");
+    }
 }
 
 /// Messages both ways at once.
@@ -295,30 +293,48 @@ async fn whatever_its_size_what_is_sent_before_the_end_goes_through_the_proxy() 
 
 // ---- moving ----------------------------------------------------------------------------------
 
-/// For a move on loopback, on a busy machine: without other work it takes a tenth.
-const MOVED: Duration = Duration::from_secs(2);
+/// For a move on loopback, which takes 0.3 s on an idle machine.
+const MOVED: Duration = Duration::from_secs(5);
+
+/// So often the move may be quicker than the first message.
+const ROUNDS: usize = 10;
 
 /// Messages both ways while the stream moves.
 async fn assert_moves_and_loses_nothing(expected: &str, config: impl Fn() -> Config) {
-    const MESSAGES: usize = 5000;
     let kind = Kind::Proxy65(Backend::Epoll);
     let Some(verona) = Verona::with(kind, config().start(Start::Fast), config()).await else { return };
+    for round in 1..=ROUNDS {
+        let (romeos, juliets) = exchange_while_moving(&verona, expected).await;
+        assert_eq!((carrier(&romeos), carrier(&juliets)), (expected, expected));
+        close_in_turn(romeos, juliets).await;
+        assert_eq!(verona.count(&["session-terminate"]).await, verona.count(&["<success"]).await);
+        assert_eq!(verona.count(&["transport-replace"]).await, round);
+        let received = verona.prosody.received();
+        let meanwhile = received.iter().rev().take_while(|stanza| !stanza.contains("transport-replace"));
+        let blocks = meanwhile.filter(|stanza| stanza.contains("<data ")).count();
+        println!("{expected}: {blocks} blocks while it moved");
+        if blocks > 0 {
+            return;
+        }
+    }
+    panic!("nothing was said while it moved");
+}
+
+async fn exchange_while_moving(verona: &Verona, expected: &str) -> (E2eStream, E2eStream) {
+    const MESSAGES: usize = 5000;
     let (romeos, juliets) = verona.streams().await;
-    assert_eq!((carrier(&romeos), carrier(&juliets)), ("ibb", "ibb"));
+    assert_eq!(romeos.info().negotiated.as_ref().unwrap().transport.method(), "ibb");
     let begun = Instant::now();
     let (mut romeo_moves, mut juliet_moves) = (romeos.moves(), juliets.moves());
-    let ((romeos, juliets), _) = tokio::join!(exchange(romeos, juliets, MESSAGES), async {
-        let moved = within(async { tokio::join!(romeo_moves.next(), juliet_moves.next()) }).await;
-        println!("{expected}: moved in {:?}", begun.elapsed());
-        assert!(begun.elapsed() < MOVED, "moved in {:?}", begun.elapsed());
-        moved
+    let moving = tokio::spawn(async move {
+        tokio::join!(romeo_moves.next(), juliet_moves.next());
+        begun.elapsed()
     });
-    println!("{expected}: all said in {:?}", begun.elapsed());
-    assert_eq!((carrier(&romeos), carrier(&juliets)), (expected, expected));
-    assert!(verona.count(&["<data "]).await > 10, "nothing was said in band");
-    assert_eq!(verona.count(&["transport-replace"]).await, 1);
-    close_in_turn(romeos, juliets).await;
-    assert_ended_in_good_order(&verona).await;
+    let streams = exchange(romeos, juliets, MESSAGES).await;
+    let moved = within(moving).await.unwrap();
+    println!("{expected}: moved in {moved:?}, all said in {:?}", begun.elapsed());
+    assert!(moved < MOVED, "moved in {moved:?}");
+    streams
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
