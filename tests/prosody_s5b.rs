@@ -291,6 +291,97 @@ async fn whatever_its_size_what_is_sent_before_the_end_goes_through_the_proxy() 
     }
 }
 
+/// The proxy stops reading when the one that it writes to does not read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stops_for_a_while_gets_everything_through_the_proxy() {
+    /// More than what fits into all buffers on the way.
+    const MESSAGES: usize = 3000;
+    for backend in [Backend::Epoll, Backend::Select] {
+        let Some((_verona, romeos, mut juliets)) = through_the_proxy(backend).await else { return };
+        let texts = || (0..MESSAGES).map(|number| format!("{number:0>10240}"));
+        let mut sender = romeos.sender();
+        let mut sending = tokio::spawn(async move { send_all(&mut sender, texts()).await });
+        let full = tokio::time::timeout(Duration::from_secs(2), &mut sending).await;
+        assert!(full.is_err(), "everything fits into the buffers");
+        let begun = Instant::now();
+        expect_all(&mut juliets, texts()).await;
+        println!("{backend:?}: {} MiB in {:?}", MESSAGES * 10 / 1024, begun.elapsed());
+        within(sending).await.unwrap();
+        close_in_turn(romeos, juliets).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_messages_cross_in_the_proxy() {
+    for backend in [Backend::Epoll, Backend::Select] {
+        let Some((_verona, romeos, juliets)) = through_the_proxy(backend).await else { return };
+        let texts = || (0..500).map(|number| format!("{number:0>20000}"));
+        let (mut romeo_says, mut romeo_hears) = (romeos.sender(), romeos);
+        let (mut juliet_says, mut juliet_hears) = (juliets.sender(), juliets);
+        let begun = Instant::now();
+        tokio::join!(
+            send_all(&mut romeo_says, texts()),
+            send_all(&mut juliet_says, texts()),
+            expect_all(&mut romeo_hears, texts()),
+            expect_all(&mut juliet_hears, texts()),
+        );
+        println!("{backend:?}: 10 MB each way in {:?}", begun.elapsed());
+        close_in_turn(romeo_hears, juliet_hears).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_streams_go_through_the_proxy_at_once() {
+    let configs = (only(Candidates::ProxyOnly), only(Candidates::ProxyOnly));
+    let Some(verona) = Verona::with(Kind::Proxy65(Backend::Epoll), configs.0, configs.1).await else {
+        return;
+    };
+    let mut all = Vec::new();
+    for _ in 0..8 {
+        all.push(verona.streams().await);
+    }
+    let talking = all.into_iter().map(async |(romeos, juliets)| {
+        assert_eq!((carrier(&romeos), carrier(&juliets)), ("proxy", "proxy"));
+        let (romeos, juliets) = exchange(romeos, juliets, 500).await;
+        close_in_turn(romeos, juliets).await;
+    });
+    futures::future::join_all(talking).await;
+}
+
+#[tokio::test]
+async fn a_second_xml_stream_opens_on_the_same_connection_to_the_proxy() {
+    let Some((verona, mut romeos, mut juliets)) = through_the_proxy(Backend::Epoll).await else { return };
+    talk(&mut romeos, &mut juliets).await;
+    let finishing = async {
+        tokio::join!(romeos.finish(), async {
+            assert!(juliets.next().await.is_none());
+            juliets.finish().await
+        })
+    };
+    let (romeos, juliets) = within(finishing).await;
+    let (romeos, juliets) = (romeos.unwrap(), juliets.unwrap());
+    let (romeos, juliets) = within(async { tokio::join!(romeos.reopen(), juliets.reopen()) }).await;
+    let (mut romeos, mut juliets) = (romeos.unwrap(), juliets.unwrap());
+    let text = "x".repeat(6000);
+    assert_answered(&mut romeos, &mut juliets, &[text]).await;
+    close_in_turn(juliets, romeos).await;
+    assert_eq!(verona.count(&["<activate>"]).await, 1);
+}
+
+#[tokio::test]
+async fn a_proxy_that_goes_away_ends_the_stream_with_an_error_that_says_so() {
+    let Some((mut verona, mut romeos, mut juliets)) = through_the_proxy(Backend::Epoll).await else { return };
+    talk(&mut romeos, &mut juliets).await;
+    verona.prosody.kill();
+    for stream in [&mut romeos, &mut juliets] {
+        let begun = Instant::now();
+        let error = within(stream.next()).await.unwrap().unwrap_err();
+        println!("{error} after {:?}", begun.elapsed());
+        assert_shape!(&error, Error::Transport(_));
+        assert!(within(stream.next()).await.is_none());
+    }
+}
+
 // ---- moving ----------------------------------------------------------------------------------
 
 /// For a move on loopback, which takes 0.3 s on an idle machine.
