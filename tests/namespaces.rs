@@ -17,6 +17,7 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+#[allow(dead_code, reason = "other test programs use the rest")]
 #[path = "support/prosody.rs"]
 mod server;
 mod support;

@@ -3,6 +3,7 @@
 //! Without `prosody` in PATH nothing is tested, and says so; with CI=true that is a failure.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
 
+#[allow(dead_code, reason = "other test programs use the rest")]
 #[path = "support/prosody.rs"]
 mod server;
 mod support;

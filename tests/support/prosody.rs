@@ -1,6 +1,5 @@
 //! A private Prosody, as a child process.
 #![allow(unreachable_pub, reason = "a module of several test programs")]
-#![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
 
 use std::{
