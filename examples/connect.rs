@@ -68,7 +68,7 @@ fn size(text: &str) -> Result<usize, String> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    common::start_logging();
+    common::start_logging(common::WARNINGS);
     let output = arguments.options.output();
     output.finish(run(&arguments, output).await)
 }
@@ -126,7 +126,8 @@ impl Talk<'_> {
         output.negotiated(peer, stream.info());
         output.stream_open(peer, stream.info());
         let started = Instant::now();
-        self.exchange(&mut stream).await?;
+        let moves = stream.moves();
+        output.telling_moves(peer, moves, self.exchange(&mut stream)).await?;
         let took = started.elapsed();
         stream.close().await.map_err(|error| self.failed(error))?;
         output.stream_closed(peer);

@@ -40,7 +40,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    common::start_logging();
+    common::start_logging(common::WARNINGS);
     let output = arguments.options.output();
     match run(&arguments, output).await {
         Ok(code) => code,
@@ -129,7 +129,8 @@ async fn serve(incoming: Incoming, peer: &FullJid, output: Output) -> Result<(),
     let mut stream = incoming.accept().await?;
     output.negotiated(peer, stream.info());
     output.stream_open(peer, stream.info());
-    echo(&mut stream, peer, output).await?;
+    let moves = stream.moves();
+    output.telling_moves(peer, moves, echo(&mut stream, peer, output)).await?;
     stream.close().await?;
     output.stream_closed(peer);
     output.terminated(peer, &Reason::Success);

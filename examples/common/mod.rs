@@ -4,6 +4,7 @@
 pub(crate) mod failure;
 pub(crate) mod options;
 pub(crate) mod output;
+pub(crate) mod transport_options;
 
 use std::{env, io, time::Duration};
 
@@ -19,15 +20,17 @@ use self::{failure::Failure, options::Options, output::Output};
 /// tokio-xmpp tries a wrong password, or a server that is not there, again and again.
 pub(crate) const LOGIN: Duration = Duration::from_secs(30);
 
-/// Logs go to stderr; `RUST_LOG` says what is logged, by default warnings.
-pub(crate) fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+/// What is logged by default.
+pub(crate) const WARNINGS: &str = "warn";
+
+/// Logs go to stderr; `RUST_LOG` says what is logged, in place of the default.
+pub(crate) fn start_logging(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }
 
 /// Logs in as the options say.
 pub(crate) async fn login(options: &Options, output: Output) -> Result<Endpoint, Failure> {
-    options.check_transport()?;
     let password = password("XMPP_PASSWORD")?;
     let identity = match &options.identity {
         Some(file) => Identity::load_or_generate(file)?,
@@ -38,7 +41,7 @@ pub(crate) async fn login(options: &Options, output: Output) -> Result<Endpoint,
         [] => Trust::first_use(),
         pins => Trust::pinned(pins.iter().cloned()),
     };
-    let mut config = Config::new(identity, trust);
+    let mut config = options.transport.apply(Config::new(identity, trust));
     if options.allow_plaintext {
         config.dangerous().allow_plaintext();
     }

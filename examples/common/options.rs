@@ -1,12 +1,12 @@
-//! The options that `listen` and `connect` have in common.
+//! The options that `listen` and `connect` have in common, and `demo` in part.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueEnum};
 use jid::Jid;
 use jingle_xmlstream::{Connector, Fingerprint};
 
-use super::{failure::Failure, output::Output};
+use super::{output::Output, transport_options::TransportOptions};
 
 /// RFC 6120 §14.7.
 const CLIENT_PORT: u16 = 5222;
@@ -25,12 +25,8 @@ pub(crate) struct Options {
     /// Only accept a peer with this certificate (repeatable); without it, the first one of each peer is believed
     #[arg(long, value_name = "FINGERPRINT")]
     pub(crate) pin: Vec<Fingerprint>,
-    /// What carries the bytes; s5b (SOCKS5 bytestreams) is not there yet and ends with exit code 2
-    #[arg(long, value_enum, default_value = "auto")]
-    transport: TransportChoice,
-    /// The only local address to listen on and to offer for SOCKS5 bytestreams (repeatable); no effect until they are there
-    #[arg(long, value_name = "ADDR")]
-    bind: Vec<IpAddr>,
+    #[command(flatten)]
+    pub(crate) transport: TransportOptions,
     /// DANGEROUS: go on without encryption if the peer does not offer it
     #[arg(long)]
     pub(crate) allow_plaintext: bool,
@@ -46,25 +42,6 @@ impl Options {
     pub(crate) fn output(&self) -> Output {
         if self.json { Output::Json } else { Output::Human }
     }
-
-    pub(crate) fn check_transport(&self) -> Result<(), Failure> {
-        match self.transport {
-            TransportChoice::Auto | TransportChoice::Ibb => Ok(()),
-            TransportChoice::S5b => Err(Failure::Usage(
-                "--transport s5b: SOCKS5 bytestreams are not there yet; use auto or ibb".to_owned(),
-            )),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum TransportChoice {
-    /// The best there is: in-band bytestreams, so far
-    Auto,
-    /// In-band bytestreams, through the servers
-    Ibb,
-    /// SOCKS5 bytestreams: not there yet
-    S5b,
 }
 
 /// How to reach the server.

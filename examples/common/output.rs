@@ -1,13 +1,19 @@
 //! What the programs say: sentences for people, or a JSON object a line for programs.
 
 use std::{
+    future::ready,
     io::{self, Write},
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
 
+use futures::{
+    StreamExt,
+    future::{Either, select},
+};
 use jid::FullJid;
-use jingle_xmlstream::{Fingerprint, Negotiated, Reason, StreamInfo};
+use jingle_xmlstream::{CandidateType, Fingerprint, Moves, Negotiated, Reason, StreamInfo, TransportInfo};
 use serde_json::{Value, json};
 use xmpp_parsers::{iq::Iq, stanza::Stanza};
 
@@ -48,11 +54,9 @@ impl Output {
     pub(crate) fn negotiated(self, peer: &FullJid, info: &StreamInfo) {
         // Without Jingle there is no stream here.
         let Some(negotiated) = &info.negotiated else { return };
-        let event = json!({
+        let mut event = json!({
             "event": "negotiated",
             "peer": text(peer),
-            "transport": negotiated.transport.method(),
-            "candidate_type": negotiated.transport.candidate().map(|candidate| candidate.name()),
             "tls_version": negotiated.tls_version,
             "cipher": negotiated.cipher,
             "key_exchange": negotiated.key_exchange,
@@ -60,6 +64,7 @@ impl Output {
             "own_fingerprint": negotiated.own_fingerprint.as_ref().map(text),
             "verification": negotiated.verification,
         });
+        add_transport(&mut event, &negotiated.transport);
         self.line(event, || format!("negotiated with {peer}\n{}", describe(negotiated)));
     }
 
@@ -67,6 +72,29 @@ impl Output {
         self.line(json!({ "event": "stream_open", "peer": text(peer), "id": info.id }), || {
             format!("the stream with {peer} is open")
         });
+    }
+
+    /// Does the work, and tells meanwhile to what the stream moves.
+    pub(crate) async fn telling_moves<T>(
+        self,
+        peer: &FullJid,
+        moves: Moves,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let telling = moves.for_each(|transport| {
+            self.moved(peer, &transport);
+            ready(())
+        });
+        match select(pin!(work), pin!(telling)).await {
+            Either::Left((done, _)) => done,
+            Either::Right(((), work)) => work.await,
+        }
+    }
+
+    fn moved(self, peer: &FullJid, transport: &TransportInfo) {
+        let mut event = json!({ "event": "moved", "peer": text(peer) });
+        add_transport(&mut event, transport);
+        self.line(event, || format!("the stream with {peer} moved to {transport}"));
     }
 
     pub(crate) fn stanza(self, direction: Direction, peer: &FullJid, stanza: &Stanza) {
@@ -185,6 +213,18 @@ pub(crate) fn describe(negotiated: &Negotiated) -> String {
         fingerprint(&negotiated.own_fingerprint),
         or_none(&negotiated.verification),
     )
+}
+
+/// What carries the bytes, for programs. In-band bytestreams have no addresses of their own.
+fn add_transport(event: &mut Value, transport: &TransportInfo) {
+    let addresses = match transport {
+        TransportInfo::S5b { local, remote, .. } => Some((local, remote)),
+        _ => None,
+    };
+    event["transport"] = transport.method().into();
+    event["candidate_type"] = transport.candidate().map(CandidateType::name).into();
+    event["local"] = addresses.map(|(local, _)| text(local)).into();
+    event["remote"] = addresses.map(|(_, remote)| text(remote)).into();
 }
 
 fn parts(stanza: &Stanza) -> (&'static str, Option<&str>, Option<&str>) {

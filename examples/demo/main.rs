@@ -12,12 +12,13 @@ mod common;
 mod ladder;
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
-use common::{failure::Failure, options::ServerOptions, output};
+use common::{failure::Failure, options::ServerOptions, output, transport_options::TransportOptions};
 use futures::{SinkExt, StreamExt};
 use jid::{FullJid, Jid};
 use jingle_xmlstream::{Config, Connector, E2eStream, Endpoint, Error, Identity, SignallingError, Trust};
@@ -33,10 +34,16 @@ use xmpp_parsers::{
 /// It takes well under a second on one machine; rate-limited servers need longer.
 const IN_ALL: Duration = Duration::from_secs(120);
 
+/// What is logged: all warnings but that the server, which is in the same program, is talked to in plaintext.
+const WITHIN_ONE_PROGRAM: &str = "warn,jingle_xmlstream::driver::connector=error";
+
+/// For a stream to move. To connect on one machine takes milliseconds; a server that is slow to name its proxies adds 2 s.
+const MOVE: Duration = Duration::from_secs(10);
+
 /// Two bots open an encrypted stream to each other, talk, and close it.
 ///
-/// Without arguments they use a server inside this program. With two accounts, the passwords come from ROMEO_PASSWORD and
-/// JULIET_PASSWORD. Exit codes: 0 all went well, 1 failure, 2 wrong usage.
+/// Without accounts they use a server inside this program. With two, the passwords come from ROMEO_PASSWORD and
+/// JULIET_PASSWORD. Both bots are on this machine, so without --bind they use 127.0.0.1. Exit codes: 0 all went well, 1 failure, 2 wrong usage.
 #[derive(Parser, Debug)]
 struct Arguments {
     #[command(flatten)]
@@ -47,22 +54,28 @@ struct Arguments {
     /// The account of the other bot
     #[arg(long, value_name = "JID", requires = "romeo")]
     juliet: Option<Jid>,
+    #[command(flatten)]
+    transport: TransportOptions,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    if arguments.romeo.is_some() {
-        common::start_logging();
+    let mut arguments = Arguments::parse();
+    if arguments.transport.bind.is_empty() {
+        arguments.transport.bind.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
+    common::start_logging(match &arguments.romeo {
+        Some(_) => common::WARNINGS,
+        None => WITHIN_ONE_PROGRAM,
+    });
     let started = Instant::now();
     let demo = async {
         match (&arguments.romeo, &arguments.juliet) {
-            (Some(romeo), Some(juliet)) => over_real_server(&arguments.server, romeo, juliet).await,
+            (Some(romeo), Some(juliet)) => over_real_server(&arguments, romeo, juliet).await,
             _ if arguments.server.server.is_some() => {
                 Err(Failure::Usage("--server needs --romeo and --juliet: two accounts on it".to_owned()))
             }
-            _ => over_own_server().await,
+            _ => over_own_server(&arguments.transport).await,
         }
     };
     match tokio::time::timeout(IN_ALL, demo).await {
@@ -81,7 +94,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn over_own_server() -> Result<(), Failure> {
+async fn over_own_server(transport: &TransportOptions) -> Result<(), Failure> {
     let server = MockServer::start().await;
     let address = server.addr();
     println!("A server of our own on {address}, for montague.lit and capulet.lit. What it sees:\n");
@@ -92,17 +105,19 @@ async fn over_own_server() -> Result<(), Failure> {
         connector
     };
     let password = mock_server::PASSWORD;
-    let romeo = Bot::login("Romeo", &jid("romeo@montague.lit/orchard")?, password, connector()).await?;
-    let juliet = Bot::login("Juliet", &jid("juliet@capulet.lit/balcony")?, password, connector()).await?;
+    let (romeos, juliets) = (jid("romeo@montague.lit/orchard")?, jid("juliet@capulet.lit/balcony")?);
+    let romeo = Bot::login("Romeo", &romeos, password, connector(), transport).await?;
+    let juliet = Bot::login("Juliet", &juliets, password, connector(), transport).await?;
     let ladder = Ladder::start(&server, romeo.jid.clone(), juliet.jid.clone());
-    play(&romeo, &juliet, Some(&ladder)).await
+    play(&romeo, &juliet, transport, Some(&ladder)).await
 }
 
-async fn over_real_server(server: &ServerOptions, romeo: &Jid, juliet: &Jid) -> Result<(), Failure> {
+async fn over_real_server(arguments: &Arguments, romeo: &Jid, juliet: &Jid) -> Result<(), Failure> {
+    let Arguments { server, transport, .. } = arguments;
     let (romeos, juliets) = (common::password("ROMEO_PASSWORD")?, common::password("JULIET_PASSWORD")?);
-    let romeo = Bot::login("Romeo", romeo, &romeos, server.connector()).await?;
-    let juliet = Bot::login("Juliet", juliet, &juliets, server.connector()).await?;
-    play(&romeo, &juliet, None).await
+    let romeo = Bot::login("Romeo", romeo, &romeos, server.connector(), transport).await?;
+    let juliet = Bot::login("Juliet", juliet, &juliets, server.connector(), transport).await?;
+    play(&romeo, &juliet, transport, None).await
 }
 
 fn jid(text: &str) -> Result<Jid, Failure> {
@@ -121,8 +136,9 @@ impl Bot {
         jid: &Jid,
         password: &str,
         connector: Connector,
+        transport: &TransportOptions,
     ) -> Result<Self, Failure> {
-        let config = Config::new(Identity::generate()?, Trust::first_use());
+        let config = transport.apply(Config::new(Identity::generate()?, Trust::first_use()));
         let (endpoint, jid) = common::online(jid, password.to_owned(), connector, config).await?;
         Ok(Self { name, jid, endpoint })
     }
@@ -136,18 +152,26 @@ fn tell(ladder: Option<&Ladder>, text: &str) {
     println!("{text}");
 }
 
-async fn play(romeo: &Bot, juliet: &Bot, ladder: Option<&Ladder>) -> Result<(), Failure> {
+async fn play(
+    romeo: &Bot,
+    juliet: &Bot,
+    transport: &TransportOptions,
+    ladder: Option<&Ladder>,
+) -> Result<(), Failure> {
     let tell = |text: &str| tell(ladder, text);
     tell(&format!("\n{} connects to {}.", romeo.jid, juliet.jid));
     let (mut romeos, mut juliets) =
         tokio::try_join!(romeo.endpoint.connect(&juliet.jid), accept(juliet, ladder))?;
 
-    let negotiated = romeos.info().negotiated.clone().unwrap_or_default();
-    tell(&format!("\nThe stream is open, as {} sees it:\n{}\n", romeo.name, output::describe(&negotiated)));
+    let negotiated = romeos.info().negotiated.as_ref().map(output::describe).unwrap_or_default();
+    tell(&format!("\nThe stream is open, as {} sees it:\n{negotiated}\n", romeo.name));
 
     // XEP-0247's own first words.
     say(&mut romeos, "M'lady, I would be pleased to make your acquaintance.").await?;
     tell(&format!("{} hears: {}", juliet.name, hear(&mut juliets).await?));
+    if transport.starts_fast() {
+        tell(&moved(&romeos, &juliets).await);
+    }
     say(&mut juliets, "Art thou not Romeo, and a Montague?").await?;
     tell(&format!("{} hears: {}", romeo.name, hear(&mut romeos).await?));
 
@@ -176,6 +200,21 @@ async fn accept(bot: &Bot, ladder: Option<&Ladder>) -> Result<E2eStream, Error> 
         &format!("\n{} accepts {}, who announces {}\n", bot.name, incoming.peer(), announced.join(", ")),
     );
     incoming.accept().await
+}
+
+/// Waits for both ends to move, and says to where. Messages could be sent all the while.
+async fn moved(one: &E2eStream, other: &E2eStream) -> String {
+    let (mut one, mut other) = (one.moves(), other.moves());
+    let both = async {
+        // The initiator knows when there will be no move.
+        let transport = one.next().await?;
+        other.next().await.map(|_| transport)
+    };
+    match tokio::time::timeout(MOVE, both).await {
+        Ok(Some(transport)) => format!("\nThe stream moved to {transport}.\n"),
+        Ok(None) => "\nThe stream can't move: it goes on where it is.\n".to_owned(),
+        Err(_) => format!("\nThe stream has not moved in {MOVE:?}: it goes on where it is.\n"),
+    }
 }
 
 async fn say(stream: &mut E2eStream, text: &str) -> Result<(), Error> {

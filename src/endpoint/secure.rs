@@ -157,7 +157,8 @@ impl Carrier for Carried {
         self.0.poll(cx, |sessions, id, _| match (sessions.progress(id), sessions.transport_info(id)) {
             (Progress::Ended(_), _) => Poll::Ready(None),
             (_, Some(info)) if before != Some(&info) => Poll::Ready(Some(info)),
-            _ => Poll::Pending,
+            _ if sessions.may_move(id) => Poll::Pending,
+            _ => Poll::Ready(None),
         })
     }
 

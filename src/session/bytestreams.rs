@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bytes::BytesMut;
 use jid::Jid;
 use xmpp_parsers::jingle::Action;
 
@@ -166,6 +167,15 @@ impl Sessions {
     /// See [`Transport::shutdown`].
     pub(crate) fn shutdown(&mut self, now: Instant, id: SessionId) -> Result<transport::Done, Error> {
         self.with_transport(now, id, |transport| transport.shutdown(now))
+    }
+
+    /// See [`Transport::take_carried`].
+    pub(crate) fn take_carried(&mut self, id: SessionId) -> BytesMut {
+        self.table
+            .get_mut(id)
+            .and_then(Session::transport_mut)
+            .map(Transport::take_carried)
+            .unwrap_or_default()
     }
 
     fn with_transport<T>(

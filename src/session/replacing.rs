@@ -9,7 +9,7 @@ use std::time::Instant;
 use xmpp_parsers::{jingle::Action, minidom::Element};
 
 use super::{
-    Output, Request, Sessions,
+    Output, Purpose, Request, Sessions,
     state::{Active, Line, Replacement, Retry, Role, Session, SessionId, State},
 };
 use crate::{
@@ -166,6 +166,16 @@ impl Sessions {
         self.continue_gathering(now, id);
     }
 
+    /// Whether the session's transport may yet be another one than now.
+    pub(crate) fn may_move(&self, id: SessionId) -> bool {
+        let Some(Session { role, state: State::Active(active), .. }) = self.table.get(id) else {
+            return false;
+        };
+        let at_the_peers_wish = *role == Role::Responder && active.replaces < MAX_REPLACES;
+        let under_way = !matches!(active.replacement, Replacement::None);
+        matches!(active.transport, Transport::Ibb(_)) && (under_way || at_the_peers_wish)
+    }
+
     /// We know what to offer: transport-replace.
     pub(super) fn propose_move(&mut self, now: Instant, id: SessionId, gathered: &Gathered) {
         match self.s5b_offer(id, gathered, None, When::WithTheOffer) {
@@ -237,7 +247,7 @@ impl Sessions {
         let replacement = std::mem::replace(&mut active.replacement, Replacement::None);
         let Replacement::Connecting(s5b) = replacement else { return };
         if !active.transport.ibb_mut().is_some_and(|ibb| ibb.can_move()) {
-            // Its user is closing it.
+            // Both users have closed it.
             return self.dismantle(id, s5b);
         }
         active.transport.move_to(now, s5b);
@@ -250,12 +260,24 @@ impl Sessions {
 
     /// Whatever was to take the place of the transport will not.
     pub(super) fn give_up_replacement(&mut self, id: SessionId) {
+        // Somebody may be waiting for it.
+        self.outputs.push_back(Output::Changed(id));
+        self.forget_replacing(id);
         let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
         match std::mem::replace(&mut active.replacement, Replacement::None) {
             Replacement::Offered { offer, .. } => self.withdraw(offer),
             Replacement::Connecting(s5b) => self.dismantle(id, s5b),
             Replacement::None | Replacement::Gathering(_) | Replacement::Answering { .. } => {}
         }
+    }
+
+    /// What becomes of our requests about a replacement means nothing for the one after it, nor to one that is agreed:
+    /// who accepts it has received it.
+    fn forget_replacing(&mut self, id: SessionId) {
+        let about = [Action::TransportReplace, Action::TransportAccept];
+        self.requests.cancel(|purpose| {
+            matches!(purpose, Purpose::Jingle { session, action } if *session == id && about.contains(action))
+        });
     }
 
     // ---- what the peer says --------------------------------------------------------------
@@ -362,6 +384,7 @@ impl Sessions {
             match agreed {
                 Ok(transport) => {
                     sessions.acknowledge(request.from, request.id);
+                    sessions.forget_replacing(id);
                     sessions.begin_replacement(now, id, transport);
                 }
                 Err(what) => {

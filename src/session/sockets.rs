@@ -67,8 +67,11 @@ impl Sessions {
             if let Some(offer) = session.offer_mut().and_then(Offer::s5b_mut) {
                 offer.handle_closed(socket);
             }
-            if let Some(s5b) = session.s5b_mut() {
+            if let Some(s5b) = session.replacement_mut() {
                 s5b.handle_closed(socket);
+            }
+            if let Some(transport) = session.transport_mut() {
+                transport.handle_closed(socket);
             }
         }
     }

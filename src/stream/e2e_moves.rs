@@ -14,7 +14,8 @@ use crate::TransportInfo;
 
 /// The transports that a stream moves to while it lives; see [`E2eStream::moves`](super::E2eStream::moves).
 ///
-/// Each item is the transport that carries the stream from then on. It ends with the stream. It does not keep the stream up.
+/// Each item is the transport that carries the stream from then on. It ends when there will be no other one: with the stream,
+/// when the stream is on SOCKS5, and for the initiator also when it does not, or no longer, try to move. It does not keep the stream up.
 pub struct Moves {
     carrier: Option<Weak<dyn Carrier>>,
     last: Option<TransportInfo>,

@@ -72,7 +72,7 @@ pub(crate) trait Carrier: Send + Sync + 'static {
     fn error(&self) -> Option<Error>;
     /// What carries the bytes now.
     fn transport(&self) -> Option<TransportInfo>;
-    /// Ready when something else carries them than before; `None` when the session has ended.
+    /// Ready when something else carries them than before; `None` when nothing else will.
     fn poll_moved(&self, cx: &Context<'_>, before: Option<&TransportInfo>) -> Poll<Option<TransportInfo>>;
     /// Resolves when the session has ended, whoever ended it.
     fn ended(&self) -> BoxFuture<'static, ()>;

@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use xmpp_parsers::{
     minidom::Element,
     stanza_error::{DefinedCondition, ErrorType, StanzaError},
@@ -202,9 +203,10 @@ impl Ibb {
         TransportInfo::Ibb { block_size: self.block_size }
     }
 
-    /// Whether it is in the middle of its life.
+    /// Whether a connection can take its place, of which both sides learn at times of their own. As long as one side may
+    /// have something to say, which is not over before this side knows of it, the other has to listen there.
     pub(crate) fn can_move(&self) -> bool {
-        matches!(self.state, State::Open)
+        self.is_open() && !self.is_closed()
     }
 
     /// Whether both sides have closed it in good order.
@@ -420,6 +422,17 @@ impl Ibb {
         };
         let error = error.filter(|_| !all_said);
         self.finish(error.map_or(State::Closed, State::Failed));
+    }
+
+    /// It is shut down because a connection takes its place: nobody wants to be rid of it, and a peer that still has
+    /// blocks to send takes as long as its server, and our reader, need for them. Gives what was written and has not been
+    /// sent, which the connection carries faster.
+    pub(super) fn give_way(&mut self, now: Instant) -> BytesMut {
+        self.timeouts.close = self.timeouts.block_ack;
+        let unsent = self.sender.take_uncut();
+        // If it has failed by now, whoever reads it is told.
+        let _ = self.shutdown(now);
+        unsent
     }
 
     // ---- time ----------------------------------------------------------------------------

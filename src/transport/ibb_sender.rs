@@ -69,6 +69,11 @@ impl Sender {
         Some(Block { seq, bytes })
     }
 
+    /// Gives back what was written and is in no block yet.
+    pub(super) fn take_uncut(&mut self) -> BytesMut {
+        self.buffer.split()
+    }
+
     /// A block was acknowledged. Only the number in flight matters: a receiver that acknowledges
     /// out of order is no reason to send otherwise.
     pub(super) fn acknowledged(&mut self) {

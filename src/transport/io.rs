@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::{Buf as _, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -22,6 +23,8 @@ use crate::{Error, TransportError, driver::SessionHandle};
 pub(crate) struct Bytestream {
     session: Arc<SessionHandle>,
     socket: Option<TcpStream>,
+    /// Has to be written to the socket before anything else.
+    carried: BytesMut,
     reading: Path,
     writing: Path,
 }
@@ -35,7 +38,13 @@ enum Path {
 
 impl Bytestream {
     pub(crate) fn new(session: Arc<SessionHandle>) -> Self {
-        Self { session, socket: None, reading: Path::Session, writing: Path::Session }
+        Self {
+            session,
+            socket: None,
+            carried: BytesMut::new(),
+            reading: Path::Session,
+            writing: Path::Session,
+        }
     }
 
     fn take(&mut self, socket: SocketId) -> io::Result<()> {
@@ -44,6 +53,7 @@ impl Bytestream {
             // Somebody ended the session in between.
             let gone = || self.session.error().unwrap_or(Error::Transport(TransportError::Closed));
             self.socket = Some(taken.ok_or_else(|| gone().into_io())?);
+            self.carried = self.session.with(|sessions, id, _| sessions.take_carried(id));
         }
         Ok(())
     }
@@ -52,6 +62,19 @@ impl Bytestream {
     fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         let closed = || Error::Transport(TransportError::Closed).into_io();
         self.socket.as_mut().map(Pin::new).ok_or_else(closed)
+    }
+
+    /// The socket, with all that goes before what is written to it now on its way.
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TcpStream>>> {
+        while !self.carried.is_empty() {
+            let Some(socket) = &mut self.socket else { break };
+            let written = ready!(Pin::new(socket).poll_write(cx, &self.carried))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.carried.advance(written);
+        }
+        Poll::Ready(self.socket())
     }
 
     /// Asks the session to take another step until it is done, or a socket has to do the rest.
@@ -130,7 +153,7 @@ impl AsyncWrite for Bytestream {
                 }
             }
         }
-        self.socket()?.poll_write(cx, bytes)
+        ready!(self.poll_writable(cx))?.poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -139,7 +162,7 @@ impl AsyncWrite for Bytestream {
         {
             return Poll::Ready(Ok(()));
         }
-        self.socket()?.poll_flush(cx)
+        ready!(self.poll_writable(cx))?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -151,6 +174,6 @@ impl AsyncWrite for Bytestream {
             Ok(_) | Err(_) => {}
         }
         self.writing = Path::Socket;
-        self.socket()?.poll_shutdown(cx)
+        ready!(self.poll_writable(cx))?.poll_shutdown(cx)
     }
 }

@@ -18,6 +18,7 @@ mod tests;
 
 use std::time::Instant;
 
+use bytes::BytesMut;
 use jid::Jid;
 use xmpp_parsers::{minidom::Element, stanza_error::StanzaError};
 
@@ -182,7 +183,7 @@ impl Transport {
     pub(crate) fn socket(&self) -> Option<SocketId> {
         match self {
             Self::S5b(s5b) => s5b.connection().map(|(connection, _)| connection.socket),
-            Self::Moving(moving) => Some(moving.socket()),
+            Self::Moving(moving) => moving.socket(),
             Self::Ibb(_) | Self::Failed { .. } => None,
         }
     }
@@ -200,6 +201,23 @@ impl Transport {
     pub(crate) fn handle_reply(&mut self, now: Instant, request: Request, reply: Result<(), StanzaError>) {
         if let Some(ibb) = self.ibb_mut() {
             ibb.handle_reply(now, request, reply);
+        }
+    }
+
+    /// What was written before the socket takes over, and goes over it first.
+    pub(crate) fn take_carried(&mut self) -> BytesMut {
+        match self {
+            Self::Moving(moving) => moving.take_carried(),
+            Self::Ibb(_) | Self::S5b(_) | Self::Failed { .. } => BytesMut::new(),
+        }
+    }
+
+    /// A connection that nobody has taken yet was closed by its other end.
+    pub(crate) fn handle_closed(&mut self, socket: SocketId) {
+        match self {
+            Self::S5b(s5b) => s5b.handle_closed(socket),
+            Self::Moving(moving) => moving.handle_closed(socket),
+            Self::Ibb(_) | Self::Failed { .. } => {}
         }
     }
 
@@ -237,9 +255,8 @@ impl Transport {
                 0 => Write::Pending,
                 taken => Write::Taken(taken),
             }),
-            Self::S5b(_) | Self::Moving(_) | Self::Failed { .. } => {
-                Ok(self.socket().map_or(Write::Pending, Write::Socket))
-            }
+            Self::Moving(moving) => moving.write(),
+            Self::S5b(_) | Self::Failed { .. } => Ok(self.socket().map_or(Write::Pending, Write::Socket)),
         }
     }
 

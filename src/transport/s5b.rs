@@ -120,6 +120,8 @@ pub(crate) struct S5b {
     /// Attempts so far.
     attempts: u32,
     failures: Failures,
+    /// The connection that we chose, if it was closed since.
+    lost: Option<SocketId>,
     state: State,
     outputs: VecDeque<Pending>,
 }
@@ -172,6 +174,7 @@ impl S5b {
             peer_word: None,
             attempts: 0,
             failures: Failures::default(),
+            lost: None,
             state: State::Choosing(choosing),
             outputs: VecDeque::new(),
         };
@@ -235,10 +238,14 @@ impl S5b {
         true
     }
 
-    /// A connection that [`S5b::handle_incoming`] took was closed by its other end: it is not what the peer chose.
+    /// A connection was closed by its other end before it could be used. One that [`S5b::handle_incoming`] took is not what
+    /// the peer chose; one that we chose shows that the peer has given up.
     pub(crate) fn handle_closed(&mut self, socket: SocketId) {
         if let State::Choosing(choosing) = &mut self.state {
             choosing.incoming.retain(|connection| connection.socket != socket);
+        }
+        if self.state.chosen().is_some_and(|chosen| chosen.connection.socket == socket) {
+            self.lost = Some(socket);
         }
     }
 

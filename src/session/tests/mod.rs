@@ -3,12 +3,17 @@
 mod bytes;
 mod deadlines;
 mod disco;
+mod fallback;
 mod hostile;
 mod ladder;
 mod limits;
 mod matrix;
+mod moving;
+mod moving_random;
+mod net;
 mod offers;
 mod random;
+mod s5b;
 mod security;
 mod ties;
 
@@ -27,6 +32,7 @@ use xmpp_parsers::{
     stanza::Stanza,
 };
 
+use self::net::Net;
 use super::{Effect, Output, Progress, RequestToken, Role, SessionId, Sessions, state::State};
 use crate::{
     Config, Error, Identity, PeerIncompatible, PeerMisbehaved, Reason, SecurityError, SignallingError, Step,
@@ -38,7 +44,7 @@ use crate::{
 const ROMEO: &str = "romeo@montague.lit/orchard";
 const JULIET: &str = "juliet@capulet.lit/balcony";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Side {
     Romeo,
     Juliet,
@@ -78,6 +84,8 @@ struct End {
     incoming: VecDeque<SessionId>,
     replies: Vec<(RequestToken, Result<IqResponse, Error>)>,
     effects: Vec<Effect>,
+    /// Requests to others than the other end.
+    elsewhere: Vec<Element>,
 }
 
 impl End {
@@ -86,7 +94,14 @@ impl End {
         let jid = jid([ROMEO, JULIET][side as usize]);
         let mut sessions = Sessions::new(config);
         sessions.handle_bound(now, jid.clone());
-        Self { jid, sessions, incoming: VecDeque::new(), replies: Vec::new(), effects: Vec::new() }
+        Self {
+            jid,
+            sessions,
+            incoming: VecDeque::new(),
+            replies: Vec::new(),
+            effects: Vec::new(),
+            elsewhere: Vec::new(),
+        }
     }
 
     /// What it wants to send, through text, as its server would pass it on.
@@ -156,8 +171,12 @@ impl End {
 
     /// Whether nothing is kept of any session.
     fn is_clean(&self) -> bool {
-        let Sessions { table, requests, absent, .. } = &self.sessions;
-        table.is_empty() && requests.is_empty() && absent.is_empty()
+        let Sessions { table, requests, absent, expected, dials, .. } = &self.sessions;
+        table.is_empty()
+            && requests.is_empty()
+            && absent.is_empty()
+            && expected.is_empty()
+            && dials.is_empty()
     }
 }
 
@@ -171,6 +190,7 @@ struct Pair {
     log: Vec<String>,
     /// All that was sent, as it was.
     stanzas: Vec<Element>,
+    net: Net,
 }
 
 impl Pair {
@@ -187,6 +207,7 @@ impl Pair {
             inbox: Default::default(),
             log: Vec::new(),
             stanzas: Vec::new(),
+            net: Net::new(),
         }
     }
 
@@ -197,11 +218,15 @@ impl Pair {
     fn collect(&mut self) {
         for side in [Romeo, Juliet] {
             for stanza in self.end(side).sent() {
-                assert_eq!(stanza.attr("to").unwrap(), self.end(side.other()).jid.as_str());
+                if stanza.attr("to").unwrap() != self.end(side.other()).jid.as_str() {
+                    self.end(side).elsewhere.push(stanza);
+                    continue;
+                }
                 self.log.push(format!("{}: {}", side.name(), describe(&stanza)));
                 self.stanzas.push(stanza.clone());
                 self.inbox[side.other() as usize].push_back(stanza);
             }
+            self.perform(side);
         }
     }
 
@@ -209,6 +234,7 @@ impl Pair {
         self.collect();
         let Some(stanza) = self.inbox[to as usize].pop_front() else { return false };
         let now = self.now;
+        self.forget_closed(to);
         let back = self.end(to).receives(now, &stanza);
         // The answers to what [`End::hears`] made up are nobody's.
         assert!(back.is_none() || stanza.attr("id") == Some("x1"), "given back: {back:?}");
@@ -340,8 +366,8 @@ impl Pair {
 fn describe(stanza: &Element) -> String {
     let payload = stanza.children().next();
     let name = match payload {
-        Some(payload) if payload.name() == "jingle" => match reason(payload) {
-            Some(reason) => format!(" {} {reason}", payload.attr("action").unwrap()),
+        Some(payload) if payload.name() == "jingle" => match reason(payload).or_else(|| notice(payload)) {
+            Some(what) => format!(" {} {what}", payload.attr("action").unwrap()),
             None => format!(" {}", payload.attr("action").unwrap()),
         },
         Some(payload) if payload.name() == "data" => format!(" data {}", payload.attr("seq").unwrap()),
@@ -359,6 +385,12 @@ fn describe(stanza: &Element) -> String {
 fn reason(jingle: &Element) -> Option<&str> {
     let reason = jingle.children().find(|child| child.name() == "reason")?;
     reason.children().next().map(Element::name)
+}
+
+/// What a transport-info says of candidates.
+fn notice(jingle: &Element) -> Option<&str> {
+    let told = jingle.attr("action") == Some("transport-info");
+    told.then(|| find(jingle, "transport").children().next().map(Element::name)).flatten()
 }
 
 /// The first descendant of this name.

@@ -6,10 +6,14 @@ const SEEDS: u64 = 100;
 const STEPS: usize = 300;
 
 /// xorshift64*, to run the same on every machine.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -31,7 +35,7 @@ impl Game {
             config.limits.sessions = 4;
             config
         });
-        Self { random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1), pair, held: Default::default() }
+        Self { random: Random::new(seed), pair, held: Default::default() }
     }
 
     fn step(&mut self) {

@@ -164,6 +164,10 @@ impl S5b {
     }
 
     fn open(&mut self, chosen: Chosen) {
+        if self.lost == Some(chosen.connection.socket) {
+            self.failures.note(&chosen.candidate, "closed by the other end");
+            return self.fail_unconnected("the connection that was chosen is not there any more");
+        }
         self.state = State::Open(chosen);
         self.push(Pending::Open);
     }
