@@ -3,6 +3,7 @@
 //! Without `prosody` in PATH nothing is tested, and says so; with CI=true that is a failure.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
 
+#[allow(dead_code, reason = "other test programs use the rest")]
 #[path = "support/prosody.rs"]
 mod server;
 mod support;
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 use futures::{SinkExt, StreamExt};
 use jid::{FullJid, Jid};
 use jingle_xmlstream::{
-    Config, Connector, DiscoConfig, E2eStream, Endpoint, Error, Events, Fingerprint, Identity,
-    PeerIncompatible, Reason, SecurityError, SignallingError, Step, Trust,
+    Config, DiscoConfig, E2eStream, Endpoint, Error, Events, Fingerprint, Identity, PeerIncompatible, Reason,
+    SecurityError, SignallingError, Step, Trust,
 };
-use server::{Kind, PASSWORD, Prosody};
+use server::{Kind, Prosody, Verona, bot, bot_with_events};
 use support::{
     JULIET, ROMEO, attempt, body, config, element, in_band, jid, message, streams, talk, timeouts, within,
 };
@@ -27,61 +28,6 @@ use xmpp_parsers::{
 const MERCUTIO: &str = "mercutio@montague.lit/street";
 
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
-
-/// A server, and two bots that are online on it.
-struct Verona {
-    prosody: Prosody,
-    romeo: Endpoint,
-    juliet: Endpoint,
-}
-
-impl Verona {
-    async fn start() -> Option<Self> {
-        Self::with(Kind::Unlimited, config(), config()).await
-    }
-
-    async fn with(kind: Kind, romeo: Config, juliet: Config) -> Option<Self> {
-        let prosody = Prosody::start(kind).await?;
-        let romeo = bot(ROMEO, prosody.connector(), romeo).await;
-        let juliet = bot(JULIET, prosody.connector(), juliet).await;
-        Some(Self { prosody, romeo, juliet })
-    }
-
-    async fn streams(&self) -> (E2eStream, E2eStream) {
-        streams(&self.romeo, &self.juliet).await
-    }
-
-    /// How many of the stanzas that the server received have all of these in them. First waits until it has
-    /// received everything that was sent before.
-    async fn count(&self, parts: &[&str]) -> usize {
-        let marker = format!("{:?}", Instant::now());
-        let marker: String = marker.chars().filter(char::is_ascii_digit).collect();
-        for bot in [&self.romeo, &self.juliet] {
-            let node = format!("{marker}-{}", bot.jid().unwrap());
-            let question =
-                Element::builder("query", DISCO_INFO).attr("node".try_into().unwrap(), &node).build();
-            let to = Jid::from(bot.jid().unwrap().to_bare());
-            within(bot.send_iq(Some(to), IqRequest::Get(question))).await.unwrap();
-            self.prosody.stanza_with(&[&node]).await;
-        }
-        let received = self.prosody.received();
-        received.iter().filter(|stanza| parts.iter().all(|part| stanza.contains(part))).count()
-    }
-}
-
-/// A bot, online, whose events are thrown away.
-async fn bot(jid: &str, connector: Connector, config: Config) -> Endpoint {
-    let (endpoint, events) = bot_with_events(jid, connector, config).await;
-    tokio::spawn(events.for_each(|_| async {}));
-    endpoint
-}
-
-async fn bot_with_events(jid: &str, connector: Connector, config: Config) -> (Endpoint, Events) {
-    let jid: Jid = jid.parse().unwrap();
-    let (endpoint, events) = Endpoint::login(jid, PASSWORD, connector, config);
-    within(endpoint.online()).await.unwrap();
-    (endpoint, events)
-}
 
 // ---- opening ---------------------------------------------------------------------------------
 

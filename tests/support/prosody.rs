@@ -1,5 +1,5 @@
 //! A private Prosody, as a child process.
-#![allow(unreachable_pub, reason = "a module of a test program")]
+#![allow(unreachable_pub, reason = "a module of several test programs")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
 
 use std::{
@@ -12,9 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jingle_xmlstream::Connector;
+use futures::StreamExt;
+use jid::Jid;
+use jingle_xmlstream::{Config, Connector, E2eStream, Endpoint, Events};
 use tempfile::TempDir;
 use tokio_rustls::rustls::{RootCertStore, pki_types::CertificateDer};
+use tokio_xmpp::IqRequest;
+use xmpp_parsers::{minidom::Element, ns};
+
+use crate::support::{JULIET, ROMEO, config, streams, within};
 
 /// Every account has this password.
 pub const PASSWORD: &str = "wherefore art thou";
@@ -43,6 +49,25 @@ pub enum Kind {
     /// As the first, with a SOCKS5 proxy for bytestreams at `proxy.montague.lit`, on this way of Prosody's to wait for
     /// sockets.
     Proxy65(Backend),
+    /// The same, for users of `montague.lit` alone.
+    PrivateProxy65,
+    /// The same for everybody, and one more at `proxy.capulet.lit`.
+    TwoProxies65,
+}
+
+/// Where it runs, and where it can be found.
+pub struct Place {
+    /// What the command begins with, such as a change of the network namespace.
+    pub prefix: Vec<String>,
+    /// Where clients and its proxy's users connect to.
+    pub address: Ipv4Addr,
+}
+
+impl Place {
+    /// Here, for nobody else.
+    fn loopback() -> Self {
+        Self { prefix: Vec::new(), address: Ipv4Addr::LOCALHOST }
+    }
 }
 
 /// `network_backend`; how the proxy treats bytes depends on it.
@@ -56,6 +81,7 @@ pub enum Backend {
 /// A running Prosody with two domains and three accounts. Dropping it kills it.
 pub struct Prosody {
     kind: Kind,
+    place: Place,
     port: u16,
     dir: TempDir,
     certificate: CertificateDer<'static>,
@@ -65,6 +91,11 @@ pub struct Prosody {
 impl Prosody {
     /// `None` if there is no Prosody on this machine, except in CI, where it has to be.
     pub async fn start(kind: Kind) -> Option<Self> {
+        Self::start_at(kind, Place::loopback).await
+    }
+
+    /// The same somewhere else.
+    pub async fn start_at(kind: Kind, place: impl Fn() -> Place) -> Option<Self> {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         if !is_installed() {
@@ -74,7 +105,7 @@ impl Prosody {
             return None;
         }
         for _ in 0..PORTS_TO_TRY {
-            let mut prosody = Self::new(kind);
+            let mut prosody = Self::new(kind, place());
             if prosody.is_up().await {
                 return Some(prosody);
             }
@@ -82,7 +113,7 @@ impl Prosody {
         panic!("Prosody did not start on any of {PORTS_TO_TRY} ports");
     }
 
-    fn new(kind: Kind) -> Self {
+    fn new(kind: Kind, place: Place) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let names = HOSTS.map(str::to_owned);
         let made = rcgen::generate_simple_self_signed(names).unwrap();
@@ -95,17 +126,19 @@ impl Prosody {
             fs::write(accounts.join(format!("{user}.dat")), account).unwrap();
         }
         let port = free_port();
-        fs::write(dir.path().join("prosody.cfg.lua"), configuration(kind, &dir, port)).unwrap();
-        let child = spawn(&dir);
-        Self { kind, port, dir, certificate: made.cert.der().clone(), child }
+        fs::write(dir.path().join("prosody.cfg.lua"), configuration(kind, &dir, place.address, port))
+            .unwrap();
+        let child = spawn(&place, &dir);
+        Self { kind, place, port, dir, certificate: made.cert.der().clone(), child }
     }
 
     /// Waits until it listens; false if it can't.
     async fn is_up(&mut self) -> bool {
         let deadline = Instant::now() + START;
+        let up = format!("Activated service 'c2s' on [{}]", self.place.address);
         loop {
             let log = self.log();
-            if log.contains("Activated service 'c2s' on [127.0.0.1]") {
+            if log.contains(&up) {
                 return true;
             }
             let died = self.child.try_wait().unwrap();
@@ -127,15 +160,21 @@ impl Prosody {
     /// Starts a killed one again, on the same port.
     pub async fn restart(&mut self) {
         fs::rename(self.log_path(), self.dir.path().join("before.log")).unwrap();
-        self.child = spawn(&self.dir);
+        self.child = spawn(&self.place, &self.dir);
         assert!(self.is_up().await, "Prosody does not start again");
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> (Ipv4Addr, u16) {
+        (self.place.address, self.port)
     }
 
     /// A connector that fits, and that trusts the server's certificate and no other.
     pub fn connector(&self) -> Connector {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
-        let mut connector = Connector::starttls().server("127.0.0.1", self.port).roots(roots);
+        let mut connector =
+            Connector::starttls().server(self.place.address.to_string(), self.port).roots(roots);
         if self.kind == Kind::Plaintext {
             connector.dangerous().plaintext();
         }
@@ -144,7 +183,7 @@ impl Prosody {
 
     /// A connector that takes whatever certificate it gets.
     pub fn gullible_connector(&self) -> Connector {
-        let mut connector = Connector::starttls().server("127.0.0.1", self.port);
+        let mut connector = Connector::starttls().server(self.place.address.to_string(), self.port);
         connector.dangerous().accept_any_certificate();
         connector
     }
@@ -203,9 +242,12 @@ fn is_installed() -> bool {
 }
 
 /// In the foreground, so that the child is the server.
-fn spawn(dir: &TempDir) -> Child {
+fn spawn(place: &Place, dir: &TempDir) -> Child {
     let output = File::create(dir.path().join("output")).unwrap();
-    Command::new("prosody")
+    let words: Vec<_> = place.prefix.iter().map(String::as_str).chain(["prosody"]).collect();
+    let (program, arguments) = words.split_first().unwrap();
+    Command::new(program)
+        .args(arguments)
         .arg("--config")
         .arg(dir.path().join("prosody.cfg.lua"))
         .arg("-F")
@@ -234,18 +276,18 @@ fn free_port() -> u16 {
     panic!("no free port from {FIRST} on");
 }
 
-fn configuration(kind: Kind, dir: &TempDir, port: u16) -> String {
+fn configuration(kind: Kind, dir: &TempDir, address: Ipv4Addr, port: u16) -> String {
     let dir = dir.path().display();
     let tls = if kind == Kind::Plaintext { "" } else { "\"tls\";" };
-    let limits = match kind {
-        // As in /etc/prosody/prosody.cfg.lua of Debian 12.
-        Kind::DebianLimits => "\"limits\";",
-        Kind::Unlimited | Kind::Plaintext | Kind::Proxy65(_) => "",
-    };
-    let (backend, component) = match kind {
-        Kind::Proxy65(Backend::Select) => ("select", "Component \"proxy.montague.lit\" \"proxy65\""),
-        Kind::Proxy65(Backend::Epoll) => ("epoll", "Component \"proxy.montague.lit\" \"proxy65\""),
-        Kind::Unlimited | Kind::DebianLimits | Kind::Plaintext => ("epoll", ""),
+    // As in /etc/prosody/prosody.cfg.lua of Debian 12.
+    let limits = if kind == Kind::DebianLimits { "\"limits\";" } else { "" };
+    let backend = if kind == Kind::Proxy65(Backend::Select) { "select" } else { "epoll" };
+    const PROXY: &str = "Component \"proxy.montague.lit\" \"proxy65\"\n";
+    let components = match kind {
+        Kind::Unlimited | Kind::DebianLimits | Kind::Plaintext => String::new(),
+        Kind::Proxy65(_) => PROXY.to_owned(),
+        Kind::PrivateProxy65 => format!("{PROXY} proxy65_acl = {{ \"montague.lit\" }}"),
+        Kind::TwoProxies65 => format!("{PROXY} Component \"proxy.capulet.lit\" \"proxy65\""),
     };
     let proxy_port = free_port();
     let encrypted = kind != Kind::Plaintext;
@@ -256,11 +298,11 @@ fn configuration(kind: Kind, dir: &TempDir, port: u16) -> String {
         data_path = "{dir}/data"
         pidfile = "{dir}/prosody.pid"
         network_backend = "{backend}"
-        interfaces = {{ "127.0.0.1" }}
+        interfaces = {{ "{address}" }}
         c2s_ports = {{ {port} }}
-        proxy65_interfaces = {{ "127.0.0.1" }}
+        proxy65_interfaces = {{ "{address}" }}
         proxy65_ports = {{ {proxy_port} }}
-        proxy65_address = "127.0.0.1"
+        proxy65_address = "{address}"
         modules_enabled = {{
             "disco"; "roster"; "saslauth"; "smacks"; "carbons"; "blocklist"; "pep"; "ping"; "posix";
             "stanza_debug"; {tls} {limits}
@@ -272,7 +314,64 @@ fn configuration(kind: Kind, dir: &TempDir, port: u16) -> String {
         ssl = {{ certificate = "{dir}/cert.pem"; key = "{dir}/key.pem" }}
         log = {{ debug = "{dir}/prosody.log" }}
         {hosts}
-        {component}
+        {components}
         "#
     )
+}
+
+// ---- bots on it ------------------------------------------------------------------------------
+
+/// A server, and two bots that are online on it.
+pub struct Verona {
+    pub prosody: Prosody,
+    pub romeo: Endpoint,
+    pub juliet: Endpoint,
+}
+
+impl Verona {
+    pub async fn start() -> Option<Self> {
+        Self::with(Kind::Unlimited, config(), config()).await
+    }
+
+    pub async fn with(kind: Kind, romeo: Config, juliet: Config) -> Option<Self> {
+        let prosody = Prosody::start(kind).await?;
+        let romeo = bot(ROMEO, prosody.connector(), romeo).await;
+        let juliet = bot(JULIET, prosody.connector(), juliet).await;
+        Some(Self { prosody, romeo, juliet })
+    }
+
+    pub async fn streams(&self) -> (E2eStream, E2eStream) {
+        streams(&self.romeo, &self.juliet).await
+    }
+
+    /// How many of the stanzas that the server received have all of these in them. First waits until it has
+    /// received everything that was sent before.
+    pub async fn count(&self, parts: &[&str]) -> usize {
+        let marker = format!("{:?}", Instant::now());
+        let marker: String = marker.chars().filter(char::is_ascii_digit).collect();
+        for bot in [&self.romeo, &self.juliet] {
+            let node = format!("{marker}-{}", bot.jid().unwrap());
+            let question =
+                Element::builder("query", ns::DISCO_INFO).attr("node".try_into().unwrap(), &node).build();
+            let to = Jid::from(bot.jid().unwrap().to_bare());
+            within(bot.send_iq(Some(to), IqRequest::Get(question))).await.unwrap();
+            self.prosody.stanza_with(&[&node]).await;
+        }
+        let received = self.prosody.received();
+        received.iter().filter(|stanza| parts.iter().all(|part| stanza.contains(part))).count()
+    }
+}
+
+/// A bot, online, whose events are thrown away.
+pub async fn bot(jid: &str, connector: Connector, config: Config) -> Endpoint {
+    let (endpoint, events) = bot_with_events(jid, connector, config).await;
+    tokio::spawn(events.for_each(|_| async {}));
+    endpoint
+}
+
+pub async fn bot_with_events(jid: &str, connector: Connector, config: Config) -> (Endpoint, Events) {
+    let jid: Jid = jid.parse().unwrap();
+    let (endpoint, events) = Endpoint::login(jid, PASSWORD, connector, config);
+    within(endpoint.online()).await.unwrap();
+    (endpoint, events)
 }
