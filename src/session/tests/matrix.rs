@@ -259,7 +259,7 @@ impl Scene {
 
     fn dialled(&mut self, result: Result<(), String>) {
         let dialled = std::mem::take(&mut self.romeo.effects).into_iter().find_map(|effect| match effect {
-            Effect::Dial(token, _) => Some(token),
+            Effect::Dial(token, ..) => Some(token),
             _ => None,
         });
         let address = "192.0.2.7:5086".parse().unwrap();
