@@ -3,10 +3,12 @@
 mod bytes;
 mod deadlines;
 mod disco;
+mod fallback;
 mod hostile;
 mod ladder;
 mod limits;
 mod matrix;
+mod moving;
 mod moving_random;
 mod net;
 mod offers;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{IbbConfig, Start};
 
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 300;
 /// A game that takes longer has come to a standstill.
 const STEPS: usize = 20_000;
 
@@ -147,7 +147,8 @@ impl Game {
         if rest.is_empty() {
             // A user that is in no hurry hears the other out.
             if self.closes_early[index] || self.heard[index].len() == self.speeches[1 - index].len() {
-                self.shut[index] = self.users[index].shutdown(&mut self.pair).unwrap();
+                let done = self.users[index].shutdown(&mut self.pair);
+                self.shut[index] = done.unwrap_or_else(|error| panic!("{side:?}: {error}: {}", self.stuck()));
             }
             return;
         }
@@ -182,5 +183,5 @@ fn every_byte_of_a_stream_that_moves_arrives_once_and_in_order() {
             Verdict::Moved => verdicts[1] += 1,
         }
     }
-    assert!(verdicts.iter().all(|count| *count > 200), "in band, moved: {verdicts:?}");
+    assert!(verdicts.iter().all(|count| *count > 50), "in band, moved: {verdicts:?}");
 }

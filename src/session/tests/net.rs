@@ -387,11 +387,7 @@ impl Pair {
     pub(super) fn assert_clean(&self) {
         for end in &self.ends {
             let Sessions { table, requests, expected, dials, .. } = &end.sessions;
-            assert!(
-                end.is_clean(),
-                "{}: {table:#?} {requests:#?} {expected:?} {dials:?}",
-                end.jid
-            );
+            assert!(end.is_clean(), "{}: {table:#?} {requests:#?} {expected:?} {dials:?}", end.jid);
         }
         assert!(self.net.is_clean(), "{:?} {:?}", self.net.held, self.net.outstanding);
     }
