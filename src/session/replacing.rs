@@ -9,7 +9,7 @@ use std::time::Instant;
 use xmpp_parsers::{jingle::Action, minidom::Element};
 
 use super::{
-    Output, Request, Sessions,
+    Output, Purpose, Request, Sessions,
     state::{Active, Line, Replacement, Retry, Role, Session, SessionId, State},
 };
 use crate::{
@@ -250,12 +250,22 @@ impl Sessions {
 
     /// Whatever was to take the place of the transport will not.
     pub(super) fn give_up_replacement(&mut self, id: SessionId) {
+        self.forget_replacing(id);
         let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
         match std::mem::replace(&mut active.replacement, Replacement::None) {
             Replacement::Offered { offer, .. } => self.withdraw(offer),
             Replacement::Connecting(s5b) => self.dismantle(id, s5b),
             Replacement::None | Replacement::Gathering(_) | Replacement::Answering { .. } => {}
         }
+    }
+
+    /// What becomes of our requests about a replacement means nothing for the one after it, nor to one that is agreed:
+    /// who accepts it has received it.
+    fn forget_replacing(&mut self, id: SessionId) {
+        let about = [Action::TransportReplace, Action::TransportAccept];
+        self.requests.cancel(|purpose| {
+            matches!(purpose, Purpose::Jingle { session, action } if *session == id && about.contains(action))
+        });
     }
 
     // ---- what the peer says --------------------------------------------------------------
@@ -362,6 +372,7 @@ impl Sessions {
             match agreed {
                 Ok(transport) => {
                     sessions.acknowledge(request.from, request.id);
+                    sessions.forget_replacing(id);
                     sessions.begin_replacement(now, id, transport);
                 }
                 Err(what) => {
