@@ -423,6 +423,14 @@ impl Ibb {
         self.finish(error.map_or(State::Closed, State::Failed));
     }
 
+    /// It is shut down because a connection takes its place: nobody wants to be rid of it, and a peer that still has
+    /// blocks to send takes as long as its server, and our reader, need for them.
+    pub(super) fn give_way(&mut self, now: Instant) {
+        self.timeouts.close = self.timeouts.block_ack;
+        // If it has failed by now, whoever reads it is told.
+        let _ = self.shutdown(now);
+    }
+
     // ---- time ----------------------------------------------------------------------------
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

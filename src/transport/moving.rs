@@ -36,8 +36,7 @@ enum Beyond {
 impl Moving {
     /// Nothing more is written in band.
     pub(super) fn begin(now: Instant, mut ibb: Ibb, s5b: Box<S5b>, socket: SocketId) -> Self {
-        // If it has failed by now, whoever reads it is told.
-        let _ = ibb.shutdown(now);
+        ibb.give_way(now);
         Self { ibb, s5b, beyond: Beyond::Socket(socket) }
     }
 
