@@ -24,7 +24,7 @@ use crate::{
     ApiMisuse, Candidates, Error, PeerIncompatible, PeerMisbehaved, SecurityError, SignallingError, Start,
     Step, Transports,
     disco::{Lookup, Needs, Support},
-    transport::{Offer, Transport, When, ibb, s5b::candidate::Gathered},
+    transport::{Offer, Transport, Unfit, When, ibb, s5b::candidate::Gathered},
     wire::{
         errors::{self, JingleCondition},
         jingle::{Content, Jingle},
@@ -312,11 +312,12 @@ impl Sessions {
         };
         let transport = match offered.transport.accepted(answer, now, &self.config) {
             Ok(transport) => transport,
-            Err(what) => {
+            Err(Unfit { what, early }) => {
                 let error = Error::from(PeerMisbehaved::BadAccept(what.clone()));
                 // The peer has accepted, so there is a session to be ended.
                 let transport = Transport::Failed { error: error.clone(), deadline: now };
                 session.state = State::Active(Active::new(transport, announced));
+                self.hang_up_all(early);
                 self.refuse(request.from, request.id, errors::bad_request(what));
                 return self.fail(now, id, error);
             }

@@ -16,7 +16,7 @@ use crate::{
     Error, PeerMisbehaved, Reason, Start, Transports,
     disco::Needs,
     transport::{
-        Ibb, Offer, Proposal, Transport, When, ibb,
+        Ibb, Offer, Proposal, Transport, Unfit, When, ibb,
         s5b::{self, S5b, candidate::Gathered},
     },
     wire::{
@@ -367,7 +367,11 @@ impl Sessions {
             let answer = jingle.contents.iter().find_map(Content::transport);
             let agreed = match answer {
                 Some(answer) => offer.accepted(answer, now, &sessions.config),
-                None => Err("a transport-accept without <transport/>".to_owned()),
+                None => {
+                    sessions.withdraw(offer);
+                    let what = "a transport-accept without <transport/>".to_owned();
+                    Err(Unfit { what, early: Vec::new() })
+                }
             };
             match agreed {
                 Ok(transport) => {
@@ -375,7 +379,8 @@ impl Sessions {
                     sessions.forget_replacing(id);
                     sessions.begin_replacement(now, id, transport);
                 }
-                Err(what) => {
+                Err(Unfit { what, early }) => {
+                    sessions.hang_up_all(early);
                     sessions.refuse(request.from, request.id, errors::bad_request(what.clone()));
                     sessions.replacement_refused(now, id, PeerMisbehaved::BadAccept(what).into());
                 }

@@ -96,6 +96,12 @@ impl Sessions {
         self.outputs.push_back(Output::Effect(Effect::HangUp(socket)));
     }
 
+    pub(super) fn hang_up_all(&mut self, connections: Vec<Connection>) {
+        for connection in connections {
+            self.hang_up(connection.socket);
+        }
+    }
+
     /// Gives up a negotiation: nothing of it may go on.
     pub(super) fn dismantle(&mut self, id: SessionId, mut s5b: Box<S5b>) {
         s5b.end();
@@ -113,9 +119,7 @@ impl Sessions {
 
     /// Takes back what was offered.
     pub(super) fn withdraw(&mut self, mut offer: Offer) {
-        for connection in offer.s5b_mut().map(|offer| offer.take_early()).unwrap_or_default() {
-            self.hang_up(connection.socket);
-        }
+        self.hang_up_all(offer.s5b_mut().map(|offer| offer.take_early()).unwrap_or_default());
     }
 
     /// The session is ending, and with it whatever was to connect it.
@@ -126,9 +130,7 @@ impl Sessions {
             Some(State::Offered(offered)) => offered.transport.s5b_mut().map(|offer| offer.take_early()),
             _ => None,
         };
-        for connection in early.unwrap_or_default() {
-            self.hang_up(connection.socket);
-        }
+        self.hang_up_all(early.unwrap_or_default());
     }
 
     /// What carries the bytes of a session, once that is known.

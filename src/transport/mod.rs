@@ -23,7 +23,7 @@ use xmpp_parsers::{minidom::Element, stanza_error::StanzaError};
 
 pub(crate) use self::{
     ibb::Ibb,
-    offer::{Offer, Proposal, S5bOffer, When},
+    offer::{Offer, Proposal, S5bOffer, Unfit, When},
 };
 pub use self::{info::TransportInfo, s5b::candidate::CandidateType};
 use self::{

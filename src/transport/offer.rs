@@ -8,7 +8,7 @@ use super::{
     Ibb, Transport, ibb,
     s5b::{
         self, S5b, Setup,
-        candidate::{Candidate, Connection, SocketId},
+        candidate::{Candidate, CandidateType, Connection, SocketId},
     },
 };
 use crate::{Config, Transports, wire::s5b::S5bTransport};
@@ -31,6 +31,14 @@ pub(crate) struct S5bOffer {
     candidates: When,
     /// A peer may connect before its answer gets here.
     early: Vec<Connection>,
+}
+
+/// An answer that does not fit the offer.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    pub(crate) what: String,
+    /// The connections that came for the offer, which nobody needs any more.
+    pub(crate) early: Vec<Connection>,
 }
 
 /// When the peer learns our candidates.
@@ -77,10 +85,10 @@ impl Offer {
         answer: &Element,
         now: Instant,
         config: &Config,
-    ) -> Result<Transport, String> {
+    ) -> Result<Transport, Unfit> {
         match self {
             Self::Ibb(offer) => {
-                let agreed = offer.narrowed(answer)?;
+                let agreed = offer.narrowed(answer).map_err(|what| Unfit { what, early: Vec::new() })?;
                 let ibb = Ibb::open(agreed, now, &config.ibb, &config.timeouts);
                 Ok(Transport::Ibb(Box::new(ibb)))
             }
@@ -98,9 +106,10 @@ impl S5bOffer {
         self.setup.parties.dst_addrs(&self.setup.sid)
     }
 
-    /// Somebody connected to our listener; false if there are too many of those.
+    /// Somebody connected to our listener; false if there are too many of those, or no address of ours is offered.
     pub(crate) fn handle_incoming(&mut self, connection: Connection) -> bool {
-        let fits = self.early.len() < MAX_EARLY;
+        let offered = self.ours.iter().any(|candidate| candidate.kind != CandidateType::Proxy);
+        let fits = offered && self.early.len() < MAX_EARLY;
         if fits {
             self.early.push(connection);
         }
@@ -124,7 +133,20 @@ impl S5bOffer {
         }
     }
 
-    fn accepted(self, answer: &Element, now: Instant) -> Result<S5b, String> {
+    fn accepted(mut self, answer: &Element, now: Instant) -> Result<S5b, Unfit> {
+        let early = self.take_early();
+        match self.negotiate(answer, now) {
+            Ok(mut s5b) => {
+                for connection in early {
+                    s5b.handle_incoming(now, connection);
+                }
+                Ok(s5b)
+            }
+            Err(what) => Err(Unfit { what, early }),
+        }
+    }
+
+    fn negotiate(self, answer: &Element, now: Instant) -> Result<S5b, String> {
         if !S5bTransport::matches(answer) {
             return Err(format!("the transport {}, which was not offered", answer.ns()));
         }
@@ -132,9 +154,6 @@ impl S5bOffer {
         let mut s5b = S5b::new(now, self.setup, self.ours, &theirs)?;
         if self.candidates == When::OnceAccepted {
             s5b.offer_late();
-        }
-        for connection in self.early {
-            s5b.handle_incoming(now, connection);
         }
         Ok(s5b)
     }
