@@ -336,6 +336,14 @@ impl Pair {
         }
     }
 
+    /// What takes no longer than a second happens, on the network alone.
+    pub(super) fn happen_while_due(&mut self) {
+        let until = self.now + Duration::from_secs(1);
+        while self.net.next_event().is_some_and(|at| at <= until) {
+            self.happen();
+        }
+    }
+
     /// Time passes, and everything happens that does in it.
     pub(super) fn live(&mut self, for_: Duration) {
         let until = self.now + for_;
