@@ -7,6 +7,7 @@ mod fallback;
 mod hostile;
 mod ladder;
 mod limits;
+mod lost;
 mod matrix;
 mod moving;
 mod moving_random;

@@ -387,8 +387,8 @@ impl Pair {
                 self.release(side, id);
             }
         }
-        // The search for relays may outlive the sessions.
-        self.live(Duration::from_secs(20));
+        // The search for relays, and a terminate that nobody acknowledges, outlive the sessions.
+        self.live(Duration::from_secs(40));
         self.assert_clean();
     }
 
