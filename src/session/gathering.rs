@@ -172,8 +172,12 @@ impl Sessions {
 
     /// Somebody who asks our listener for one of these DST.ADDRs is the session's peer, or the session's peer told it.
     pub(super) fn expect_at_listener(&mut self, id: SessionId, dst_addrs: Vec<String>) {
-        self.expected.retain(|_, expected| *expected != id);
+        self.expect_nobody(id);
         self.expected.extend(dst_addrs.into_iter().map(|dst_addr| (dst_addr, id)));
+    }
+
+    pub(super) fn expect_nobody(&mut self, id: SessionId) {
+        self.expected.retain(|_, expected| *expected != id);
     }
 
     fn keep_listening(&mut self, now: Instant) {

@@ -35,7 +35,7 @@ impl Sessions {
     /// SOCKS5 found no way for the transport in use.
     pub(super) fn fall_back(&mut self, now: Instant, id: SessionId, error: Error) {
         tracing::info!(%error, "no SOCKS5 bytestream");
-        self.expected.retain(|_, expected| *expected != id);
+        self.expect_nobody(id);
         if self.config.transports == Transports::S5b {
             return self.fail(now, id, error);
         }
@@ -168,7 +168,11 @@ impl Sessions {
 
     /// We know what to offer: transport-replace.
     pub(super) fn propose_move(&mut self, now: Instant, id: SessionId, gathered: &Gathered) {
-        match self.s5b_offer(id, gathered, None, When::WithTheOffer) {
+        let offer = match self.table.get(id).is_some_and(Session::can_move) {
+            true => self.s5b_offer(id, gathered, None, When::WithTheOffer),
+            false => None,
+        };
+        match offer {
             Some(offer) => self.replace(now, id, Offer::S5b(Box::new(offer))),
             None => self.give_up_replacement(id),
         }
@@ -236,7 +240,7 @@ impl Sessions {
         let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
         let replacement = std::mem::replace(&mut active.replacement, Replacement::None);
         let Replacement::Connecting(s5b) = replacement else { return };
-        if !active.transport.ibb_mut().is_some_and(|ibb| ibb.can_move()) {
+        if !active.transport.can_move() {
             // Both users have closed it.
             return self.dismantle(id, s5b);
         }
@@ -244,7 +248,7 @@ impl Sessions {
         if let Some(info) = active.transport.info() {
             tracing::info!(transport = %info, "the stream moves");
         }
-        self.expected.retain(|_, expected| *expected != id);
+        self.expect_nobody(id);
         self.outputs.push_back(Output::Changed(id));
     }
 
@@ -253,7 +257,7 @@ impl Sessions {
         self.forget_replacing(id);
         let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
         match std::mem::replace(&mut active.replacement, Replacement::None) {
-            Replacement::Offered { offer, .. } => self.withdraw(offer),
+            Replacement::Offered { offer, .. } => self.withdraw(id, offer),
             Replacement::Connecting(s5b) => self.dismantle(id, s5b),
             Replacement::None | Replacement::Gathering(_) | Replacement::Answering { .. } => {}
         }
@@ -310,9 +314,10 @@ impl Sessions {
             return false;
         }
         let in_band = matches!(active.transport, Transport::Ibb(_));
+        let can_move = active.transport.can_move();
         match proposal {
             Proposal::Ibb(offer) if !active.transport.is_open() && !in_band => self.take_ibb(now, id, offer),
-            Proposal::S5b(theirs) if active.transport.is_open() && in_band => self.take_s5b(now, id, theirs),
+            Proposal::S5b(theirs) if can_move => self.take_s5b(now, id, theirs),
             // What is on its way over one connection would be lost with it.
             Proposal::Ibb(_) | Proposal::S5b(_) => false,
         }
@@ -323,7 +328,6 @@ impl Sessions {
             return false;
         }
         self.give_up_replacement(id);
-        self.expected.retain(|_, expected| *expected != id);
         let transport = offer.to_element();
         let ibb = Ibb::await_open(offer, now, &self.config.ibb, &self.config.timeouts);
         let Some(session) = self.table.get_mut(id) else { return false };
@@ -368,7 +372,7 @@ impl Sessions {
             let agreed = match answer {
                 Some(answer) => offer.accepted(answer, now, &sessions.config),
                 None => {
-                    sessions.withdraw(offer);
+                    sessions.withdraw(id, offer);
                     let what = "a transport-accept without <transport/>".to_owned();
                     Err(Unfit { what, early: Vec::new() })
                 }
@@ -380,6 +384,7 @@ impl Sessions {
                     sessions.begin_replacement(now, id, transport);
                 }
                 Err(Unfit { what, early }) => {
+                    sessions.expect_nobody(id);
                     sessions.hang_up_all(early);
                     sessions.refuse(request.from, request.id, errors::bad_request(what.clone()));
                     sessions.replacement_refused(now, id, PeerMisbehaved::BadAccept(what).into());
@@ -485,6 +490,11 @@ impl Session {
                 None
             }
         }
+    }
+
+    /// Whether the stream in band goes on, so that it could go on elsewhere.
+    fn can_move(&self) -> bool {
+        matches!(&self.state, State::Active(active) if active.transport.can_move())
     }
 
     fn overrules_replacement(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Output, Sessions,
+    Output, Purpose, Sessions,
     state::{Session, SessionId, State},
 };
 use crate::transport::{
@@ -104,6 +104,9 @@ impl Sessions {
 
     /// Gives up a negotiation: nothing of it may go on.
     pub(super) fn dismantle(&mut self, id: SessionId, mut s5b: Box<S5b>) {
+        self.expect_nobody(id);
+        // What a proxy answers is about this one, and not about the one after it.
+        self.requests.cancel(|purpose| matches!(purpose, Purpose::Activation { session } if *session == id));
         s5b.end();
         while let Some(output) = s5b.poll_output() {
             match output {
@@ -118,13 +121,14 @@ impl Sessions {
     }
 
     /// Takes back what was offered.
-    pub(super) fn withdraw(&mut self, mut offer: Offer) {
+    pub(super) fn withdraw(&mut self, id: SessionId, mut offer: Offer) {
+        self.expect_nobody(id);
         self.hang_up_all(offer.s5b_mut().map(|offer| offer.take_early()).unwrap_or_default());
     }
 
     /// The session is ending, and with it whatever was to connect it.
     pub(super) fn give_up_connecting(&mut self, id: SessionId) {
-        self.expected.retain(|_, expected| *expected != id);
+        self.expect_nobody(id);
         self.give_up_replacement(id);
         let early = match self.table.get_mut(id).map(|session| &mut session.state) {
             Some(State::Offered(offered)) => offered.transport.s5b_mut().map(|offer| offer.take_early()),

@@ -204,7 +204,7 @@ impl Ibb {
 
     /// Whether a connection can take its place, of which both sides learn at times of their own. As long as one side may
     /// have something to say, which is not over before this side knows of it, the other has to listen there.
-    pub(crate) fn can_move(&self) -> bool {
+    pub(super) fn can_move(&self) -> bool {
         self.is_open() && !self.is_closed()
     }
 

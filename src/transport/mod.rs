@@ -160,6 +160,11 @@ impl Transport {
         }
     }
 
+    /// Whether it is in band, and not closed.
+    pub(crate) fn can_move(&self) -> bool {
+        matches!(self, Self::Ibb(ibb) if ibb.can_move())
+    }
+
     /// The in-band bytestream, while there is one.
     pub(crate) fn ibb_mut(&mut self) -> Option<&mut Ibb> {
         match self {
