@@ -119,7 +119,8 @@ fn a_stream_that_moves_outlives_it_once_nothing_goes_in_band_any_more() {
                     pair.happen();
                 }
             }
-            let transport = pair.end(Romeo).sessions.table.get_mut(romeo.id).unwrap().transport_mut().unwrap();
+            let transport =
+                pair.end(Romeo).sessions.table.get_mut(romeo.id).unwrap().transport_mut().unwrap();
             let (has_moved, complete) = (transport.socket().is_some(), transport.outlives_signalling());
             assert!(has_moved || !complete);
             lose(&mut pair, loss);

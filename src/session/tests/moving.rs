@@ -126,3 +126,219 @@ fn a_move_goes_on_without_the_acknowledgement_of_what_was_accepted() {
     assert!(has_moved(&romeo) && has_moved(&juliet), "{:#?}", pair.log);
     end(pair, &mut romeo, &mut juliet);
 }
+
+/// The network, and whoever has a stanza to get, take this many steps.
+fn steps(pair: &mut Pair, count: usize) {
+    for _ in 0..count {
+        if !pair.deliver(Juliet) && !pair.deliver(Romeo) && pair.net.next_event().is_some() {
+            pair.happen();
+        }
+    }
+}
+
+fn hears(pair: &mut Pair, side: Side, payload: &str) -> Vec<String> {
+    let from = pair.end(side.other()).jid.to_string();
+    let iq = format!("<iq xmlns='jabber:client' type='set' id='x1' from='{from}'>{payload}</iq>");
+    let (now, before) = (pair.now, pair.log.len());
+    assert!(pair.end(side).receives(now, &iq.parse().unwrap()).is_none());
+    pair.collect();
+    let prefix = format!("{}: ", side.name());
+    pair.log[before..].iter().filter_map(|line| line.strip_prefix(&prefix)).map(ToOwned::to_owned).collect()
+}
+
+fn about(pair: &mut Pair, user: &User, action: &str, transport: &str) -> String {
+    let sid = pair.end(user.side).sessions.sid(user.id).unwrap().to_owned();
+    jingle(action, &sid, &content("name='xmlstream'", transport))
+}
+
+#[test]
+fn a_move_that_comes_to_nothing_leaves_the_stream_where_it_is() {
+    let answers: [(&str, fn(&mut Pair, &User, &Element)); 5] = [
+        ("transport-reject", |pair, romeo, replace| {
+            let reject = about(pair, romeo, "transport-reject", &String::from(find(replace, "transport")));
+            assert_eq!(hears(pair, Romeo, &reject), ["result"]);
+        }),
+        ("an error", |pair, _, replace| {
+            let (now, error) = (pair.now, error("cancel", "feature-not-implemented", ""));
+            pair.end(Romeo).receives(now, &nack(replace, &error));
+        }),
+        ("nothing", |pair, _, _| pair.advance(Duration::from_secs(31))),
+        ("an acknowledgement and no more", |pair, _, replace| {
+            let now = pair.now;
+            pair.end(Romeo).receives(now, &ack(replace));
+            pair.advance(Duration::from_secs(31));
+        }),
+        ("an accept of another transport", |pair, romeo, _| {
+            let accept = about(pair, romeo, "transport-accept", TRANSPORT);
+            assert_eq!(hears(pair, Romeo, &accept), ["error cancel bad-request"]);
+        }),
+    ];
+    for (name, answer) in answers {
+        let (mut pair, mut romeo, mut juliet) = fast(|_, config| config);
+        romeo.say(&mut pair, b"before");
+        juliet.say(&mut pair, b"before");
+        start(&mut pair, &romeo);
+        until(&mut pair, "romeo: set transport-replace");
+        let replace = pair.sent("transport-replace").clone();
+        pair.inbox[Juliet as usize].retain(|stanza| *stanza != replace);
+        let expected: Vec<_> = pair.end(Romeo).sessions.expected.keys().cloned().collect();
+        assert!(pair.knock(Romeo, &expected[0]).is_some());
+        answer(&mut pair, &romeo, &replace);
+        pair.settle();
+        assert_eq!(pair.net.held(Romeo), 0, "{name}");
+        assert!(pair.end(Romeo).sessions.expected.is_empty(), "{name}: nobody is let in for it");
+        assert!(pair.knock(Romeo, &expected[0]).is_none(), "{name}");
+        assert_eq!(juliet.drain(&mut pair).0, b"before", "{name}");
+        assert_eq!(romeo.drain(&mut pair).0, b"before", "{name}");
+        converse(&mut pair, &mut romeo, &mut juliet);
+        assert!(stays(&romeo) && stays(&juliet), "{name}");
+
+        // She agrees when it is too late, and says more about it.
+        let late = "<transport xmlns='urn:xmpp:jingle:transports:s5b:1' sid='any'/>";
+        let accept = about(&mut pair, &romeo, "transport-accept", late);
+        assert_eq!(
+            hears(&mut pair, Romeo, &accept),
+            ["error wait unexpected-request out-of-order"],
+            "{name}"
+        );
+        let notice = late.replace("/>", "><candidate-error/></transport>");
+        let info = about(&mut pair, &romeo, "transport-info", &notice);
+        assert_eq!(hears(&mut pair, Romeo, &info), ["result"], "{name}");
+        end(pair, &mut romeo, &mut juliet);
+    }
+}
+
+#[test]
+fn where_nobody_can_connect_the_stream_stays_in_band() {
+    let (mut pair, mut romeo, mut juliet) = fast(|_, config| config);
+    pair.net.sever();
+    start(&mut pair, &romeo);
+    pair.live(Duration::from_secs(15));
+    let log = pair.take_log();
+    assert_eq!(log.iter().filter(|line| line.contains("candidate-error")).count(), 2, "{log:#?}");
+    converse(&mut pair, &mut romeo, &mut juliet);
+    assert!(stays(&romeo) && stays(&juliet));
+    end(pair, &mut romeo, &mut juliet);
+}
+
+#[test]
+fn who_gave_up_is_not_followed_by_one_who_agrees_too_late() {
+    let (mut pair, mut romeo, mut juliet) = fast(|_, config| config);
+    start(&mut pair, &romeo);
+    until(&mut pair, "romeo: set transport-replace");
+    // Her answer takes longer than he has patience.
+    let (now, later) = (pair.now, pair.now + Duration::from_secs(31));
+    pair.end(Romeo).sessions.handle_timeout(later);
+    pair.now = now;
+    pair.live(Duration::from_secs(15));
+    let log = pair.take_log();
+    assert!(log.contains(&"juliet: set transport-accept".to_owned()), "{log:#?}");
+    assert!(log.contains(&"romeo: error wait unexpected-request out-of-order".to_owned()), "{log:#?}");
+    pair.now = later;
+    converse(&mut pair, &mut romeo, &mut juliet);
+    assert!(stays(&romeo) && stays(&juliet));
+    assert_eq!((pair.net.held(Romeo), pair.net.held(Juliet)), (0, 0));
+    end(pair, &mut romeo, &mut juliet);
+}
+
+#[test]
+fn either_user_may_let_go_at_every_step_of_a_move() {
+    for who in [Romeo, Juliet] {
+        for count in 0..50 {
+            let (mut pair, romeo, juliet) = fast(|_, config| config);
+            pair.net.has_proxy = [true, true];
+            start(&mut pair, &romeo);
+            steps(&mut pair, count);
+            let (leaving, left) = if who == Romeo { (&romeo, &juliet) } else { (&juliet, &romeo) };
+            pair.release(who, leaving.id);
+            pair.settle();
+            assert_eq!(pair.end(left.side).state(left.id), "ended", "{who:?} after {count} steps");
+            pair.leave(romeo.id, juliet.id);
+        }
+    }
+}
+
+#[test]
+fn either_user_may_close_at_every_step_of_a_move_and_nothing_is_lost() {
+    for who in [Romeo, Juliet] {
+        for count in 0..50 {
+            let (mut pair, romeo, juliet) = fast(|_, config| config);
+            let (mut closing, mut other) = if who == Romeo { (romeo, juliet) } else { (juliet, romeo) };
+            let initiator = if who == Romeo { &closing } else { &other };
+            start(&mut pair, initiator);
+            closing.say(&mut pair, b"that is all");
+            steps(&mut pair, count);
+            drop(closing.shutdown(&mut pair));
+            steps(&mut pair, 2);
+            // The other one learns of it only after this.
+            let case = format!("{who:?} after {count} steps");
+            other.say(&mut pair, b"one more thing");
+            pair.settle();
+            drop(closing.shutdown(&mut pair).unwrap());
+            assert_eq!(other.drain(&mut pair), (b"that is all".to_vec(), Got::End), "{case}");
+            drop(other.shutdown(&mut pair));
+            pair.settle();
+            assert!(closing.shutdown(&mut pair).unwrap() && other.shutdown(&mut pair).unwrap(), "{case}");
+            assert_eq!(closing.drain(&mut pair), (b"one more thing".to_vec(), Got::End), "{case}");
+            pair.terminate(who, closing.id, Reason::Success, None);
+            let (romeos, juliets) =
+                if who == Romeo { (closing.id, other.id) } else { (other.id, closing.id) };
+            pair.leave(romeos, juliets);
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_has_moved_is_not_moved_again() {
+    let (mut pair, mut romeo, mut juliet) = fast(|_, config| config);
+    start(&mut pair, &romeo);
+    pair.settle();
+    converse(&mut pair, &mut romeo, &mut juliet);
+    let s5b = "<transport xmlns='urn:xmpp:jingle:transports:s5b:1' sid='again'/>";
+    for transport in [TRANSPORT, s5b].repeat(50) {
+        let replace = about(&mut pair, &juliet, "transport-replace", transport);
+        assert_eq!(hears(&mut pair, Juliet, &replace), ["result", "set transport-reject"]);
+        pair.inbox[Romeo as usize].clear();
+    }
+    start(&mut pair, &romeo);
+    assert_eq!(pair.inbox[Juliet as usize].len(), 0);
+    converse(&mut pair, &mut romeo, &mut juliet);
+    end(pair, &mut romeo, &mut juliet);
+}
+
+#[test]
+fn a_peer_that_takes_its_offers_back_leaves_nothing_with_us() {
+    let (mut pair, mut romeo, mut juliet) = fast(|_, config| config);
+    for round in 0..20 {
+        let candidate = "<candidate cid='c' host='10.0.0.1' port='5086' priority='1' jid='a@b/c'/>";
+        let offer = format!(
+            "<transport xmlns='urn:xmpp:jingle:transports:s5b:1' sid='s{round}'>{candidate}</transport>"
+        );
+        let replace = about(&mut pair, &juliet, "transport-replace", &offer);
+        hears(&mut pair, Juliet, &replace);
+        pair.inbox[Romeo as usize].clear();
+        pair.happen_while_due();
+        pair.inbox[Romeo as usize].clear();
+        assert!(pair.end(Juliet).sessions.expected.len() <= 2, "one offer at a time is open");
+        assert!(pair.end(Juliet).sessions.dials.len() <= 1);
+    }
+    pair.settle();
+    converse(&mut pair, &mut romeo, &mut juliet);
+    assert!(stays(&romeo) && stays(&juliet));
+    end(pair, &mut romeo, &mut juliet);
+}
+
+#[test]
+fn a_stream_that_its_user_closes_is_not_moved() {
+    let (mut pair, mut romeo, mut juliet) = fast(|_, config| config);
+    start(&mut pair, &romeo);
+    drop(romeo.shutdown(&mut pair));
+    drop(juliet.shutdown(&mut pair));
+    pair.run();
+    assert!(romeo.shutdown(&mut pair).unwrap());
+    pair.settle();
+    let log = pair.take_log();
+    assert!(!log.iter().any(|line| line.contains("transport-replace")), "{log:#?}");
+    pair.terminate(Romeo, romeo.id, Reason::Success, None);
+    pair.leave(romeo.id, juliet.id);
+}

@@ -176,7 +176,8 @@ fn candidates_are_shown_as_far_as_the_user_allows_it() {
         pair.live(Duration::from_secs(1));
         assert_eq!(transport(pair.sent("session-accept")), accept, "{candidates:?}");
         let infos = pair.stanzas.iter().filter(|stanza| describe(stanza) == "set transport-info candidate");
-        let infos: Vec<_> = infos.map(|info| (info.attr("from").unwrap().to_owned(), transport(info))).collect();
+        let infos: Vec<_> =
+            infos.map(|info| (info.attr("from").unwrap().to_owned(), transport(info))).collect();
         let expected = later.then(|| (ROMEO.to_owned(), "s5b direct proxy".to_owned()));
         assert_eq!(infos, Vec::from_iter(expected), "{candidates:?}");
         let direct = matches!(candidates, Candidates::All | Candidates::AfterAccept);
@@ -227,7 +228,9 @@ fn a_peer_learns_nothing_of_a_responder_whose_user_does_not_accept() {
     pair.release(Juliet, juliets);
     pair.settle();
     assert_eq!(pair.take_log(), ["juliet: set session-terminate decline", "romeo: result"]);
-    assert!(pair.net.dials(Juliet).is_empty() && !pair.net.log.iter().any(|it| it.starts_with("juliet dials")));
+    assert!(
+        pair.net.dials(Juliet).is_empty() && !pair.net.log.iter().any(|it| it.starts_with("juliet dials"))
+    );
     pair.release(Romeo, romeos);
     pair.live(Duration::from_secs(20));
     pair.assert_clean();
