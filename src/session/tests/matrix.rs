@@ -1,31 +1,79 @@
 //! Every Jingle action in every state of a session, from its peer and from others.
 
 use super::*;
+use crate::{
+    Candidates,
+    transport::s5b::candidate::{Connection, SocketId},
+};
 
 /// What the session of [`Scene`] is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     None,
     Preparing,
+    Gathering,
     OfferedUnacked,
     Offered,
     Ringing,
+    Accepting,
     ActiveInitiator,
     ActiveResponder,
+    /// SOCKS5 is being connected.
+    Connecting,
+    /// SOCKS5 found no way, and the initiator is to replace it.
+    Unconnected,
+    /// SOCKS5 found no way, and we sent transport-replace.
+    Replacing,
+    /// The peer wants to move the stream, and we look for our addresses.
+    Answering,
+    /// The stream is in band, and SOCKS5 is being connected.
+    ConnectingToMove,
+    Moving,
     /// Ended on the wire, and kept by its user.
     Ended,
 }
 
-const STATES: [At; 8] = [
+const STATES: [At; 16] = [
     At::None,
     At::Preparing,
+    At::Gathering,
     At::OfferedUnacked,
     At::Offered,
     At::Ringing,
+    At::Accepting,
     At::ActiveInitiator,
     At::ActiveResponder,
+    At::Connecting,
+    At::Unconnected,
+    At::Replacing,
+    At::Answering,
+    At::ConnectingToMove,
+    At::Moving,
     At::Ended,
 ];
+
+/// The states that a session without SOCKS5 can't be in.
+fn needs_s5b(at: At) -> bool {
+    use At::{
+        Accepting, Answering, Connecting, ConnectingToMove, Gathering, Moving, Replacing, Unconnected,
+    };
+    let all =
+        [Gathering, Accepting, Connecting, Unconnected, Replacing, Answering, ConnectingToMove, Moving];
+    all.contains(&at)
+}
+
+/// Whether our own addresses are to be found out.
+fn needs_addresses(at: At) -> bool {
+    matches!(at, At::Gathering | At::Accepting | At::Answering)
+}
+
+/// A SOCKS5 transport with this inside.
+fn s5b(sid: &str, inner: &str) -> String {
+    format!("<transport xmlns='urn:xmpp:jingle:transports:s5b:1' sid='{sid}'>{inner}</transport>")
+}
+
+const CANDIDATE: &str =
+    "<candidate cid='c' host='192.0.2.1' jid='juliet@capulet.lit/balcony' port='5086' priority='8257636'/>";
 
 const ACTIONS: [&str; 16] = [
     "content-accept",
@@ -65,7 +113,14 @@ struct Scene {
 impl Scene {
     fn set(at: At) -> Self {
         let now = Instant::now();
-        let romeo = End::new(Romeo, config(Romeo), now);
+        let mut config = config(Romeo);
+        if needs_s5b(at) {
+            config = config.transports(Transports::Auto);
+        }
+        if !needs_addresses(at) {
+            config.s5b.candidates = Candidates::None;
+        }
+        let romeo = End::new(Romeo, config, now);
         let mut scene = Self { now, romeo, id: None, sid: "851ba2".into(), bytestream: "vj3hs98y".into() };
         match at {
             At::None => {}
@@ -85,6 +140,49 @@ impl Scene {
                     scene.romeo.sent().iter().map(describe).collect::<Vec<_>>(),
                     ["set session-accept"]
                 );
+            }
+            At::Gathering => {
+                let asked = scene.prepare();
+                let features = [FEATURES.as_slice(), &[ns::JINGLE_S5B]].concat();
+                scene.romeo.receives(now, &disco_result(asked[0].attr("id").unwrap(), &features));
+                scene.romeo.sent();
+            }
+            At::Accepting => {
+                scene.ring_with(&s5b("vj3hs98y", CANDIDATE));
+                scene.romeo.sessions.accept(now, scene.id.unwrap()).unwrap();
+                assert_eq!(scene.romeo.state(scene.id.unwrap()), "accepting");
+                scene.romeo.sent();
+            }
+            At::Connecting => scene.connect(),
+            At::Unconnected => {
+                scene.connect();
+                scene.fail_to_dial();
+                scene.say_candidate_error("vj3hs98y");
+            }
+            At::Replacing => {
+                let offer = scene.offer_s5b();
+                let sid = find(&offer, "transport").attr("sid").unwrap().to_owned();
+                let accepted = format!("{DESCRIPTION}{}{SECURITY}", s5b(&sid, CANDIDATE));
+                let accept = jingle("session-accept", &scene.sid, &content("name='xmlstream'", &accepted));
+                assert_eq!(scene.hears(JULIET, &accept), ["result", "set security-info"]);
+                scene.fail_to_dial();
+                let sent = scene.say_candidate_error(&sid);
+                assert_eq!(sent.last().unwrap(), "set transport-replace");
+            }
+            At::Answering => {
+                scene.ring_open();
+                assert_eq!(scene.propose_move(), ["result"]);
+            }
+            At::ConnectingToMove => {
+                scene.ring_open();
+                assert_eq!(scene.propose_move(), ["result", "set transport-accept"]);
+            }
+            At::Moving => {
+                scene.ring_open();
+                scene.propose_move();
+                scene.dialled(Ok(()));
+                let sent = scene.say_candidate_error("moved");
+                assert_eq!(sent, ["set transport-info candidate-used", "result", "set close"]);
             }
             At::Ended => {
                 scene.ring();
@@ -115,12 +213,74 @@ impl Scene {
     }
 
     fn ring(&mut self) {
-        assert_eq!(self.hears(JULIET, &initiate("851ba2")), ["result"]);
+        self.ring_with(TRANSPORT);
+    }
+
+    fn ring_with(&mut self, transport: &str) {
+        let offer = content("name='xmlstream'", &format!("{DESCRIPTION}{transport}{SECURITY}"));
+        assert_eq!(self.hears(JULIET, &jingle("session-initiate", "851ba2", &offer)), ["result"]);
         self.id = self.romeo.incoming.pop_front();
     }
 
+    // ---- with SOCKS5 ---------------------------------------------------------------------
+
+    /// As responder.
+    fn connect(&mut self) {
+        self.ring_with(&s5b("vj3hs98y", CANDIDATE));
+        self.romeo.sessions.accept(self.now, self.id.unwrap()).unwrap();
+        self.romeo.sent();
+    }
+
+    fn offer_s5b(&mut self) -> Element {
+        let asked = self.prepare();
+        let features = [FEATURES.as_slice(), &[ns::JINGLE_S5B]].concat();
+        self.romeo.receives(self.now, &disco_result(asked[0].attr("id").unwrap(), &features));
+        let offer = self.romeo.sent().remove(0);
+        self.sid = find(&offer, "jingle").attr("sid").unwrap().to_owned();
+        self.romeo.receives(self.now, &ack(&offer));
+        offer
+    }
+
+    /// As responder, with the bytestream open in band.
+    fn ring_open(&mut self) {
+        self.ring();
+        self.romeo.sessions.accept(self.now, self.id.unwrap()).unwrap();
+        self.romeo.sent();
+        let open = "<open xmlns='http://jabber.org/protocol/ibb' sid='vj3hs98y' block-size='4096'/>";
+        assert_eq!(self.hears(JULIET, open), ["result"]);
+    }
+
+    fn propose_move(&mut self) -> Vec<String> {
+        let replace = content("name='xmlstream'", &s5b("moved", CANDIDATE));
+        self.hears(JULIET, &jingle("transport-replace", "851ba2", &replace))
+    }
+
+    fn fail_to_dial(&mut self) {
+        self.dialled(Err("refused".to_owned()));
+        self.romeo.sent();
+    }
+
+    fn dialled(&mut self, result: Result<(), String>) {
+        let dialled = std::mem::take(&mut self.romeo.effects).into_iter().find_map(|effect| match effect {
+            Effect::Dial(token, _) => Some(token),
+            _ => None,
+        });
+        let address = "192.0.2.7:5086".parse().unwrap();
+        let connection = Connection { socket: SocketId(1), local: address, remote: address };
+        let result = result.map(|()| connection);
+        assert!(self.romeo.sessions.handle_dialed(self.now, dialled.unwrap(), result));
+    }
+
+    fn say_candidate_error(&mut self, bytestream: &str) -> Vec<String> {
+        let word = content("name='xmlstream'", &s5b(bytestream, "<candidate-error/>"));
+        self.hears(JULIET, &jingle("transport-info", &self.sid.clone(), &word))
+    }
+
     fn hears(&mut self, from: &str, payload: &str) -> Vec<String> {
-        self.romeo.hears(self.now, from, payload)
+        let mut sent = self.romeo.hears(self.now, from, payload);
+        // His own server, about relays.
+        sent.retain(|line| line != "get query");
+        sent
     }
 
     fn state(&self) -> &'static str {
@@ -167,7 +327,7 @@ type Expected = (&'static [&'static str], Option<&'static str>);
 /// What the peer's request leads to.
 fn expected(at: At, action: &str, says: Says) -> Expected {
     use Says::{Right, Wrong};
-    let known = !matches!(at, At::None | At::Preparing | At::Ended);
+    let known = !matches!(at, At::None | At::Preparing | At::Gathering | At::Ended);
     let offered = matches!(at, At::OfferedUnacked | At::Offered);
     match (action, says) {
         ("session-dance", _) | ("session-initiate", Wrong) => (&[BAD_REQUEST], None),
@@ -192,6 +352,18 @@ fn expected(at: At, action: &str, says: Says) -> Expected {
 
         ("security-info", Right) => (&["result"], None),
         ("description-info" | "transport-info", Right) => (&[UNSUPPORTED_INFO], None),
+        ("transport-replace", Right) if matches!(at, At::Connecting | At::Unconnected) => {
+            (&["result", "set transport-accept"], None)
+        }
+        ("transport-replace", Right) if at == At::Replacing => (&["error cancel conflict tie-break"], None),
+        // Without a <transport/>.
+        ("transport-accept", Right) if at == At::Replacing => {
+            (&[BAD_REQUEST, "set session-terminate connectivity-error", "set session-initiate"], Some("offered"))
+        }
+        ("transport-reject", Right) if at == At::Replacing => {
+            (&["result", "set session-terminate connectivity-error", "set session-initiate"], Some("offered"))
+        }
+        ("transport-accept" | "transport-reject", Wrong) if at == At::Replacing => (&[NO_SUCH_CONTENT], None),
         ("transport-replace", Right) => (&["result", "set transport-reject"], None),
         ("content-add", Right) => (&["result", "set content-reject"], None),
         ("content-add", Wrong) => (&[BAD_REQUEST], None),
