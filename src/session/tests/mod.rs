@@ -1,6 +1,7 @@
 //! Sessions between two ends in memory, in virtual time: nothing moves unless the test moves it.
 
 mod bytes;
+mod connecting_random;
 mod deadlines;
 mod disco;
 mod fallback;
