@@ -202,8 +202,8 @@ impl Ibb {
         TransportInfo::Ibb { block_size: self.block_size }
     }
 
-    /// Whether a connection can take its place, of which both sides learn at times of their own. As long as one side may
-    /// have something to say, which is not over before this side knows of it, the other has to listen there.
+    /// Whether a connection can take its place. That is so even while it is being closed: each side learns of the connection
+    /// at a time of its own, so the other one may have moved and be saying its last words there.
     pub(super) fn can_move(&self) -> bool {
         self.is_open() && !self.is_closed()
     }

@@ -10,12 +10,11 @@ use super::{
 };
 use crate::{Candidates, Start, transport::TransportInfo};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 1000;
 
 fn config(random: &mut Random, mut config: Config) -> Config {
     let transports = [Transports::Auto, Transports::Auto, Transports::Ibb, Transports::S5b];
-    let candidates =
-        [Candidates::All, Candidates::AfterAccept, Candidates::ProxyOnly, Candidates::None];
+    let candidates = [Candidates::All, Candidates::AfterAccept, Candidates::ProxyOnly, Candidates::None];
     config.s5b.candidates = candidates[random.below(4)];
     config.transports(transports[random.below(4)]).start([Start::Best, Start::Fast][random.below(2)])
 }

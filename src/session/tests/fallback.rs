@@ -22,38 +22,9 @@ fn accepted(adjust: impl Fn(Side, Config) -> Config) -> (Pair, SessionId, Sessio
     (pair, romeos, juliets)
 }
 
-/// Until that was sent, and not received.
-fn until(pair: &mut Pair, line: &str) {
-    for _ in 0..1000 {
-        if pair.log.iter().any(|sent| sent == line) {
-            return;
-        }
-        if !pair.deliver(Romeo) && !pair.deliver(Juliet) {
-            pair.happen();
-        }
-    }
-    panic!("no {line}: {:#?}", pair.log)
-}
-
 fn is_in_band(pair: &mut Pair, side: Side, id: SessionId) -> bool {
     let info = pair.end(side).sessions.transport_info(id);
     info.as_ref().map(TransportInfo::method) == Some("ibb") && pair.end(side).is_open(id)
-}
-
-/// A request of the peer's about the session, as it arrives at this side; what is sent in answer.
-fn hears(pair: &mut Pair, side: Side, payload: &str) -> Vec<String> {
-    let from = pair.end(side.other()).jid.to_string();
-    let iq = format!("<iq xmlns='jabber:client' type='set' id='x1' from='{from}'>{payload}</iq>");
-    let (now, before) = (pair.now, pair.log.len());
-    assert!(pair.end(side).receives(now, &iq.parse().unwrap()).is_none());
-    pair.collect();
-    let prefix = format!("{}: ", side.name());
-    pair.log[before..].iter().filter_map(|line| line.strip_prefix(&prefix)).map(ToOwned::to_owned).collect()
-}
-
-fn about(pair: &mut Pair, side: Side, id: SessionId, action: &str, transport: &str) -> String {
-    let sid = pair.end(side).sessions.sid(id).unwrap().to_owned();
-    jingle(action, &sid, &content("name='xmlstream'", transport))
 }
 
 fn failed_to_connect(error: Option<Error>) -> bool {
@@ -92,16 +63,18 @@ fn the_flow_of_xep_0260_s_fallback() {
     pair.leave(romeos, juliets);
 }
 
-/// What a peer may do with the transport-replace, and after what time Romeo has another session.
+/// What a peer may do with Romeo's transport-replace.
+type Answer = fn(&mut Pair, SessionId, &Element);
+
 #[test]
 fn without_a_replacement_one_more_session_follows_that_is_in_band_from_the_start() {
-    let answers: [(&str, fn(&mut Pair, SessionId, &Element)); 4] = [
+    let answers: [(&str, Answer); 4] = [
         ("transport-reject", |pair, romeos, replace| {
             let now = pair.now;
             pair.end(Romeo).receives(now, &ack(replace));
             let transport = String::from(find(replace, "transport"));
-            let reject = about(pair, Romeo, romeos, "transport-reject", &transport);
-            hears(pair, Romeo, &reject);
+            let reject = pair.about(Romeo, romeos, "transport-reject", &transport);
+            pair.hears(Romeo, &reject);
         }),
         ("an error", |pair, _, replace| {
             let (now, error) = (pair.now, error("cancel", "feature-not-implemented", ""));
@@ -109,14 +82,14 @@ fn without_a_replacement_one_more_session_follows_that_is_in_band_from_the_start
         }),
         ("an accept of something else", |pair, romeos, _| {
             let s5b = "<transport xmlns='urn:xmpp:jingle:transports:s5b:1' sid='vj3hs98y'/>";
-            let accept = about(pair, Romeo, romeos, "transport-accept", s5b);
-            assert_eq!(hears(pair, Romeo, &accept)[0], "error cancel bad-request");
+            let accept = pair.about(Romeo, romeos, "transport-accept", s5b);
+            assert_eq!(pair.hears(Romeo, &accept)[0], "error cancel bad-request");
         }),
         ("nothing", |pair, _, _| pair.advance(Duration::from_secs(31))),
     ];
     for (name, answer) in answers {
         let (mut pair, romeos, juliets) = severed(|_, config| config);
-        until(&mut pair, "romeo: set transport-replace");
+        pair.until("romeo: set transport-replace");
         let replace = pair.sent("transport-replace").clone();
         // Juliet's part is played by the test.
         pair.inbox[Juliet as usize].retain(|stanza| stanza != &replace);
@@ -156,11 +129,11 @@ fn a_peer_that_ends_the_session_because_of_its_transport_gets_one_more_in_band()
             jingle("session-terminate", &sid, &format!("<reason><{reason}/></reason>"))
         };
         let request = terminate(&mut pair);
-        assert_eq!(hears(&mut pair, Romeo, &request), ["result", "set session-initiate"], "{reason}");
+        assert_eq!(pair.hears(Romeo, &request), ["result", "set session-initiate"], "{reason}");
         assert_eq!(pair.end(Romeo).state(romeos), "offered");
         // Never a second one.
         let request = terminate(&mut pair);
-        assert_eq!(hears(&mut pair, Romeo, &request), ["result"], "{reason}");
+        assert_eq!(pair.hears(Romeo, &request), ["result"], "{reason}");
         assert!(matches!(pair.end(Romeo).error(romeos), Some(Error::Terminated(_))));
         pair.leave(romeos, juliets);
     }
@@ -171,7 +144,7 @@ fn a_peer_that_ends_the_session_because_of_its_transport_gets_one_more_in_band()
         pair.live(Duration::from_secs(1));
         let sid = pair.end(Romeo).sessions.sid(romeos).unwrap().to_owned();
         let terminate = jingle("session-terminate", &sid, &format!("<reason><{reason}/></reason>"));
-        assert_eq!(hears(&mut pair, Romeo, &terminate), ["result"], "{reason}");
+        assert_eq!(pair.hears(Romeo, &terminate), ["result"], "{reason}");
         assert_eq!(pair.end(Romeo).state(romeos), "ended");
     }
 }
@@ -179,7 +152,7 @@ fn a_peer_that_ends_the_session_because_of_its_transport_gets_one_more_in_band()
 #[test]
 fn the_new_session_is_never_followed_by_a_third() {
     let (mut pair, romeos, juliets) = severed(|_, config| config);
-    until(&mut pair, "romeo: set transport-replace");
+    pair.until("romeo: set transport-replace");
     let replace = pair.sent("transport-replace").clone();
     pair.inbox[Juliet as usize].clear();
     let (now, refusal) = (pair.now, error("cancel", "feature-not-implemented", ""));
@@ -211,7 +184,7 @@ fn who_wants_nothing_but_socks5_gets_nothing_else() {
 #[test]
 fn the_responder_waits_for_the_replacement_and_not_for_ever() {
     let (mut pair, romeos, juliets) = severed(|_, config| config);
-    until(&mut pair, "romeo: set transport-replace");
+    pair.until("romeo: set transport-replace");
     while pair.log.last().is_none_or(|line| line != "romeo: set transport-replace") {
         pair.log.pop();
     }
@@ -235,9 +208,9 @@ fn a_transport_is_replaced_four_times_at_most() {
         Pair::open_with(|_, config| config.transports(Transports::Auto).start(Start::Fast));
     for round in 0..10 {
         let s5b = format!("<transport xmlns='urn:xmpp:jingle:transports:s5b:1' sid='s{round}'/>");
-        let replace = about(&mut pair, Juliet, juliets, "transport-replace", &s5b);
+        let replace = pair.about(Juliet, juliets, "transport-replace", &s5b);
         let before = pair.log.len();
-        hears(&mut pair, Juliet, &replace);
+        pair.hears(Juliet, &replace);
         pair.inbox[Romeo as usize].clear();
         pair.happen_while_due();
         let said = pair.log[before..].iter().any(|line| line.contains("transport-reject"));
@@ -252,13 +225,13 @@ fn a_transport_is_replaced_four_times_at_most() {
 #[test]
 fn a_peer_may_replace_what_is_still_negotiated() {
     let (mut pair, romeos, juliets) = accepted(|_, config| config);
-    until(&mut pair, "juliet: set session-accept");
+    pair.until("juliet: set session-accept");
     while pair.deliver(Romeo) {}
     pair.take_log();
-    let replace = about(&mut pair, Juliet, juliets, "transport-replace", TRANSPORT);
-    assert_eq!(hears(&mut pair, Juliet, &replace), ["result", "set transport-accept"]);
+    let replace = pair.about(Juliet, juliets, "transport-replace", TRANSPORT);
+    assert_eq!(pair.hears(Juliet, &replace), ["result", "set transport-accept"]);
     let open = "<open xmlns='http://jabber.org/protocol/ibb' sid='vj3hs98y' block-size='4096'/>";
-    assert_eq!(hears(&mut pair, Juliet, open), ["result"]);
+    assert_eq!(pair.hears(Juliet, open), ["result"]);
     assert!(is_in_band(&mut pair, Juliet, juliets));
     pair.inbox[Romeo as usize].clear();
     pair.leave(romeos, juliets);
@@ -267,9 +240,9 @@ fn a_peer_may_replace_what_is_still_negotiated() {
 #[test]
 fn where_both_replace_at_once_the_initiator_overrules() {
     let (mut pair, romeos, juliets) = severed(|_, config| config);
-    until(&mut pair, "romeo: set transport-replace");
-    let replace = about(&mut pair, Romeo, romeos, "transport-replace", TRANSPORT);
-    assert_eq!(hears(&mut pair, Romeo, &replace), ["error cancel conflict tie-break"]);
+    pair.until("romeo: set transport-replace");
+    let replace = pair.about(Romeo, romeos, "transport-replace", TRANSPORT);
+    assert_eq!(pair.hears(Romeo, &replace), ["error cancel conflict tie-break"]);
     pair.inbox[Juliet as usize].retain(|stanza| describe(stanza) != "error cancel conflict tie-break");
     pair.settle();
     assert!(is_in_band(&mut pair, Romeo, romeos) && is_in_band(&mut pair, Juliet, juliets));
@@ -287,8 +260,8 @@ fn connections_that_came_before_a_bad_accept_are_hung_up() {
         assert!(pair.knock(Romeo, &expected[0]).is_some());
         assert!(pair.knock(Romeo, "0123456789012345678901234567890123456789").is_none());
         let full = format!("{DESCRIPTION}{transport}{SECURITY}");
-        let accept = about(&mut pair, Romeo, romeos, "session-accept", &full);
-        assert_eq!(hears(&mut pair, Romeo, &accept)[0], "error cancel bad-request");
+        let accept = pair.about(Romeo, romeos, "session-accept", &full);
+        assert_eq!(pair.hears(Romeo, &accept)[0], "error cancel bad-request");
         assert_eq!(pair.net.held(Romeo), 0, "{transport}");
         let juliets = pair.end(Juliet).incoming.pop_front().unwrap();
         pair.leave(romeos, juliets);

@@ -54,11 +54,8 @@ const STATES: [At; 16] = [
 
 /// The states that a session without SOCKS5 can't be in.
 fn needs_s5b(at: At) -> bool {
-    use At::{
-        Accepting, Answering, Connecting, ConnectingToMove, Gathering, Moving, Replacing, Unconnected,
-    };
-    let all =
-        [Gathering, Accepting, Connecting, Unconnected, Replacing, Answering, ConnectingToMove, Moving];
+    use At::{Accepting, Answering, Connecting, ConnectingToMove, Gathering, Moving, Replacing, Unconnected};
+    let all = [Gathering, Accepting, Connecting, Unconnected, Replacing, Answering, ConnectingToMove, Moving];
     all.contains(&at)
 }
 
@@ -357,9 +354,10 @@ fn expected(at: At, action: &str, says: Says) -> Expected {
         }
         ("transport-replace", Right) if at == At::Replacing => (&["error cancel conflict tie-break"], None),
         // Without a <transport/>.
-        ("transport-accept", Right) if at == At::Replacing => {
-            (&[BAD_REQUEST, "set session-terminate connectivity-error", "set session-initiate"], Some("offered"))
-        }
+        ("transport-accept", Right) if at == At::Replacing => (
+            &[BAD_REQUEST, "set session-terminate connectivity-error", "set session-initiate"],
+            Some("offered"),
+        ),
         ("transport-reject", Right) if at == At::Replacing => {
             (&["result", "set session-terminate connectivity-error", "set session-initiate"], Some("offered"))
         }

@@ -349,6 +349,24 @@ impl Pair {
         }
     }
 
+    /// This side gets a request from the other end that the other end did not make; what it answers, and sends then.
+    fn hears(&mut self, side: Side, payload: &str) -> Vec<String> {
+        let from = self.end(side.other()).jid.to_string();
+        let iq = format!("<iq xmlns='jabber:client' type='set' id='x1' from='{from}'>{payload}</iq>");
+        let (now, before) = (self.now, self.log.len());
+        assert!(self.end(side).receives(now, &iq.parse().unwrap()).is_none());
+        self.collect();
+        let prefix = format!("{}: ", side.name());
+        let sent = self.log[before..].iter().filter_map(|line| line.strip_prefix(&prefix));
+        sent.map(ToOwned::to_owned).collect()
+    }
+
+    /// A Jingle request about a session's transport.
+    fn about(&mut self, side: Side, id: SessionId, action: &str, transport: &str) -> String {
+        let sid = self.end(side).sessions.sid(id).unwrap().to_owned();
+        jingle(action, &sid, &content("name='xmlstream'", transport))
+    }
+
     fn take_log(&mut self) -> Vec<String> {
         std::mem::take(&mut self.log)
     }

@@ -336,6 +336,19 @@ impl Pair {
         }
     }
 
+    /// Until that was sent, and not received.
+    pub(super) fn until(&mut self, line: &str) {
+        for _ in 0..1000 {
+            if self.log.iter().any(|sent| sent == line) {
+                return;
+            }
+            if !self.deliver(Romeo) && !self.deliver(Juliet) {
+                self.happen();
+            }
+        }
+        panic!("no {line}: {:#?}", self.log)
+    }
+
     /// What takes no longer than a second happens, on the network alone.
     pub(super) fn happen_while_due(&mut self) {
         let until = self.now + Duration::from_secs(1);
@@ -371,10 +384,6 @@ impl Pair {
     /// Until everything that is under way has come to something, and not until anybody runs out of patience.
     pub(super) fn settle(&mut self) {
         self.live(Duration::from_millis(1500));
-    }
-
-    pub(super) fn is_clean(&self) -> bool {
-        self.ends.iter().all(End::is_clean) && self.net.is_clean()
     }
 
     /// Both users let go of these; nothing is left of them.
