@@ -65,13 +65,10 @@ impl Waiting {
         Ok(Connection { socket, local, remote })
     }
 
-    /// Forgets those that were closed by their other end.
-    fn take_closed(&mut self) -> Vec<SocketId> {
-        let closed =
-            self.connections.iter().filter(|(_, stream)| is_closed(stream)).map(|(socket, _)| *socket);
-        let closed: Vec<_> = closed.collect();
-        self.connections.retain(|socket, _| !closed.contains(socket));
-        closed
+    /// Those whose other end says no more.
+    fn closed(&self) -> Vec<SocketId> {
+        let closed = self.connections.iter().filter(|(_, stream)| is_closed(stream));
+        closed.map(|(socket, _)| *socket).collect()
     }
 
     pub(super) fn take(&mut self, socket: SocketId) -> Option<TcpStream> {
@@ -165,8 +162,10 @@ impl Shared {
 impl State {
     /// A peer says which of the connections that it made it uses, and by then has closed the others.
     pub(super) fn forget_closed(&mut self) {
-        for socket in self.sockets.take_closed() {
-            self.sessions.handle_closed(socket);
+        for socket in self.sockets.closed() {
+            if self.sessions.handle_closed(socket) {
+                self.sockets.take(socket);
+            }
         }
     }
 

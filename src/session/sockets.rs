@@ -60,20 +60,22 @@ impl Sessions {
         taken
     }
 
-    /// A connection that waits to be used was closed by its other end.
-    pub(crate) fn handle_closed(&mut self, socket: SocketId) {
+    /// The other end of a connection that waits to be used says no more; false if somebody will find out who reads it, and
+    /// may have something to say to it.
+    pub(crate) fn handle_closed(&mut self, socket: SocketId) -> bool {
         for id in self.table.ids() {
             let Some(session) = self.table.get_mut(id) else { continue };
+            if session.transport_mut().and_then(|transport| transport.socket()) == Some(socket) {
+                return false;
+            }
             if let Some(offer) = session.offer_mut().and_then(Offer::s5b_mut) {
                 offer.handle_closed(socket);
             }
-            if let Some(s5b) = session.replacement_mut() {
+            if let Some(s5b) = session.s5b_mut() {
                 s5b.handle_closed(socket);
             }
-            if let Some(transport) = session.transport_mut() {
-                transport.handle_closed(socket);
-            }
         }
+        true
     }
 
     pub(super) fn dial(&mut self, id: SessionId, dial: Dial) {

@@ -478,10 +478,6 @@ impl Ibb {
             State::AwaitingOpen { .. } | State::Opening { .. } => {
                 self.fail(Error::Timeout(Step::Transport, self.timeouts.transport));
             }
-            // It waits for our acknowledgements, and those for our user.
-            State::Closing { deadline } if self.receiver.holds_back() => {
-                *deadline = now + self.timeouts.close
-            }
             State::Closing { .. } => self.fail(Error::Timeout(Step::Close, self.timeouts.close)),
             // What was written goes out all the same.
             State::PeerClosing { done, .. } => {

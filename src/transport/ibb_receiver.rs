@@ -87,11 +87,6 @@ impl Receiver {
         self.unacknowledged.pop_front().map(|(id, _)| id)
     }
 
-    /// Whether the peer waits for acknowledgements because the reader is behind.
-    pub(super) fn holds_back(&self) -> bool {
-        !self.unacknowledged.is_empty()
-    }
-
     /// When the oldest block that was not acknowledged came, if there is room for more than the reader keeps up with.
     pub(super) fn oldest_unacknowledged(&self) -> Option<Instant> {
         let room = self.buffered < self.capacity + OVERRUN_BYTES / 2;

@@ -188,7 +188,7 @@ impl Transport {
     pub(crate) fn socket(&self) -> Option<SocketId> {
         match self {
             Self::S5b(s5b) => s5b.connection().map(|(connection, _)| connection.socket),
-            Self::Moving(moving) => moving.socket(),
+            Self::Moving(moving) => Some(moving.socket()),
             Self::Ibb(_) | Self::Failed { .. } => None,
         }
     }
@@ -214,15 +214,6 @@ impl Transport {
         match self {
             Self::Moving(moving) => moving.take_carried(),
             Self::Ibb(_) | Self::S5b(_) | Self::Failed { .. } => BytesMut::new(),
-        }
-    }
-
-    /// A connection that nobody has taken yet was closed by its other end.
-    pub(crate) fn handle_closed(&mut self, socket: SocketId) {
-        match self {
-            Self::S5b(s5b) => s5b.handle_closed(socket),
-            Self::Moving(moving) => moving.handle_closed(socket),
-            Self::Ibb(_) | Self::Failed { .. } => {}
         }
     }
 
@@ -260,8 +251,9 @@ impl Transport {
                 0 => Write::Pending,
                 taken => Write::Taken(taken),
             }),
-            Self::Moving(moving) => moving.write(),
-            Self::S5b(_) | Self::Failed { .. } => Ok(self.socket().map_or(Write::Pending, Write::Socket)),
+            Self::S5b(_) | Self::Moving(_) | Self::Failed { .. } => {
+                Ok(self.socket().map_or(Write::Pending, Write::Socket))
+            }
         }
     }
 

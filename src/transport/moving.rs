@@ -14,48 +14,30 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::{
-    Done, Ibb, Output, Read, Write,
+    Done, Ibb, Output, Read,
     s5b::{S5b, candidate::SocketId},
 };
-use crate::{Error, TransportError};
+use crate::Error;
 
 /// Both ends of a move.
 #[derive(Debug)]
 pub(crate) struct Moving {
     ibb: Ibb,
     s5b: Box<S5b>,
-    beyond: Beyond,
+    socket: SocketId,
     /// Was written before the move, and goes over the socket before all else.
     carried: BytesMut,
-}
-
-/// What follows on the last byte in band.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beyond {
-    Socket(SocketId),
-    /// The peer had nothing more to say, and closed the connection before anybody here used it.
-    Nothing,
 }
 
 impl Moving {
     /// Nothing more is written in band.
     pub(super) fn begin(now: Instant, mut ibb: Ibb, s5b: Box<S5b>, socket: SocketId) -> Self {
         let carried = ibb.give_way(now);
-        Self { ibb, s5b, beyond: Beyond::Socket(socket), carried }
+        Self { ibb, s5b, socket, carried }
     }
 
-    pub(super) fn socket(&self) -> Option<SocketId> {
-        match self.beyond {
-            Beyond::Socket(socket) => Some(socket),
-            Beyond::Nothing => None,
-        }
-    }
-
-    /// A connection that nobody has taken yet was closed by its other end.
-    pub(super) fn handle_closed(&mut self, closed: SocketId) {
-        if self.beyond == Beyond::Socket(closed) {
-            self.beyond = Beyond::Nothing;
-        }
+    pub(super) fn socket(&self) -> SocketId {
+        self.socket
     }
 
     pub(super) fn s5b(&self) -> &S5b {
@@ -90,7 +72,7 @@ impl Moving {
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<Read, Error> {
         match self.ibb.read(buffer)? {
-            Read::End => Ok(self.socket().map_or(Read::End, Read::Socket)),
+            Read::End => Ok(Read::Socket(self.socket)),
             read => Ok(read),
         }
     }
@@ -100,27 +82,18 @@ impl Moving {
         self.carried.split()
     }
 
-    pub(super) fn write(&self) -> Result<Write, Error> {
-        self.socket().map(Write::Socket).ok_or(Error::Transport(TransportError::Closed))
-    }
-
     pub(super) fn flush(&mut self, now: Instant) -> Result<Done, Error> {
         let in_band = self.ibb.flush(now)?;
-        self.done(in_band)
+        Ok(self.done(in_band))
     }
 
     pub(super) fn shutdown(&mut self, now: Instant) -> Result<Done, Error> {
         let in_band = self.ibb.shutdown(now)?;
-        self.done(in_band)
+        Ok(self.done(in_band))
     }
 
-    fn done(&self, in_band: bool) -> Result<Done, Error> {
-        match self.beyond {
-            _ if !in_band => Ok(Done::NotYet),
-            Beyond::Socket(socket) => Ok(Done::Socket(socket)),
-            Beyond::Nothing if self.carried.is_empty() => Ok(Done::Yes),
-            Beyond::Nothing => Err(Error::Transport(TransportError::Closed)),
-        }
+    fn done(&self, in_band: bool) -> Done {
+        if in_band { Done::Socket(self.socket) } else { Done::NotYet }
     }
 
     pub(super) fn end(&mut self, error: Option<Error>) {

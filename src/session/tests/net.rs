@@ -328,10 +328,10 @@ impl Pair {
         let closed = self.net.closed.intersection(&self.net.held[side as usize]).copied();
         for socket in closed.collect::<Vec<_>>() {
             // Those with something to read are not closed yet, for all that can be seen.
-            if self.net.pipes[&socket].arrived.is_empty() {
+            let nothing_to_read = self.net.pipes[&socket].arrived.is_empty();
+            if nothing_to_read && self.end(side).sessions.handle_closed(SocketId(socket)) {
                 self.net.held[side as usize].remove(&socket);
                 self.net.close(socket);
-                self.end(side).sessions.handle_closed(SocketId(socket));
             }
         }
     }
