@@ -323,7 +323,10 @@ impl Error {
             Self::PeerIncompatible(_) => Reason::IncompatibleParameters,
             Self::Transport(TransportError::Refused(_)) => Reason::FailedTransport,
             Self::Signalling(SignallingError::PeerGone) => Reason::Gone,
-            Self::Transport(_) | Self::Signalling(_) => Reason::ConnectivityError,
+            // XEP-0260 #fallback names it for a bytestream that does not come about.
+            Self::Transport(_) | Self::Signalling(_) | Self::Timeout(Step::Transport, _) => {
+                Reason::ConnectivityError
+            }
             Self::Terminated(terminated) => terminated.reason.clone(),
             Self::Timeout(..) => Reason::Timeout,
             Self::TooManySessions(_) => Reason::Busy,

@@ -109,13 +109,14 @@ async fn a_bytestream_that_is_not_opened() {
     for result in [connected, accepted] {
         match result {
             // The one who gave up first has told the other.
-            Err(Error::Terminated(terminated)) => assert_eq!(terminated.reason, Reason::Timeout),
+            Err(Error::Terminated(terminated)) => assert_eq!(terminated.reason, Reason::ConnectivityError),
             own => assert_timeout(own, Step::Transport),
         }
     }
     // Either may be the first to give up.
     within(async {
-        while !world.ladder_without_data().iter().any(|line| line.contains("session-terminate timeout")) {
+        let told = |line: &String| line.contains("session-terminate connectivity-error");
+        while !world.ladder_without_data().iter().any(told) {
             tokio::task::yield_now().await;
         }
     })

@@ -21,7 +21,7 @@ use xmpp_parsers::stanza::Stanza;
 
 use super::{Phase, Shared};
 use crate::{
-    ApiMisuse, Error, Reason, SignallingError,
+    ApiMisuse, Candidates, Error, Reason, SignallingError,
     session::{Progress, RequestToken, SessionId, Sessions},
     transport::{TransportInfo, s5b::candidate::SocketId},
 };
@@ -96,9 +96,13 @@ impl Handle {
     }
 
     /// Starts towards a session.
-    pub(crate) fn connect(&self, peer: FullJid) -> Result<SessionHandle, Error> {
+    pub(crate) fn connect(
+        &self,
+        peer: FullJid,
+        candidates: Option<Candidates>,
+    ) -> Result<SessionHandle, Error> {
         let id = self.shared.act(|state, now| match state.phase {
-            Phase::Running => state.sessions.connect(now, peer),
+            Phase::Running => state.sessions.connect(now, peer, candidates),
             Phase::Closing | Phase::Closed => Err(closed()),
         })?;
         Ok(SessionHandle::new(self.clone(), id))

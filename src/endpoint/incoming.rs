@@ -6,7 +6,7 @@ use jid::FullJid;
 
 use super::{Endpoint, secure};
 use crate::{
-    Error, Fingerprint, Reason,
+    Candidates, Error, Fingerprint, Reason,
     driver::SessionHandle,
     session::{Progress, SessionId},
     stream::E2eStream,
@@ -47,6 +47,13 @@ impl Incoming {
     #[must_use]
     pub fn security(&self) -> Option<&[Fingerprint]> {
         self.announced.as_deref()
+    }
+
+    /// Shows this peer other addresses than [`S5bConfig::candidates`](crate::S5bConfig::candidates) says (XEP-0260
+    /// #security-sharing).
+    pub fn candidates(self, candidates: Candidates) -> Self {
+        self.session.with(|sessions, id, _| sessions.show_candidates(id, candidates));
+        self
     }
 
     /// Accepts: the bytestream is opened, TLS run, and the XML stream opened.

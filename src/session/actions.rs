@@ -9,7 +9,7 @@ use xmpp_parsers::{
 
 use super::{
     Request, Sessions, security,
-    state::{Accepting, ContentName, Farewell, Ringing, Session, SessionId, State},
+    state::{Accepting, Active, ContentName, Farewell, Replacement, Ringing, Session, SessionId, State},
 };
 use crate::{
     Error, Reason, Terminated,
@@ -157,9 +157,15 @@ impl Sessions {
         }
         match &mut session.state {
             State::Ringing(Ringing { transport: Proposal::S5b(offered), .. })
-            | State::Accepting(Accepting { transport: offered, .. }) => offered
-                .add_candidates(info)
-                .map_err(|malformed| errors::bad_request(malformed.to_string()).into()),
+            | State::Accepting(Accepting { transport: offered, .. })
+            | State::Active(Active {
+                replacement: Replacement::Answering { transport: offered, .. }, ..
+            }) => match info.notice {
+                Some(_) => Err(errors::out_of_order().into()),
+                None => offered
+                    .add_candidates(info)
+                    .map_err(|malformed| errors::bad_request(malformed.to_string()).into()),
+            },
             // About a negotiation that this side has given up: it crossed our word of that.
             State::Active(_) => Ok(()),
             _ => Err(errors::out_of_order().into()),

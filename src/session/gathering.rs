@@ -19,7 +19,7 @@ use crate::{
         S5bOffer, When,
         s5b::{
             Setup,
-            candidate::{Candidate, Gathered, Parties, Reach, own_candidates},
+            candidate::{Gathered, Parties, Reach, own_candidates},
         },
     },
 };
@@ -34,8 +34,11 @@ const LISTENER_IDLE: Duration = Duration::from_secs(60);
 impl Sessions {
     /// Begins to find out what we can offer; goes on in [`Sessions::continue_gathering`].
     pub(super) fn gather(&mut self, now: Instant, id: SessionId) -> Gather {
-        self.look_for_proxies(now);
-        let direct = match self.config.s5b.candidates {
+        let candidates = self.candidates_for(id);
+        if candidates != Candidates::None {
+            self.look_for_proxies(now);
+        }
+        let direct = match candidates {
             Candidates::All | Candidates::AfterAccept => {
                 self.outputs.push_back(Output::Effect(Effect::Gather(id)));
                 self.keep_listening(now);
@@ -60,7 +63,7 @@ impl Sessions {
     pub(super) fn continue_gathering(&mut self, now: Instant, id: SessionId) {
         let span = self.span(id);
         let _entered = span.enter();
-        let proxies_known = !self.wants_proxies() || self.proxies.found().is_some();
+        let proxies_known = self.candidates_for(id) == Candidates::None || self.proxies.found().is_some();
         let Some(session) = self.table.get_mut(id) else { return };
         let Some(gather) = session
             .gather_mut()
@@ -68,10 +71,12 @@ impl Sessions {
         else {
             return;
         };
+        let direct = gather.direct.take().unwrap_or_default();
         let gathered = Gathered {
-            direct: gather.direct.take().unwrap_or_default(),
-            external: self.config.s5b.external.clone(),
+            // Where nothing listens, a port-forward leads nowhere.
+            external: if direct.is_empty() { Vec::new() } else { self.config.s5b.external.clone() },
             proxies: self.proxies.so_far().to_vec(),
+            direct,
         };
         match &session.state {
             State::Gathering(_) => self.offer_s5b(now, id, &gathered),
@@ -88,13 +93,9 @@ impl Sessions {
 
     // ---- proxies -------------------------------------------------------------------------
 
-    fn wants_proxies(&self) -> bool {
-        self.config.s5b.candidates != Candidates::None
-    }
-
     /// Looks for proxies, unless that was done.
     pub(super) fn look_for_proxies(&mut self, now: Instant) {
-        let Some(own) = self.bound.as_ref().filter(|_| self.wants_proxies()) else { return };
+        let Some(own) = &self.bound else { return };
         let server = Jid::from(own.to_bare()).domain().to_owned();
         let asks = self.proxies.look(now, &Jid::from_parts(None, &server, None));
         self.ask_for_proxies(now, asks);
@@ -131,7 +132,7 @@ impl Sessions {
         Some(Setup {
             sid,
             parties: Parties { own: self.bound.clone()?, peer: session.peer.clone(), role: session.role },
-            policy: s5b.candidates,
+            policy: session.candidates,
             reach: Reach {
                 loopback: listed(|address| address.is_loopback()),
                 link_local: listed(|address| match address {
@@ -145,14 +146,15 @@ impl Sessions {
         })
     }
 
-    /// Our candidates; none that the peer offered.
-    pub(super) fn own_candidates(
-        &self,
-        gathered: &Gathered,
-        parties: &Parties,
-        offered: &[Candidate],
-    ) -> Vec<Candidate> {
-        own_candidates(gathered, self.config.s5b.candidates, parties, offered)
+    /// XEP-0260 #security-sharing: the user controls who is shown which addresses.
+    pub(crate) fn show_candidates(&mut self, id: SessionId, candidates: Candidates) {
+        if let Some(session) = self.table.get_mut(id) {
+            session.candidates = candidates;
+        }
+    }
+
+    pub(super) fn candidates_for(&self, id: SessionId) -> Candidates {
+        self.table.get(id).map_or(Candidates::None, |session| session.candidates)
     }
 
     /// An offer with a sid of its own, whose DST.ADDRs our listener knows from now on.
@@ -164,7 +166,7 @@ impl Sessions {
         candidates: When,
     ) -> Option<S5bOffer> {
         let setup = self.s5b_setup(id, random_id(), timeout)?;
-        let ours = self.own_candidates(gathered, &setup.parties, &[]);
+        let ours = own_candidates(gathered, setup.policy, &setup.parties, &[]);
         let offer = S5bOffer::new(setup, ours, candidates);
         self.expect_at_listener(id, offer.dst_addrs());
         Some(offer)

@@ -36,8 +36,13 @@ use crate::{
 const CONTENT_NAME: &str = "xmlstream";
 
 impl Sessions {
-    /// Starts towards a session with this peer.
-    pub(crate) fn connect(&mut self, now: Instant, peer: FullJid) -> Result<SessionId, Error> {
+    /// Starts towards a session with this peer, who may be shown these addresses; those of the config, if none are given.
+    pub(crate) fn connect(
+        &mut self,
+        now: Instant,
+        peer: FullJid,
+        candidates: Option<Candidates>,
+    ) -> Result<SessionId, Error> {
         if self.table.is_full() {
             return Err(Error::TooManySessions(self.config.limits.sessions));
         }
@@ -46,7 +51,8 @@ impl Sessions {
         let latest = deadline + timeouts.disco;
         let content = ContentName { creator: Creator::Initiator, name: CONTENT_NAME.to_owned() };
         let state = State::Preparing(Preparing { waits_for: Step::Online, since: now, deadline, latest });
-        let id = self.table.insert(Session::new(peer, Role::Initiator, content, state));
+        let candidates = candidates.unwrap_or(self.config.s5b.candidates);
+        let id = self.table.insert(Session::new(peer, Role::Initiator, content, candidates, state));
         self.watch(id);
         self.begin_waiting(now);
         Ok(id)
@@ -166,7 +172,7 @@ impl Sessions {
             return;
         };
         let needs = *needs;
-        let candidates = match self.config.s5b.candidates {
+        let candidates = match self.candidates_for(id) {
             Candidates::AfterAccept => When::OnceAccepted,
             Candidates::All | Candidates::ProxyOnly | Candidates::None => When::WithTheOffer,
         };

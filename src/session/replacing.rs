@@ -17,7 +17,10 @@ use crate::{
     disco::Needs,
     transport::{
         Ibb, Offer, Proposal, Transport, Unfit, When, ibb,
-        s5b::{self, S5b, candidate::Gathered},
+        s5b::{
+            self, S5b,
+            candidate::{Gathered, own_candidates},
+        },
     },
     wire::{
         errors,
@@ -220,7 +223,8 @@ impl Sessions {
         timeout: Option<std::time::Duration>,
     ) -> Option<(Box<S5b>, Element)> {
         let setup = self.s5b_setup(id, theirs.sid.clone(), timeout)?;
-        let ours = self.own_candidates(gathered, &setup.parties, &s5b::candidate::candidates_of(theirs));
+        let offered = s5b::candidate::candidates_of(theirs);
+        let ours = own_candidates(gathered, setup.policy, &setup.parties, &offered);
         let transport = s5b::transport(&setup, &ours).to_element();
         match S5b::new(now, setup, ours, theirs) {
             Ok(s5b) => {

@@ -16,7 +16,7 @@ use super::{
     },
 };
 use crate::{
-    ApiMisuse, Error, Reason,
+    ApiMisuse, Candidates, Error, Reason,
     transport::{Ibb, Proposal, Transport, s5b::candidate::Gathered},
     wire::{
         errors,
@@ -223,12 +223,12 @@ impl Sessions {
         let Acceptable { content, transport, announced, declined } = offer;
         let deadline = now + self.config.timeouts.decision;
         let bytestream = transport.bytestream_sid().map(ToOwned::to_owned);
-        if bytestream.is_none() {
+        if bytestream.is_none() && self.config.s5b.candidates != Candidates::None {
             // That takes a while, and so does a decision.
             self.look_for_proxies(now);
         }
         let state = State::Ringing(Ringing { transport, announced, declined, since: now, deadline });
-        let mut session = Session::new(peer, Role::Responder, content, state);
+        let mut session = Session::new(peer, Role::Responder, content, self.config.s5b.candidates, state);
         session.rename(sid);
         session.dialect = dialect;
         session.span.in_scope(|| tracing::info!("a session is offered"));

@@ -31,7 +31,7 @@ use jid::FullJid;
 use xmpp_parsers::jingle::Creator;
 
 use crate::{
-    Error, Fingerprint, Reason, Step,
+    Candidates, Error, Fingerprint, Reason, Step,
     disco::Needs,
     transport::{Offer, Proposal, Transport, s5b::S5b},
     wire::{jingle::Dialect, s5b::S5bTransport},
@@ -63,6 +63,8 @@ pub(crate) struct Session {
     pub(super) content: ContentName,
     /// What we found out about the peer, as initiator.
     pub(super) needs: Option<Needs>,
+    /// Which addresses this peer is shown.
+    pub(super) candidates: Candidates,
     pub(super) retry: Retry,
     pub(super) line: Line,
     pub(super) span: tracing::Span,
@@ -275,7 +277,13 @@ impl State {
 
 impl Session {
     /// One without a sid; see [`Session::rename`].
-    pub(super) fn new(peer: FullJid, role: Role, content: ContentName, state: State) -> Self {
+    pub(super) fn new(
+        peer: FullJid,
+        role: Role,
+        content: ContentName,
+        candidates: Candidates,
+        state: State,
+    ) -> Self {
         Self {
             span: tracing::info_span!("session", %peer),
             peer,
@@ -284,6 +292,7 @@ impl Session {
             dialect: Dialect::V1,
             content,
             needs: None,
+            candidates,
             retry: Retry::Left,
             line: Line::Up,
             state,

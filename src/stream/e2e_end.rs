@@ -21,6 +21,10 @@ use crate::{Direction, Error, Reason, Step, Timeouts, TransportError};
 /// How long whoever did not close the stream leaves it to the other side to end the session.
 const COURTESY: Duration = Duration::from_secs(2);
 
+/// How long the session's end is waited for when the bytestream is a socket: the two are rid of each other by then, and
+/// there may be no server to say more to.
+const FORMALITY: Duration = Duration::from_secs(2);
+
 /// What happened while we waited for the user's decision.
 enum Wait {
     Decided(Intent),
@@ -227,9 +231,10 @@ fn has_left(error: &Error) -> bool {
 pub(super) async fn end(io: &mut Box<dyn Bytes>, mut session: Session, timeouts: &Timeouts) {
     // Both sides have said goodbye: that the peer was quicker is no failure.
     let _ = timeout(timeouts.close, io.shutdown()).await;
+    let patience = if session.is_on_socket() { FORMALITY } else { timeouts.close };
     session.terminate(Reason::Success, None);
     if let Some(ended) = session.ended() {
-        let _ = timeout(timeouts.close, ended).await;
+        let _ = timeout(patience.min(timeouts.close), ended).await;
     }
 }
 

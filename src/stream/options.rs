@@ -203,6 +203,12 @@ impl Session {
         }
     }
 
+    /// Whether the bytes go past the servers.
+    pub(super) fn is_on_socket(&self) -> bool {
+        let transport = self.carrier.as_ref().and_then(|carrier| carrier.transport());
+        matches!(transport, Some(TransportInfo::S5b { .. }))
+    }
+
     pub(super) fn ended(&self) -> Option<BoxFuture<'static, ()>> {
         self.carrier.as_ref().map(|carrier| carrier.ended())
     }

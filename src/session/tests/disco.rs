@@ -6,7 +6,7 @@ use super::*;
 fn asking() -> (End, SessionId, String, Instant) {
     let now = Instant::now();
     let mut romeo = End::new(Romeo, config(Romeo), now);
-    let id = romeo.sessions.connect(now, jid(JULIET)).unwrap();
+    let id = romeo.sessions.connect(now, jid(JULIET), None).unwrap();
     let asked = romeo.sent();
     assert_eq!(asked.iter().map(describe).collect::<Vec<_>>(), ["get query"]);
     let iq_id = asked[0].attr("id").unwrap().to_owned();

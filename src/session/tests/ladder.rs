@@ -117,7 +117,7 @@ fn each_stanza_says_what_it_must() {
 fn a_peer_that_speaks_the_namespaces_that_xep_0247_prints_is_offered_those() {
     let now = Instant::now();
     let mut romeo = End::new(Romeo, config(Romeo), now);
-    romeo.sessions.connect(now, jid(JULIET)).unwrap();
+    romeo.sessions.connect(now, jid(JULIET), None).unwrap();
     let asked = romeo.sent();
     let features = [ns::JINGLE_0, ns::XMLSTREAM, ns::JINGLE_IBB_0, ns::XTLS];
     romeo.receives(now, &disco_result(asked[0].attr("id").unwrap(), &features));

@@ -37,11 +37,11 @@ fn all_together_may_not_have_more_than_the_limit() {
     for n in 0..2 {
         assert_eq!(juliet.hears(now, &format!("kinsman{n}@montague.lit/a"), &initiate_with("a")), ["result"]);
     }
-    let own = juliet.sessions.connect(now, jid(ROMEO)).unwrap();
+    let own = juliet.sessions.connect(now, jid(ROMEO), None).unwrap();
     assert_eq!(juliet.hears(now, "kinsman9@montague.lit/a", &initiate_with("a")).last().unwrap(), BUSY[1]);
-    assert!(matches!(juliet.sessions.connect(now, jid(ROMEO)), Err(Error::TooManySessions(3))));
+    assert!(matches!(juliet.sessions.connect(now, jid(ROMEO), None), Err(Error::TooManySessions(3))));
     juliet.sessions.release(now, own);
-    assert!(juliet.sessions.connect(now, jid(ROMEO)).is_ok());
+    assert!(juliet.sessions.connect(now, jid(ROMEO), None).is_ok());
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn sessions_that_ended_count_against_peers_until_their_user_lets_go_of_them() {
         assert_eq!(juliet.hears(now, &from, &jingle("session-terminate", "a", "")), ["result"]);
     }
     assert_eq!(juliet.hears(now, ROMEO, &initiate_with("a")), BUSY);
-    assert!(juliet.sessions.connect(now, jid(ROMEO)).is_ok(), "the user itself is not held up");
+    assert!(juliet.sessions.connect(now, jid(ROMEO), None).is_ok(), "the user itself is not held up");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_peer_that_answers_nothing_is_forgotten_all_the_same() {
 fn a_session_can_not_be_opened_with_oneself() {
     let now = Instant::now();
     let mut romeo = End::new(Romeo, config(Romeo), now);
-    let id = romeo.sessions.connect(now, jid(ROMEO)).unwrap();
+    let id = romeo.sessions.connect(now, jid(ROMEO), None).unwrap();
     assert!(matches!(romeo.error(id), Some(Error::ApiMisuse(_))));
     assert!(romeo.sent().is_empty());
 }

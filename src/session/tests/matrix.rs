@@ -190,7 +190,7 @@ impl Scene {
     }
 
     fn prepare(&mut self) -> Vec<Element> {
-        self.id = Some(self.romeo.sessions.connect(self.now, jid(JULIET)).unwrap());
+        self.id = Some(self.romeo.sessions.connect(self.now, jid(JULIET), None).unwrap());
         self.romeo.sent()
     }
 

@@ -261,7 +261,7 @@ impl Pair {
 
     fn connect(&mut self, side: Side) -> SessionId {
         let (now, peer) = (self.now, self.end(side.other()).jid.clone());
-        self.end(side).sessions.connect(now, peer).unwrap()
+        self.end(side).sessions.connect(now, peer, None).unwrap()
     }
 
     /// The oldest offer is accepted.

@@ -48,7 +48,7 @@ impl Game {
         match (self.random.below(12), self.any(side)) {
             (0, _) => {
                 let peer = self.pair.end(side.other()).jid.clone();
-                self.held[side as usize].extend(self.pair.end(side).sessions.connect(now, peer).ok());
+                self.held[side as usize].extend(self.pair.end(side).sessions.connect(now, peer, None).ok());
             }
             (1 | 2, _) => {
                 if let Some(id) = self.pair.end(side).incoming.pop_front() {

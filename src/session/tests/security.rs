@@ -66,7 +66,7 @@ fn an_insecure_offer_is_acknowledged_and_terminated() {
 fn offered(config: Config) -> (End, SessionId, Instant, impl Fn(&str) -> String) {
     let now = Instant::now();
     let mut romeo = End::new(Romeo, config, now);
-    let id = romeo.sessions.connect(now, jid(JULIET)).unwrap();
+    let id = romeo.sessions.connect(now, jid(JULIET), None).unwrap();
     let asked = romeo.sent();
     romeo.receives(now, &disco_result(asked[0].attr("id").unwrap(), &FEATURES));
     let offer = romeo.sent().remove(0);
@@ -143,7 +143,7 @@ fn security_in_the_accept_that_was_not_offered_is_refused() {
     let mut plain = config(Romeo);
     plain.dangerous().allow_plaintext();
     let mut romeo = End::new(Romeo, plain, now);
-    let id = romeo.sessions.connect(now, jid(JULIET)).unwrap();
+    let id = romeo.sessions.connect(now, jid(JULIET), None).unwrap();
     let asked = romeo.sent();
     romeo.receives(now, &disco_result(asked[0].attr("id").unwrap(), &FEATURES[..3]));
     let offer = romeo.sent().remove(0);

@@ -67,7 +67,7 @@ fn with_the_same_sid_the_lower_jid_overrules() {
     ] {
         let now = Instant::now();
         let mut romeo = End::new(Romeo, config(Romeo), now);
-        let id = romeo.sessions.connect(now, jid(caller)).unwrap();
+        let id = romeo.sessions.connect(now, jid(caller), None).unwrap();
         let asked = romeo.sent();
         let result = disco_result(asked[0].attr("id").unwrap(), &FEATURES);
         romeo.receives(now, &String::from(&result).replace(JULIET, caller).parse().unwrap());
