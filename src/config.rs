@@ -286,7 +286,8 @@ pub enum Transports {
     Auto,
     /// In-band bytestreams alone: no address of either side is shown to the other, and nothing is listened on.
     Ibb,
-    /// SOCKS5 bytestreams alone: where there is no way, there is no stream.
+    /// SOCKS5 bytestreams alone: where there is no way, there is no stream, although XEP-0247 #impl-mti wants in-band
+    /// bytestreams as a last resort.
     S5b,
 }
 
@@ -296,14 +297,16 @@ pub enum Start {
     /// On the best transport that there is: connecting is waited for.
     #[default]
     Best,
-    /// On in-band bytestreams at once. The live stream moves to SOCKS5 bytestreams as soon as those are connected; if they
+    /// On in-band bytestreams at once, which XEP-0247 #impl-pref would have as the last. The live stream moves to SOCKS5 bytestreams as soon as those are connected; if they
     /// can't be, it stays where it is.
     Fast,
 }
 
-/// Which addresses are shown to peers, and dialled for them (XEP-0260 #security-sharing).
+/// Which addresses are shown to a peer, and dialled for it (XEP-0260 #security-sharing).
 ///
-/// Whoever is connected to sees where we come from, whatever was offered.
+/// [`S5bConfig::candidates`] is for all peers; [`Connecting::candidates`](crate::Connecting::candidates) and
+/// [`Incoming::candidates`](crate::Incoming::candidates) are for one. Whoever is connected to sees where we come from, whatever was
+/// offered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Candidates {
     /// Own addresses, external ones and proxies. An initiator's are in its offer, so the peer sees them whether or not it
@@ -318,11 +321,11 @@ pub enum Candidates {
     None,
 }
 
-/// Where relays for SOCKS5 bytestreams come from (XEP-0065).
+/// Where the proxies that we offer come from: the relays of SOCKS5 bytestreams (XEP-0065).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Proxies {
-    /// The bot's server is asked for them by service discovery, once per session with it.
+    /// The bot's server is asked for them by service discovery, when they are first needed and again after an hour.
     #[default]
     Discover,
     /// These, by their JIDs; none, if there are none. They are asked for their addresses.
@@ -341,9 +344,9 @@ pub struct S5bConfig {
     /// Ports to listen on; the first one that is free is taken. `0..=0`, the default, leaves it to the system.
     pub ports: RangeInclusive<u16>,
     /// Where the listener can be reached from outside, through a port-forward (`assisted` candidates). Needs a fixed
-    /// [`ports`](Self::ports).
+    /// [`ports`](Self::ports). Offered while something listens.
     pub external: Vec<SocketAddr>,
-    /// Relays to offer.
+    /// Proxies to offer.
     pub proxies: Proxies,
     /// For one connection to a peer's address, from TCP to the end of SOCKS5. Default 5 s.
     pub connect_timeout: Duration,

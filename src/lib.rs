@@ -64,7 +64,8 @@
 //! 5. A slow consumer of one stream, or of the [`Events`], holds up nobody else.
 //! 6. What is not delivered is reported: every operation that can't be completed ends in an [`Error`] that names whose fault
 //!    it is.
-//! 7. A peer learns no address of ours that [`Candidates`] keeps from it, and a responder's none before its user accepted.
+//! 7. A peer is told no address of ours that [`Candidates`] keeps from it, and a responder's none before its user accepted.
+//!    Whoever is connected to sees where the connection comes from.
 //! 8. A stream that moves from one transport to another loses no byte and repeats none.
 //!
 //! The [`manual`] has the concepts, the threat model, and what was decided where the specifications contradict each other.

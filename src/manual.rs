@@ -38,13 +38,15 @@
 //!
 //! # Transports
 //!
-//! SOCKS5 bytestreams (XEP-0260) are a TCP connection: from either side to the other, or from both to a relay (XEP-0065).
+//! SOCKS5 bytestreams (XEP-0260) are a TCP connection: from either side to the other, or from both to a proxy, which is a
+//! relay (XEP-0065).
 //! In-band bytestreams (XEP-0261) are stanzas through the servers, subject to their rate limits. What carries a stream is in
 //! [`E2eStream::transport`](crate::E2eStream::transport).
 //!
 //! With the defaults, [`Transports::Auto`](crate::Transports::Auto) and [`Start::Best`](crate::Start::Best), the initiator
 //! offers SOCKS5 to a peer that announces it. Each side connects to the other's candidates, by priority, 200 ms apart,
-//! relays later than addresses; the best of what works is nominated. Where nothing works the initiator puts an in-band bytestream in its
+//! proxies later than addresses. It takes the first that works; of the two choices the one with the higher priority is
+//! nominated. Where nothing works the initiator puts an in-band bytestream in its
 //! place (transport-replace); where the peer can't do that, it ends the session and begins a new one, once, that offers nothing else.
 //!
 //! ```text
@@ -62,8 +64,10 @@
 //! comes when all that its sender had to send in band was acknowledged, so it also says where the other direction ends: from there on the reader reads the
 //! socket. If the peer refuses, or nothing can be connected, nothing has happened to the in-band bytestream.
 //!
-//! A side that has said candidate-used or candidate-error for a move does not give it up any more: the other one may have
-//! gone over by then. A side that has not can, because without its word there is no nomination.
+//! A side that has sent candidate-used or candidate-error for a move does not give it up by itself any more, however long the
+//! other one takes: that one may have gone over by then. It does when the peer shows that it has: by another
+//! transport-replace, an error, or a connection that it closed. A side that has sent neither can give up at any time, because there
+//! is no nomination without it.
 //!
 //! A stream on a socket outlives the session with the server. One whose socket breaks ends with an error: what was on
 //! its way is lost.
@@ -72,8 +76,8 @@
 //!
 //! A candidate shows an address to the peer and to both servers; a connection shows one to whoever it is made to.
 //! [`Candidates`](crate::Candidates) says what is offered and dialled. A responder's candidates are sent when its user has accepted. With
-//! [`Candidates::ProxyOnly`](crate::Candidates::ProxyOnly) no own address is sent, and nothing but relays is connected to; but what
-//! is a relay the peer says, so a peer that calls its own address a relay sees where we come from. Only
+//! [`Candidates::ProxyOnly`](crate::Candidates::ProxyOnly) no own address is sent, and nothing but proxies is connected to; but what
+//! is a proxy the peer says, so a peer that calls its own address a proxy sees where we come from. Only
 //! [`Transports::Ibb`](crate::Transports::Ibb) shows nothing to anybody.
 //!
 //! A peer can make us open TCP connections to addresses and ports of its choice, up to 16 a session, and send them the few bytes of a SOCKS5 greeting.
@@ -118,7 +122,8 @@
 //! | namespaces | `urn:xmpp:jingle:1` and `…:transports:ibb:1`. `…:0` of both, as XEP-0247 prints them, are accepted and answered in kind |
 //! | JIDs in the stream header | full (XEP-0247); bare ones (XEP-0246) and none are accepted |
 //! | session-accept | repeats the initiator's `creator` and `name` |
-//! | who opens the bytestream | the initiator, after the accept (XEP-0261); both directions start at seq 0 |
+//! | who opens the in-band bytestream | the sender of session-initiate or transport-replace, after the accept (XEP-0261); both directions start at seq 0 |
+//! | the lowest preference | in-band bytestreams (XEP-0247 #impl-pref), unless the user says `Start::Fast`; `Transports::S5b` has none, against #impl-mti |
 //! | white space in base64 | ignored, as the XEPs' own examples are wrapped; every other foreign character is refused (XEP-0047 #sec) |
 //! | order of sequence numbers | modulo 65536; at 65535 a 0 is taken too, because one program counts modulo 65535 |
 //! | roles in TLS | initiator is the client, responder the server |
@@ -130,11 +135,12 @@
 //! | an offer that crosses ours | XEP-0166's tie-break; both users get the one session that is left |
 //! | transport-replace | from a transport that is not connected to in-band, and from in-band to SOCKS5; anything else is refused with transport-reject, and the fifth in one session |
 //! | DST.ADDR of direct candidates | SHA-1 of sid, owner, other side; as listener both orders are taken, as the one who connects both are tried |
-//! | priorities of candidates | odd local preferences for the initiator, even ones for the responder, so that no two are equal |
-//! | an accept without candidates | they may come by transport-info: the other side's dialling, or 10 s, are waited for |
+//! | priorities of candidates | odd local preferences for the initiator, even ones for the responder, so that ours are seldom equal to a peer's; if they are, what the initiator chose counts (XEP-0260 #complete) |
+//! | an offer or accept without candidates | they may come by transport-info, which is what `Candidates::AfterAccept` does: the other side's notification is waited for, or 10 s. A peer that does not wait says candidate-error, and the stream goes in band |
+//! | features | `…:transports:s5b:1` is announced without XEP-0065's own, because bytestreams that Jingle did not negotiate are refused; XEP-0047's is, as XEP-0261's example does |
 //! | candidates of unknown types | ignored; one that can't be read makes the request a `bad-request` |
 //! | what XEP-0260's activation example prints | the bytestream's sid in `<query/>`, where it prints the session's; sent by whoever offered the proxy |
-//! | relays that hold bytes back | Prosody 0.12's stops within a burst of more than 4096 bytes: white space behind it frees the rest |
+//! | proxies that hold bytes back | Prosody 0.12's stops within a burst of more than 4096 bytes: white space behind it frees the rest |
 //! | content-modify to one direction | answered with a content-modify back to `both` |
 //! | several contents in an offer | the first XML stream that can be accepted is; the others are removed with content-remove, but for its namesakes, which were alternatives |
 //! | more sessions than the limits allow | acknowledged, then session-terminate `busy`, which says more than `resource-constraint` |

@@ -14,14 +14,14 @@ pub enum TransportInfo {
         /// The largest block, in bytes before base64.
         block_size: u16,
     },
-    /// A SOCKS5 bytestream: a TCP connection to the peer or to a relay (XEP-0260).
+    /// A SOCKS5 bytestream: a TCP connection to the peer or to a proxy (XEP-0260).
     #[non_exhaustive]
     S5b {
         /// What kind of address was connected to, by whichever side.
         candidate: CandidateType,
         /// Our end of the TCP connection.
         local: SocketAddr,
-        /// Its other end: the peer's or, with a [`CandidateType::Proxy`], the relay's.
+        /// Its other end: the peer's or, with a [`CandidateType::Proxy`], the proxy's.
         remote: SocketAddr,
     },
 }
@@ -50,7 +50,7 @@ impl TransportInfo {
         }
     }
 
-    /// Whether the bytes go through a relay (XEP-0065).
+    /// Whether the bytes go through a proxy (XEP-0065).
     pub(crate) fn is_relayed(&self) -> bool {
         self.candidate() == Some(CandidateType::Proxy)
     }
