@@ -452,6 +452,24 @@ async fn a_stream_that_can_move_nowhere_stays_in_band() {
     close_in_turn(romeos, juliets).await;
 }
 
+/// What is said in band fills the server's allowance, so everything else takes seconds, too: the search for a proxy, the
+/// negotiation. At 10 kB/s all of it would take more than 100 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_moves_to_the_proxy_though_the_server_limits_the_rate() {
+    let config = || only(Candidates::ProxyOnly);
+    let kind = Kind::LimitedProxy65;
+    let Some(verona) = Verona::with(kind, config().start(Start::Fast), config()).await else { return };
+    let (romeos, mut juliets) = verona.streams().await;
+    let texts = || std::iter::repeat_n("rose".repeat(1500), 200);
+    let begun = Instant::now();
+    let mut sender = romeos.sender();
+    tokio::join!(send_all(&mut sender, texts()), expect_all(&mut juliets, texts()));
+    println!("1.2 MB in {:?}", begun.elapsed());
+    assert_eq!((carrier(&romeos), carrier(&juliets)), ("proxy", "proxy"));
+    drop(sender);
+    close_in_turn(romeos, juliets).await;
+}
+
 // ---- without the server, and past its limits -------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,6 +28,10 @@ use crate::{
 /// first time; an offer without them is still an offer.
 const SEARCH: Duration = Duration::from_secs(2);
 
+/// The same for a move, which nobody waits for: each round trip takes seconds where a server limits the rate of what is
+/// said in band meanwhile, and without a proxy there may be no move.
+const SEARCH_FOR_A_MOVE: Duration = Duration::from_secs(30);
+
 /// How long the listener stays open when nobody needs it: opening it anew for every session would change its port.
 const LISTENER_IDLE: Duration = Duration::from_secs(60);
 
@@ -46,7 +50,8 @@ impl Sessions {
             }
             Candidates::ProxyOnly | Candidates::None => Some(Vec::new()),
         };
-        let deadline = now + SEARCH;
+        let moves = self.table.get(id).is_some_and(|session| matches!(session.state, State::Active(_)));
+        let deadline = now + if moves { SEARCH_FOR_A_MOVE } else { SEARCH };
         self.wake_no_later_than(deadline);
         Gather { direct, deadline }
     }

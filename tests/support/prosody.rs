@@ -49,7 +49,9 @@ pub enum Kind {
     /// As the first, with a SOCKS5 proxy for bytestreams at `proxy.montague.lit`, on this way of Prosody's to wait for
     /// sockets.
     Proxy65(Backend),
-    /// The same, for users of `montague.lit` alone.
+    /// The same, with the rate limit of Debian's configuration.
+    LimitedProxy65,
+    /// The same without a limit, for users of `montague.lit` alone.
     PrivateProxy65,
     /// The same for everybody, and one more at `proxy.capulet.lit`.
     TwoProxies65,
@@ -280,12 +282,12 @@ fn configuration(kind: Kind, dir: &TempDir, address: Ipv4Addr, port: u16) -> Str
     let dir = dir.path().display();
     let tls = if kind == Kind::Plaintext { "" } else { "\"tls\";" };
     // As in /etc/prosody/prosody.cfg.lua of Debian 12.
-    let limits = if kind == Kind::DebianLimits { "\"limits\";" } else { "" };
+    let limits = if matches!(kind, Kind::DebianLimits | Kind::LimitedProxy65) { "\"limits\";" } else { "" };
     let backend = if kind == Kind::Proxy65(Backend::Select) { "select" } else { "epoll" };
     const PROXY: &str = "Component \"proxy.montague.lit\" \"proxy65\"\n";
     let components = match kind {
         Kind::Unlimited | Kind::DebianLimits | Kind::Plaintext => String::new(),
-        Kind::Proxy65(_) => PROXY.to_owned(),
+        Kind::Proxy65(_) | Kind::LimitedProxy65 => PROXY.to_owned(),
         Kind::PrivateProxy65 => format!("{PROXY} proxy65_acl = {{ \"montague.lit\" }}"),
         Kind::TwoProxies65 => format!("{PROXY} Component \"proxy.capulet.lit\" \"proxy65\""),
     };
