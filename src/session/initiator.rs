@@ -141,6 +141,10 @@ impl Sessions {
         match (self.config.transports, needs) {
             (Transports::Auto, Needs { ibb: Some(_), s5b: false, .. }) => self.offer_ibb(now, id, needs),
             (Transports::Auto, Needs { ibb: Some(_), .. }) if self.config.start == Start::Fast => {
+                if self.candidates_for(id) != Candidates::None {
+                    // For the move; later, the answers would queue behind what is said in band.
+                    self.look_for_proxies(now);
+                }
                 self.offer_ibb(now, id, needs);
             }
             (Transports::Auto | Transports::S5b, Needs { s5b: true, .. }) => {
