@@ -18,10 +18,11 @@ use crate::{
     transport::{
         S5bOffer, When,
         s5b::{
-            Setup,
-            candidate::{Gathered, Parties, Reach, own_candidates},
+            self, S5b, Setup,
+            candidate::{Gathered, Parties, Reach, candidates_of, own_candidates},
         },
     },
+    wire::s5b::S5bTransport,
 };
 
 /// How long a negotiation waits for proxies that are being looked for. It takes three round trips to the own server, the
@@ -175,6 +176,31 @@ impl Sessions {
         let offer = S5bOffer::new(setup, ours, candidates);
         self.expect_at_listener(id, offer.dst_addrs());
         Some(offer)
+    }
+
+    /// The negotiation that the peer proposes, and our `<transport/>` for it.
+    pub(super) fn answer_s5b(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        theirs: &S5bTransport,
+        gathered: &Gathered,
+        timeout: Option<Duration>,
+    ) -> Option<(Box<S5b>, Element)> {
+        let setup = self.s5b_setup(id, theirs.sid.clone(), timeout)?;
+        let offered = candidates_of(theirs);
+        let ours = own_candidates(gathered, setup.policy, &setup.parties, &offered);
+        let transport = s5b::transport(&setup, &ours).to_element();
+        match S5b::new(now, setup, ours, theirs) {
+            Ok(s5b) => {
+                self.expect_at_listener(id, s5b.dst_addrs());
+                Some((Box::new(s5b), transport))
+            }
+            Err(what) => {
+                tracing::info!(what, "a SOCKS5 bytestream that can't be");
+                None
+            }
+        }
     }
 
     // ---- the listener --------------------------------------------------------------------

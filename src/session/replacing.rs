@@ -1,8 +1,6 @@
-//! Replacing the transport of a session (XEP-0166 #def-action-transport-replace).
+//! Replacing the transport of a session (XEP-0166 #def-action-transport-replace): by us, and by the peer.
 //!
-//! There are two occasions. Where SOCKS5 found no way, the initiator puts in-band bytestreams in its place
-//! (XEP-0260 #fallback); and a stream that began in band moves to SOCKS5 while it goes on. Whatever comes to nothing
-//! there leaves it where it is.
+//! There are two occasions, `falling_back.rs` and `moving.rs`.
 
 use std::time::Instant;
 
@@ -10,58 +8,24 @@ use xmpp_parsers::{jingle::Action, minidom::Element};
 
 use super::{
     Output, Purpose, Request, Sessions,
-    state::{Active, Line, Replacement, Retry, Role, Session, SessionId, State},
+    state::{Active, Line, Replacement, Role, Session, SessionId, State},
 };
 use crate::{
-    Error, PeerMisbehaved, Reason, Start, Transports,
-    disco::Needs,
-    transport::{
-        Ibb, Offer, Proposal, Transport, Unfit, When, ibb,
-        s5b::{
-            self, S5b,
-            candidate::{Gathered, own_candidates},
-        },
-    },
+    Error, PeerMisbehaved,
+    transport::{Ibb, Offer, Proposal, Transport, Unfit, ibb},
     wire::{
         errors,
-        jingle::{Content, Jingle, ReasonElement},
+        jingle::{Content, Jingle},
         s5b::S5bTransport,
     },
 };
 
 /// Replacements of one session's transport, by either side. One is needed to fall back, one to move.
-const MAX_REPLACES: u8 = 4;
+pub(super) const MAX_REPLACES: u8 = 4;
 
 impl Sessions {
-    // ---- falling back --------------------------------------------------------------------
-
-    /// SOCKS5 found no way for the transport in use.
-    pub(super) fn fall_back(&mut self, now: Instant, id: SessionId, error: Error) {
-        tracing::info!(%error, "no SOCKS5 bytestream");
-        self.expect_nobody(id);
-        if self.config.transports == Transports::S5b {
-            return self.fail(now, id, error);
-        }
-        let deadline = now + self.config.timeouts.transport;
-        let Some(Session { role, needs, state: State::Active(active), .. }) = self.table.get_mut(id) else {
-            return;
-        };
-        let replaceable = *role == Role::Initiator && active.replaces < MAX_REPLACES;
-        let in_band = needs.and_then(|needs| needs.ibb).filter(|_| replaceable);
-        active.transport = Transport::Failed { error: error.clone(), deadline };
-        match (*role, in_band) {
-            // XEP-0260 #fallback: it is the initiator's to replace the transport, or to end the session.
-            (Role::Responder, _) => self.watch(id),
-            (Role::Initiator, Some(version)) => {
-                let offer = Offer::Ibb(ibb::Offer::new(super::random_id(), version, &self.config.ibb));
-                self.replace(now, id, offer);
-            }
-            (Role::Initiator, None) => self.retry_in_band(now, id, error),
-        }
-    }
-
     /// Sends transport-replace.
-    fn replace(&mut self, now: Instant, id: SessionId, offer: Offer) {
+    pub(super) fn replace(&mut self, now: Instant, id: SessionId, offer: Offer) {
         let deadline = now + self.config.timeouts.transport;
         let transport = offer.to_element();
         let bytestream = offer.bytestream_sid().map(ToOwned::to_owned);
@@ -76,194 +40,6 @@ impl Sessions {
         let jingle = session.about_transport(Action::TransportReplace, transport);
         self.watch(id);
         self.send_jingle(now, id, Action::TransportReplace, jingle);
-    }
-
-    /// The peer can't, or won't, have the transport of this session replaced: a new session offers nothing but the one
-    /// that every peer has, once.
-    pub(super) fn retry_in_band(&mut self, now: Instant, id: SessionId, error: Error) {
-        let Some(needs) = self.may_retry_in_band(id) else { return self.fail(now, id, error) };
-        let mut why = ReasonElement::new(error.reason());
-        why.text = error.peer_text();
-        if let Some(session) = self.table.get(id).filter(|session| session.is_on_wire()) {
-            let terminate = Jingle::new(Action::SessionTerminate, session.sid.clone()).with_reason(why);
-            self.tell(id, terminate);
-        }
-        self.start_anew(now, id, needs);
-    }
-
-    /// The same where the peer has ended the session.
-    pub(super) fn retry_after(&mut self, now: Instant, id: SessionId, reason: &Reason) -> bool {
-        let is_about_transport = matches!(
-            reason,
-            Reason::UnsupportedTransports
-                | Reason::FailedTransport
-                | Reason::ConnectivityError
-                | Reason::IncompatibleParameters
-        );
-        match self.may_retry_in_band(id).filter(|_| is_about_transport) {
-            Some(needs) => {
-                self.start_anew(now, id, needs);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// What to offer if a new session may follow: nothing has gone over this one, and SOCKS5 was to carry it.
-    pub(super) fn may_retry_in_band(&self, id: SessionId) -> Option<Needs> {
-        let session = self.table.get(id)?;
-        let needs = session.needs.filter(|needs| needs.ibb.is_some())?;
-        let was_s5b = match &session.state {
-            State::Offered(offered) => matches!(offered.transport, Offer::S5b(_)),
-            State::Active(active) => match &active.transport {
-                Transport::S5b(_) => !active.transport.is_open(),
-                Transport::Failed { .. } => true,
-                Transport::Ibb(_) | Transport::Moving(_) => false,
-            },
-            _ => false,
-        };
-        let allowed = self.config.transports == Transports::Auto && session.retry == Retry::Left;
-        Some(needs).filter(|_| was_s5b && allowed)
-    }
-
-    pub(super) fn start_anew(&mut self, now: Instant, id: SessionId, needs: Needs) {
-        tracing::info!("trying again, with in-band bytestreams alone");
-        self.give_up_connecting(id);
-        self.give_up_transport(id);
-        self.requests.cancel(|purpose| purpose.session() == Some(id));
-        self.table.unname(id);
-        let Some(session) = self.table.get_mut(id) else { return };
-        session.retry = Retry::Spent;
-        self.offer_ibb(now, id, needs);
-    }
-
-    fn give_up_transport(&mut self, id: SessionId) {
-        let Some(Session { state, .. }) = self.table.get_mut(id) else { return };
-        if let State::Active(Active { transport: Transport::S5b(s5b), .. }) =
-            std::mem::replace(state, State::ended())
-        {
-            self.dismantle(id, s5b);
-        }
-    }
-
-    // ---- moving --------------------------------------------------------------------------
-
-    /// Moves a stream that began in band to SOCKS5, if that is wanted and the peer can.
-    pub(crate) fn start_move(&mut self, now: Instant, id: SessionId) {
-        let wanted = self.config.transports == Transports::Auto && self.config.start == Start::Fast;
-        let Some(session) = self.table.get(id).filter(|_| wanted) else { return };
-        let possible = session.needs.is_some_and(|needs| needs.s5b) && session.retry == Retry::Left;
-        let State::Active(Active { transport: Transport::Ibb(_), replacement: Replacement::None, .. }) =
-            &session.state
-        else {
-            return;
-        };
-        if !possible {
-            return;
-        }
-        let gather = self.gather(now, id);
-        if let Some(State::Active(active)) = self.table.get_mut(id).map(|session| &mut session.state) {
-            active.replacement = Replacement::Gathering(gather);
-        }
-        self.watch(id);
-        self.continue_gathering(now, id);
-    }
-
-    /// Whether the session's transport may yet be another one than now.
-    pub(crate) fn may_move(&self, id: SessionId) -> bool {
-        let Some(Session { role, state: State::Active(active), .. }) = self.table.get(id) else {
-            return false;
-        };
-        let at_the_peers_wish = *role == Role::Responder && active.replaces < MAX_REPLACES;
-        let under_way = !matches!(active.replacement, Replacement::None);
-        matches!(active.transport, Transport::Ibb(_)) && (under_way || at_the_peers_wish)
-    }
-
-    /// We know what to offer: transport-replace.
-    pub(super) fn propose_move(&mut self, now: Instant, id: SessionId, gathered: &Gathered) {
-        let offer = match self.table.get(id).is_some_and(Session::can_move) {
-            true => self.s5b_offer(id, gathered, None, When::WithTheOffer),
-            false => None,
-        };
-        match offer {
-            Some(offer) => self.replace(now, id, Offer::S5b(Box::new(offer))),
-            None => self.give_up_replacement(id),
-        }
-    }
-
-    /// We know what to offer in return: transport-accept.
-    pub(super) fn agree_to_move(&mut self, now: Instant, id: SessionId, gathered: &Gathered) {
-        let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
-        let Replacement::Answering { transport: theirs, .. } =
-            std::mem::replace(&mut active.replacement, Replacement::None)
-        else {
-            return;
-        };
-        match self.answer_s5b(now, id, &theirs, gathered, None) {
-            Some((s5b, transport)) => {
-                let Some(session) = self.table.get_mut(id) else { return };
-                let accept = session.about_transport(Action::TransportAccept, transport);
-                if let State::Active(active) = &mut session.state {
-                    active.replacement = Replacement::Connecting(s5b);
-                }
-                self.send_jingle(now, id, Action::TransportAccept, accept);
-                self.after_transport(now, id);
-            }
-            None => self.reject(id, theirs.to_element()),
-        }
-    }
-
-    /// The negotiation that the peer proposes, and our `<transport/>` for it.
-    pub(super) fn answer_s5b(
-        &mut self,
-        now: Instant,
-        id: SessionId,
-        theirs: &S5bTransport,
-        gathered: &Gathered,
-        timeout: Option<std::time::Duration>,
-    ) -> Option<(Box<S5b>, Element)> {
-        let setup = self.s5b_setup(id, theirs.sid.clone(), timeout)?;
-        let offered = s5b::candidate::candidates_of(theirs);
-        let ours = own_candidates(gathered, setup.policy, &setup.parties, &offered);
-        let transport = s5b::transport(&setup, &ours).to_element();
-        match S5b::new(now, setup, ours, theirs) {
-            Ok(s5b) => {
-                self.expect_at_listener(id, s5b.dst_addrs());
-                Some((Box::new(s5b), transport))
-            }
-            Err(what) => {
-                tracing::info!(what, "a SOCKS5 bytestream that can't be");
-                None
-            }
-        }
-    }
-
-    /// What the replacement in preparation has come to.
-    pub(super) fn handle_replacement_output(&mut self, now: Instant, id: SessionId, output: s5b::Output) {
-        match output {
-            s5b::Output::Open => self.complete_move(now, id),
-            s5b::Output::Failed(error) => {
-                tracing::info!(%error, "the stream stays in band");
-                self.give_up_replacement(id);
-            }
-            output => self.handle_s5b_output(now, id, output.into()),
-        }
-    }
-
-    fn complete_move(&mut self, now: Instant, id: SessionId) {
-        let Some(Session { state: State::Active(active), .. }) = self.table.get_mut(id) else { return };
-        let replacement = std::mem::replace(&mut active.replacement, Replacement::None);
-        let Replacement::Connecting(s5b) = replacement else { return };
-        if !active.transport.can_move() {
-            // Both users have closed it.
-            return self.dismantle(id, s5b);
-        }
-        active.transport.move_to(now, s5b);
-        if let Some(info) = active.transport.info() {
-            tracing::info!(transport = %info, "the stream moves");
-        }
-        self.expect_nobody(id);
-        self.outputs.push_back(Output::Changed(id));
     }
 
     /// Whatever was to take the place of the transport will not.
@@ -463,7 +239,7 @@ impl Sessions {
         }
     }
 
-    fn reject(&mut self, id: SessionId, transport: Element) {
+    pub(super) fn reject(&mut self, id: SessionId, transport: Element) {
         let Some(session) = self.table.get(id) else { return };
         let reject = session.about_transport(Action::TransportReject, transport);
         self.tell(id, reject);
@@ -509,7 +285,7 @@ impl Session {
     }
 
     /// Whether the stream in band goes on, so that it could go on elsewhere.
-    fn can_move(&self) -> bool {
+    pub(super) fn can_move(&self) -> bool {
         matches!(&self.state, State::Active(active) if active.transport.can_move())
     }
 
