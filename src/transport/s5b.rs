@@ -1,14 +1,14 @@
 //! SOCKS5 bytestreams (XEP-0065) as a Jingle transport (XEP-0260): the negotiation, sans-IO.
 //!
 //! Each side connects to candidates of the other's and says by transport-info which one it uses; from both
-//! words, both know which one is nominated.
+//! notifications, both know which one is nominated.
 
 pub(crate) mod candidate;
 mod dialling;
 mod dst_addr;
 mod failures;
 mod nomination;
-mod notices;
+mod notifications;
 mod offer;
 mod state;
 #[cfg(test)]
@@ -27,14 +27,14 @@ use self::{
     candidate::{Candidate, CandidateType, Connection, Parties, Reach, SocketId},
     dialling::Dialling,
     failures::Failures,
-    state::{Choosing, Chosen, Own, State, Word},
+    state::{Choosing, Chosen, Own, PeerNotification, State},
 };
 use crate::{
     Candidates, Error, Step, TransportError,
     session::Role,
     wire::{
         bytestreams,
-        s5b::{Notice, S5bTransport},
+        s5b::{Notification, S5bTransport},
     },
 };
 
@@ -114,7 +114,7 @@ pub(crate) struct S5b {
     theirs: Vec<Candidate>,
     /// The peer's, for its proxies.
     dstaddr: Option<String>,
-    peer_word: Option<Word>,
+    peer_notification: Option<PeerNotification>,
     /// By [`Setup::timeout`].
     deadline: Option<Instant>,
     /// Attempts so far.
@@ -171,7 +171,7 @@ impl S5b {
             ours,
             theirs: Vec::new(),
             dstaddr: None,
-            peer_word: None,
+            peer_notification: None,
             attempts: 0,
             failures: Failures::default(),
             lost: None,
@@ -186,7 +186,7 @@ impl S5b {
     /// Sends our candidates now, in a transport-info (XEP-0260 #exchange). To be called right after [`S5b::new`].
     pub(crate) fn offer_late(&mut self) {
         if !self.ours.is_empty() {
-            // Before our own word, which a peer may take for the end of what we have to say.
+            // Before our own notification, which a peer may take for the end of what we have to say.
             self.outputs.push_front(Pending::Info(transport(&self.setup, &self.ours)));
         }
     }
@@ -225,8 +225,8 @@ impl S5b {
     /// The reply of SOCKS5 is to be sent after this. Thus a connection is known here before the peer can choose it.
     pub(crate) fn handle_incoming(&mut self, _now: Instant, connection: Connection) -> bool {
         let State::Choosing(choosing) = &mut self.state else { return false };
-        // What comes after the peer's word can't be what it chose.
-        if self.peer_word.is_some() || self.ours.iter().all(Candidate::is_proxy) {
+        // What comes after the peer's notification can't be what it chose.
+        if self.peer_notification.is_some() || self.ours.iter().all(Candidate::is_proxy) {
             return false;
         }
         choosing.incoming.push_back(connection);
@@ -323,7 +323,7 @@ impl S5b {
     fn advance(&mut self, now: Instant) {
         self.dial(now);
         if self.dialling().is_some_and(|dialling| dialling.is_exhausted(now)) {
-            self.decide(Own::Error, Notice::CandidateError);
+            self.decide(Own::Error, Notification::CandidateError);
         }
         self.nominate();
     }
@@ -352,14 +352,14 @@ impl S5b {
     fn choose(&mut self, chosen: Chosen) {
         let others: Vec<_> = self.dialling().into_iter().flat_map(|dialling| dialling.in_flight()).collect();
         self.abandon_all(others);
-        let notice = Notice::CandidateUsed(chosen.candidate.cid.clone());
-        self.decide(Own::Used(chosen), notice);
+        let notification = Notification::CandidateUsed(chosen.candidate.cid.clone());
+        self.decide(Own::Used(chosen), notification);
     }
 
-    fn decide(&mut self, own: Own, notice: Notice) {
+    fn decide(&mut self, own: Own, notification: Notification) {
         if let State::Choosing(choosing) = &mut self.state {
             choosing.own = own;
-            self.say(notice);
+            self.say(notification);
         }
     }
 
@@ -386,9 +386,13 @@ impl S5b {
         self.push(Pending::Failed(error));
     }
 
-    fn say(&mut self, notice: Notice) {
+    fn say(&mut self, notification: Notification) {
         let sid = self.setup.sid.clone();
-        self.push(Pending::Info(S5bTransport { sid, notice: Some(notice), ..S5bTransport::default() }));
+        self.push(Pending::Info(S5bTransport {
+            sid,
+            notification: Some(notification),
+            ..S5bTransport::default()
+        }));
     }
 
     fn abandon_all(&mut self, attempts: impl IntoIterator<Item = Attempt>) {

@@ -1,4 +1,4 @@
-//! From both sides' words to a bytestream (XEP-0260 #complete).
+//! From both sides' notifications to a bytestream (XEP-0260 #complete).
 
 use std::{collections::VecDeque, mem};
 
@@ -8,23 +8,23 @@ use super::{
     Attempt, Dial, Pending, S5b,
     candidate::{Candidate, Connection, Reach},
     dialling::prevails,
-    state::{Ahead, Chosen, Own, State, Word},
+    state::{Ahead, Chosen, Own, PeerNotification, State},
 };
-use crate::{SignallingError, wire::s5b::Notice};
+use crate::{SignallingError, wire::s5b::Notification};
 
 impl S5b {
     /// Nominates a candidate, once both sides have said what they use.
     pub(super) fn nominate(&mut self) {
         let State::Choosing(choosing) = &self.state else { return };
-        let Some(word) = self.peer_word.clone() else { return };
+        let Some(notification) = self.peer_notification.clone() else { return };
         if matches!(choosing.own, Own::Dialling(_)) {
             return;
         }
         let State::Choosing(choosing) = mem::replace(&mut self.state, State::Over) else { return };
         let (incoming, ahead) = (choosing.incoming, choosing.ahead);
-        match (choosing.own, word) {
-            (Own::Used(chosen), Word::Error) => self.use_theirs(chosen, incoming, ahead),
-            (Own::Used(chosen), Word::Used(candidate)) => {
+        match (choosing.own, notification) {
+            (Own::Used(chosen), PeerNotification::Error) => self.use_theirs(chosen, incoming, ahead),
+            (Own::Used(chosen), PeerNotification::Used(candidate)) => {
                 if prevails(chosen.candidate.priority, candidate.priority, self.setup.parties.role) {
                     self.use_theirs(chosen, incoming, ahead);
                 } else {
@@ -32,10 +32,10 @@ impl S5b {
                     self.use_ours(candidate, incoming, ahead);
                 }
             }
-            (Own::Error | Own::Dialling(_), Word::Used(candidate)) => {
+            (Own::Error | Own::Dialling(_), PeerNotification::Used(candidate)) => {
                 self.use_ours(candidate, incoming, ahead);
             }
-            (Own::Error | Own::Dialling(_), Word::Error) => {
+            (Own::Error | Own::Dialling(_), PeerNotification::Error) => {
                 self.hang_up_all(incoming);
                 self.fail_unconnected("neither side could connect to the other");
             }
@@ -124,7 +124,7 @@ impl S5b {
         match mem::replace(&mut self.state, State::Over) {
             State::Activating(chosen) => match reply {
                 Ok(()) => {
-                    self.say(Notice::Activated(chosen.candidate.cid.clone()));
+                    self.say(Notification::Activated(chosen.candidate.cid.clone()));
                     self.open(chosen);
                 }
                 Err(error) => {
@@ -138,7 +138,7 @@ impl S5b {
     }
 
     fn own_proxy_failed(&mut self, candidate: &Candidate, why: &str) {
-        self.say(Notice::ProxyError);
+        self.say(Notification::ProxyError);
         self.failures.note(candidate, why);
         self.fail_unconnected("our proxy is of no use");
     }

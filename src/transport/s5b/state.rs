@@ -1,7 +1,7 @@
 //! How far a negotiation is.
 //!
 //! ```text
-//!             both sides' words are known (XEP-0260 #complete)
+//!             both sides' notifications are known (XEP-0260 #complete)
 //!  Choosing ─┬─ the peer's, no proxy ─────────────────────────────────────────────────────► Open
 //!            ├─ the peer's proxy ─────► AwaitingActivation ─ <activated/> ────────────────► Open
 //!            ├─ ours, no proxy ───────────────────────────────────────────────────────────► Open
@@ -68,7 +68,7 @@ pub(super) enum Own {
 
 /// What the peer has found among ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(super) enum PeerNotification {
     /// It said candidate-used.
     Used(Candidate),
     /// It said candidate-error.

@@ -76,7 +76,7 @@ fn when_all_have_failed_it_says_so() {
 }
 
 #[test]
-fn a_better_word_of_the_peers_stops_the_lower_ones() {
+fn a_better_choice_of_the_peers_stops_the_lower_ones() {
     let theirs = [("192.0.2.1", 90), ("192.0.2.2", 50), ("192.0.2.3", 40)];
     let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", 60)], &theirs);
     juliet.timeline(Duration::from_millis(200));
@@ -119,12 +119,12 @@ fn an_empty_offer_is_not_waited_for_for_ever() {
 }
 
 #[test]
-fn the_peers_word_ends_the_wait() {
+fn the_peers_notification_ends_the_wait() {
     let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", 60)], &[]);
     juliet.incoming(5, "198.51.100.1:5086");
     assert_eq!(juliet.hears(used("198.51.100.1")), ["say candidate-error", "open"]);
     let mut juliet = Side::new(Role::Responder, &[], &[]);
-    let wants = juliet.hears(Notice::CandidateError);
+    let wants = juliet.hears(Notification::CandidateError);
     assert_eq!(wants[0], "say candidate-error");
     assert!(wants[1].starts_with("failed: transport: no SOCKS5 connection"), "{wants:?}");
 }
@@ -139,7 +139,7 @@ fn an_initiator_waits_for_a_responder_that_has_something_to_dial() {
 }
 
 #[test]
-fn late_candidates_are_taken_until_the_own_word_and_ignored_then() {
+fn late_candidates_are_taken_until_the_own_notification_and_ignored_then() {
     let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", 90)]);
     juliet.wants();
     juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.2", 80), ("192.0.2.1", 90)])).unwrap();

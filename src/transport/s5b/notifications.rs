@@ -10,13 +10,13 @@ use super::{
     dialling::prevails,
     dst_addr,
     failures::shortened,
-    state::{Ahead, Own, State, Word},
+    state::{Ahead, Own, PeerNotification, State},
 };
 use crate::{
     Candidates,
     wire::{
         errors,
-        s5b::{MAX_CANDIDATES, Notice, S5bTransport},
+        s5b::{MAX_CANDIDATES, Notification, S5bTransport},
     },
 };
 
@@ -28,12 +28,12 @@ impl S5b {
             return Err(not_found(format!("there is no bytestream with the sid {}", shortened(&info.sid))));
         }
         self.learn(info);
-        let answer = match &info.notice {
+        let answer = match &info.notification {
             None => Ok(()),
-            Some(Notice::CandidateUsed(cid)) => self.candidate_used(cid),
-            Some(Notice::CandidateError) => self.heard(Word::Error),
-            Some(Notice::Activated(cid)) => self.activated(cid),
-            Some(Notice::ProxyError) => self.proxy_error(),
+            Some(Notification::CandidateUsed(cid)) => self.candidate_used(cid),
+            Some(Notification::CandidateError) => self.heard(PeerNotification::Error),
+            Some(Notification::Activated(cid)) => self.activated(cid),
+            Some(Notification::ProxyError) => self.proxy_error(),
         };
         self.advance(now);
         answer
@@ -58,11 +58,13 @@ impl S5b {
         dialling.stop_waiting();
         self.theirs.extend_from_slice(&news);
 
-        let (setup, word) = (&self.setup, &self.peer_word);
+        let (setup, notification) = (&self.setup, &self.peer_notification);
         news.retain(|candidate| match setup.may_dial(candidate) {
-            Ok(()) => match word {
-                Some(Word::Used(chosen)) => prevails(candidate.priority, chosen.priority, setup.parties.role),
-                Some(Word::Error) | None => true,
+            Ok(()) => match notification {
+                Some(PeerNotification::Used(chosen)) => {
+                    prevails(candidate.priority, chosen.priority, setup.parties.role)
+                }
+                Some(PeerNotification::Error) | None => true,
             },
             Err(why) => {
                 self.failures.note(candidate, why);
@@ -72,19 +74,19 @@ impl S5b {
         dialling.add(news);
     }
 
-    // ---- the peer's word -------------------------------------------------------------------
+    // ---- the peer's choice ----------------------------------------------------------------
 
     fn candidate_used(&mut self, cid: &str) -> Answer {
         match self.ours.iter().find(|candidate| candidate.cid == cid) {
-            Some(candidate) => self.heard(Word::Used(candidate.clone())),
+            Some(candidate) => self.heard(PeerNotification::Used(candidate.clone())),
             None => Err(not_found(format!("we offered no candidate {}", shortened(cid)))),
         }
     }
 
-    fn heard(&mut self, word: Word) -> Answer {
-        match &self.peer_word {
+    fn heard(&mut self, notification: PeerNotification) -> Answer {
+        match &self.peer_notification {
             // It is said once; a repetition changes nothing.
-            Some(earlier) if *earlier == word => return Ok(()),
+            Some(earlier) if *earlier == notification => return Ok(()),
             Some(_) => return Err(out_of_order()),
             None => {}
         }
@@ -92,12 +94,12 @@ impl S5b {
             && let Own::Dialling(dialling) = &mut choosing.own
         {
             dialling.stop_waiting();
-            if let Word::Used(candidate) = &word {
+            if let PeerNotification::Used(candidate) = &notification {
                 let pruned = dialling.prune(candidate.priority, self.setup.parties.role);
                 self.abandon_all(pruned);
             }
         }
-        self.peer_word = Some(word);
+        self.peer_notification = Some(notification);
         Ok(())
     }
 
