@@ -76,6 +76,10 @@ impl Candidate {
         self.host.parse().ok()
     }
 
+    pub(crate) fn place(&self) -> Place {
+        Place::new(&self.host, self.port)
+    }
+
     pub(super) fn is_proxy(&self) -> bool {
         self.kind == CandidateType::Proxy
     }
@@ -88,6 +92,22 @@ impl Candidate {
             port: self.port,
             priority: self.priority,
             type_: self.kind,
+        }
+    }
+}
+
+/// A host and port, so that two ways of writing them are the same.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    Address(IpAddr, u16),
+    Name(String, u16),
+}
+
+impl Place {
+    pub(super) fn new(host: &str, port: u16) -> Self {
+        match host.parse::<IpAddr>() {
+            Ok(address) => Self::Address(address.to_canonical(), port),
+            Err(_) => Self::Name(host.trim_end_matches('.').to_lowercase(), port),
         }
     }
 }

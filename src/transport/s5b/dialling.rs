@@ -1,8 +1,15 @@
 //! Connecting to the peer's candidates (XEP-0260 #rules): which one when.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
-use super::{Attempt, candidate::Candidate, offer::MAX_OWN};
+use super::{
+    Attempt,
+    candidate::{Candidate, Place},
+    offer::MAX_OWN,
+};
 use crate::session::Role;
 
 /// Between one attempt and the next (XEP-0260 #rules, 2).
@@ -12,8 +19,9 @@ pub(super) const PROXY_DELAY: Duration = Duration::from_millis(600);
 /// How long the peer may take to send its first candidate in a transport-info (XEP-0260 #exchange), when there was none
 /// before. It is a stanza's way there and back, and the time to find a proxy.
 pub(super) const EMPTY_OFFER_WAIT: Duration = Duration::from_secs(10);
-/// Candidates of the peer's that are dialled, at most: as many as we offer ourselves. It bounds what a peer can make us
-/// connect to.
+/// Hosts and ports that a peer can have us connect to: as many as we offer ourselves. At each there are two addresses at
+/// most, if it is a name, and at each of these a connection for every DST.ADDR that it refuses (up to
+/// [`MAX_DST_ADDRS`](super::dst_addr::MAX_DST_ADDRS)).
 pub(super) const MAX_DIALLED: usize = MAX_OWN;
 
 /// Attempts made and to be made.
@@ -22,8 +30,8 @@ pub(super) struct Dialling {
     /// The most preferred last.
     waiting: Vec<Candidate>,
     in_flight: Vec<Flight>,
-    /// How many more candidates are taken.
-    room: usize,
+    /// All that were or are to be dialled, at most [`MAX_DIALLED`].
+    places: HashSet<Place>,
     /// When the last attempt began; before the first, when it all did.
     last: Instant,
     /// The same for those that need no proxy.
@@ -43,7 +51,7 @@ impl Dialling {
         Self {
             waiting: Vec::new(),
             in_flight: Vec::new(),
-            room: MAX_DIALLED,
+            places: HashSet::new(),
             last: now,
             last_unproxied: now,
             patience: None,
@@ -60,11 +68,11 @@ impl Dialling {
         self.patience = None;
     }
 
-    /// Takes as many of them as there is room for, the highest first.
+    /// Takes as many of them as there is room for, the highest first. Nobody is dialled twice.
     pub(super) fn add(&mut self, mut candidates: Vec<Candidate>) {
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.priority));
-        candidates.truncate(self.room);
-        self.room -= candidates.len();
+        candidates
+            .retain(|candidate| self.places.len() < MAX_DIALLED && self.places.insert(candidate.place()));
         for candidate in candidates {
             // Of equals, the one that was offered first goes first.
             let index = self.waiting.partition_point(|waiting| waiting.priority < candidate.priority);

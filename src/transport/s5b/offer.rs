@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::IpAddr};
 
 use jid::Jid;
 
-use super::candidate::{Candidate, CandidateType, Gathered, Parties, Proxy, Reach};
+use super::candidate::{Candidate, CandidateType, Gathered, Parties, Place, Proxy, Reach};
 use crate::session::{Role, random_id};
 
 /// Candidates that we offer: a peer dials them one after the other, and a stanza has to hold them all.
@@ -31,8 +31,7 @@ pub(super) fn candidates(
     offered: &[Candidate],
 ) -> Vec<Candidate> {
     let room = MAX_OWN - proxies.len().min(MAX_RESERVED);
-    let mut places: HashSet<Place> =
-        offered.iter().map(|candidate| Place::new(&candidate.host, candidate.port)).collect();
+    let mut places: HashSet<Place> = offered.iter().map(Candidate::place).collect();
     // XEP-0260 #exchange: nothing that the peer offered already; nor do we repeat ourselves.
     let mut unseen = |draft: &Draft| draft.port != 0 && places.insert(Place::new(&draft.host, draft.port));
 
@@ -106,22 +105,6 @@ fn distance(address: IpAddr) -> u8 {
         IpAddr::V4(address) if address.is_private() => 1,
         IpAddr::V6(address) if address.is_unique_local() => 1,
         _ => 0,
-    }
-}
-
-/// A host and port, so that two ways of writing them are the same.
-#[derive(PartialEq, Eq, Hash)]
-enum Place {
-    Address(IpAddr, u16),
-    Name(String, u16),
-}
-
-impl Place {
-    fn new(host: &str, port: u16) -> Self {
-        match host.parse::<IpAddr>() {
-            Ok(address) => Self::Address(address.to_canonical(), port),
-            Err(_) => Self::Name(host.trim_end_matches('.').to_lowercase(), port),
-        }
     }
 }
 

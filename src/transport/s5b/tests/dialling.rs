@@ -170,6 +170,24 @@ fn a_peer_can_not_have_us_dial_without_end() {
 }
 
 #[test]
+fn one_host_and_port_is_dialled_once() {
+    let mut theirs =
+        offer(&[("192.0.2.1", 90), ("::ffff:192.0.2.1", 80), ("host.example.org", 70), ("192.0.2.2", 60)]);
+    theirs.candidates[3].host = "HOST.example.org.".to_owned();
+    let mut juliet = Side::with(setup(Role::Responder), &[], &theirs);
+    assert_eq!(juliet.timeline(LONG), [at(0, "dial 192.0.2.1"), at(200, "dial host.example.org")]);
+    // Nor when it comes later, under another name and with another port than the first.
+    let mut later = offer(&[("192.0.2.1", 99)]);
+    later.candidates[0].cid = "later".to_owned();
+    juliet.s5b.handle_info(juliet.now, &later).unwrap();
+    later.candidates[0].cid = "another port".to_owned();
+    later.candidates[0].port += 1;
+    juliet.s5b.handle_info(juliet.now, &later).unwrap();
+    assert_eq!(juliet.wants(), ["dial 192.0.2.1"]);
+    assert_eq!(juliet.dialled[&juliet.attempt("192.0.2.1")].port, 5087);
+}
+
+#[test]
 fn special_addresses_are_skipped() {
     let theirs =
         [("127.0.0.1", 9), ("::ffff:127.0.0.1", 8), ("169.254.169.254", 7), ("192.0.2.1", 6), ("0.0.0.0", 5)];
