@@ -161,7 +161,7 @@ impl S5b {
         // show them before its offer is accepted. A responder may too, and it dials ours meanwhile, so it costs nothing to
         // wait for it if there are any.
         let may_follow = setup.parties.role == Role::Responder || !ours.is_empty();
-        if theirs.candidates.is_empty() && may_follow {
+        if theirs.trickled || (theirs.candidates.is_empty() && may_follow) {
             dialling.be_patient(now);
         }
         let choosing = Choosing { own: Own::Dialling(dialling), incoming: VecDeque::new(), ahead: None };
@@ -178,7 +178,7 @@ impl S5b {
             state: State::Choosing(choosing),
             outputs: VecDeque::new(),
         };
-        negotiation.learn(theirs);
+        negotiation.learn(now, theirs);
         negotiation.advance(now);
         Ok(negotiation)
     }

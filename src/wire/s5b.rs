@@ -22,6 +22,8 @@ pub(crate) struct S5bTransport {
     pub(crate) udp: bool,
     /// At most [`MAX_CANDIDATES`], each with its own cid; those of unknown types are left out.
     pub(crate) candidates: Vec<S5bCandidate>,
+    /// Whether some of the candidates came in transport-infos ([`S5bTransport::add_candidates`]), as more may.
+    pub(crate) trickled: bool,
     /// The notification, if it is one.
     pub(crate) notification: Option<Notification>,
 }
@@ -84,6 +86,7 @@ impl S5bTransport {
             dstaddr: element.attr("dstaddr").filter(is_hash).map(ToOwned::to_owned),
             udp: udp(element)?,
             candidates: candidates(element)?,
+            trickled: false,
             notification: notification(element)?,
         })
     }
@@ -103,6 +106,7 @@ impl S5bTransport {
         if self.candidates.len() + later.candidates.len() > MAX_CANDIDATES {
             return Err(Malformed(format!("more than {MAX_CANDIDATES} candidates")));
         }
+        self.trickled |= !later.candidates.is_empty();
         for candidate in later.candidates {
             if self.candidates.iter().any(|known| known.cid == candidate.cid) {
                 return Err(Malformed(format!("two candidates have the cid {}", quoted(&candidate.cid))));

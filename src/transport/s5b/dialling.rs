@@ -19,6 +19,9 @@ pub(super) const PROXY_DELAY: Duration = Duration::from_millis(600);
 /// How long the peer may take to send its first candidate in a transport-info (XEP-0260 #exchange), when there was none
 /// before. It is a stanza's way there and back, and the time to find a proxy.
 pub(super) const EMPTY_OFFER_WAIT: Duration = Duration::from_secs(10);
+/// How long the next one may take after each of those, within [`EMPTY_OFFER_WAIT`]. A peer that sends what it has as it
+/// finds it sends its addresses at once, and a proxy after it has asked its server.
+pub(super) const TRICKLE_WAIT: Duration = Duration::from_secs(2);
 /// Hosts and ports that a peer can have us connect to: as many as we offer ourselves. At each there are two addresses at
 /// most, if it is a name, and at each of these a connection for every DST.ADDR that it refuses (up to
 /// [`MAX_DST_ADDRS`](super::dst_addr::MAX_DST_ADDRS)).
@@ -36,8 +39,10 @@ pub(super) struct Dialling {
     last: Instant,
     /// The same for those that need no proxy.
     last_unproxied: Instant,
-    /// Until when a peer that has offered nothing is waited for.
+    /// Until when we wait for a candidate even if there is nothing else to do.
     patience: Option<Instant>,
+    /// If the peer sends its candidates one by one: until when each of them renews our patience.
+    trickle_end: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -55,17 +60,25 @@ impl Dialling {
             last: now,
             last_unproxied: now,
             patience: None,
+            trickle_end: None,
         }
     }
 
-    /// The peer has offered nothing yet: candidates may come for a while.
+    /// The peer began with nothing: candidates may come for a while.
     pub(super) fn be_patient(&mut self, now: Instant) {
-        self.patience = Some(now + EMPTY_OFFER_WAIT);
+        self.trickle_end = Some(now + EMPTY_OFFER_WAIT);
+        self.patience = self.trickle_end;
+    }
+
+    /// A candidate came; if the peer sends one by one, the next may take as long again.
+    pub(super) fn renew_patience(&mut self, now: Instant) {
+        self.patience = self.trickle_end.map(|end| end.min(now + TRICKLE_WAIT));
     }
 
     /// Candidates that don't come now don't come any more.
     pub(super) fn stop_waiting(&mut self) {
         self.patience = None;
+        self.trickle_end = None;
     }
 
     /// Takes as many of them as there is room for, the highest first. Nobody is dialled twice.
@@ -113,11 +126,11 @@ impl Dialling {
         self.in_flight.iter().map(|flight| flight.attempt)
     }
 
-    /// Nothing can come of it any more.
-    pub(super) fn is_exhausted(&self, now: Instant) -> bool {
-        self.waiting.is_empty()
-            && self.in_flight.is_empty()
-            && self.patience.is_none_or(|patience| patience <= now)
+    /// Whether nothing can come of it any more.
+    pub(super) fn is_exhausted(&mut self, now: Instant) -> bool {
+        // Or else its timer would stay due as long as an attempt goes on.
+        self.patience.take_if(|patience| *patience <= now);
+        self.waiting.is_empty() && self.in_flight.is_empty() && self.patience.is_none()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

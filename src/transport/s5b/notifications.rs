@@ -27,7 +27,7 @@ impl S5b {
         if info.sid != self.setup.sid {
             return Err(not_found(format!("there is no bytestream with the sid {}", shortened(&info.sid))));
         }
-        self.learn(info);
+        self.learn(now, info);
         let answer = match &info.notification {
             None => Ok(()),
             Some(Notification::CandidateUsed(cid)) => self.candidate_used(cid),
@@ -42,7 +42,7 @@ impl S5b {
     // ---- candidates ------------------------------------------------------------------------
 
     /// Takes candidates, as long as we have not said which one we use.
-    pub(super) fn learn(&mut self, info: &S5bTransport) {
+    pub(super) fn learn(&mut self, now: Instant, info: &S5bTransport) {
         let State::Choosing(choosing) = &mut self.state else { return };
         let Own::Dialling(dialling) = &mut choosing.own else { return };
         if let Some(dstaddr) = info.dstaddr.as_deref().and_then(dst_addr::readable) {
@@ -55,7 +55,7 @@ impl S5b {
         if news.is_empty() {
             return;
         }
-        dialling.stop_waiting();
+        dialling.renew_patience(now);
         self.theirs.extend_from_slice(&news);
 
         let (setup, notification) = (&self.setup, &self.peer_notification);

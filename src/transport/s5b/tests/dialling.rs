@@ -118,6 +118,77 @@ fn an_empty_offer_is_not_waited_for_for_ever() {
     assert_eq!(juliet.timeline(LONG), [at(10_000, "say candidate-error")]);
 }
 
+/// Romeo sends his candidates one by one: first an address, which Juliet does not dial, then a proxy.
+fn trickling() -> Side {
+    let proxy_only = Setup { policy: Candidates::ProxyOnly, ..setup(Role::Responder) };
+    let mut juliet = Side::with(proxy_only, &[], &offer(&[]));
+    assert!(juliet.timeline(Duration::from_secs(1)).is_empty());
+    juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.1", 9)])).unwrap();
+    assert!(juliet.wants().is_empty());
+    juliet
+}
+
+#[test]
+fn a_candidate_that_is_not_dialled_may_be_followed_by_one_that_is() {
+    let mut juliet = trickling();
+    assert!(juliet.timeline(Duration::from_millis(1_999)).is_empty());
+    juliet.s5b.handle_info(juliet.now, &offer(&[("proxy1", 8)])).unwrap();
+    assert_eq!(juliet.wants(), ["dial proxy1"]);
+    // Refused at once, and another may come.
+    assert!(juliet.refused("proxy1").is_empty());
+    assert_eq!(juliet.timeline(LONG), [at(4_999, "say candidate-error")]);
+}
+
+#[test]
+fn after_each_candidate_the_next_has_two_seconds() {
+    assert_eq!(trickling().timeline(LONG), [at(3_000, "say candidate-error")]);
+}
+
+#[test]
+fn a_trickle_of_candidates_ends_ten_seconds_after_the_beginning() {
+    let mut juliet = trickling();
+    let addresses = (2..12).map(|n| format!("192.0.2.{n}"));
+    for address in addresses {
+        assert!(juliet.timeline(Duration::from_millis(890)).is_empty());
+        juliet.s5b.handle_info(juliet.now, &offer(&[(address.as_str(), 9)])).unwrap();
+    }
+    assert_eq!(juliet.elapsed(), 9_900);
+    assert_eq!(juliet.timeline(LONG), [at(10_000, "say candidate-error")]);
+}
+
+#[test]
+fn the_peers_notification_ends_the_trickle() {
+    assert_eq!(trickling().hears(Notification::CandidateError)[0], "say candidate-error");
+}
+
+#[test]
+fn an_attempt_may_take_longer_than_the_wait_for_the_next_candidate() {
+    let mut juliet = Side::new(Role::Responder, &[], &[]);
+    juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.1", 9)])).unwrap();
+    juliet.wants();
+    assert!(juliet.timeline(Duration::from_secs(4)).is_empty());
+    assert_eq!(
+        juliet.s5b.poll_timeout(),
+        Some(juliet.started + Duration::from_secs(60)),
+        "no timer is overdue"
+    );
+    juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.2", 8)])).unwrap();
+    assert_eq!(juliet.wants(), ["dial 192.0.2.2"]);
+    juliet.refused("192.0.2.1");
+    assert!(juliet.refused("192.0.2.2").is_empty());
+    assert_eq!(juliet.timeline(LONG), [at(6_000, "say candidate-error")]);
+}
+
+#[test]
+fn a_trickle_that_began_before_the_accept_may_go_on() {
+    let mut theirs = offer(&[]);
+    theirs.add_candidates(offer(&[("127.0.0.1", 9)])).unwrap();
+    let mut juliet = Side::with(setup(Role::Responder), &[], &theirs);
+    assert!(juliet.timeline(Duration::from_secs(1)).is_empty());
+    juliet.s5b.handle_info(juliet.now, &offer(&[("proxy1", 8)])).unwrap();
+    assert_eq!(juliet.wants(), ["dial proxy1"]);
+}
+
 #[test]
 fn the_peers_notification_ends_the_wait() {
     let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", 60)], &[]);
