@@ -120,7 +120,7 @@ pub(crate) struct S5b {
     /// Attempts so far.
     attempts: u32,
     failures: Failures,
-    /// The connection that we chose, if it was closed since.
+    /// The connection that we chose, if it was closed before one was nominated.
     lost: Option<SocketId>,
     state: State,
     outputs: VecDeque<Pending>,
@@ -239,14 +239,18 @@ impl S5b {
     }
 
     /// A connection was closed by its other end before it could be used. One that [`S5b::handle_incoming`] took is not what
-    /// the peer chose; one that we chose shows that the peer has given up.
+    /// the peer chose; one to a proxy that was nominated will carry nothing; one that we chose shows that the peer has
+    /// given up.
     pub(crate) fn handle_closed(&mut self, socket: SocketId) {
         if let State::Choosing(choosing) = &mut self.state {
             choosing.incoming.retain(|connection| connection.socket != socket);
+            if let Own::Used(chosen) = &choosing.own
+                && chosen.connection.socket == socket
+            {
+                self.lost = Some(socket);
+            }
         }
-        if self.state.chosen().is_some_and(|chosen| chosen.connection.socket == socket) {
-            self.lost = Some(socket);
-        }
+        self.nominated_proxy_closed(socket);
     }
 
     /// The proxy answered [`Output::Activate`].
@@ -259,9 +263,7 @@ impl S5b {
             return;
         }
         match (self.setup.timeout, self.deadline) {
-            (Some(timeout), Some(deadline)) if deadline <= now => {
-                self.fail(Error::Timeout(Step::Transport, timeout));
-            }
+            (Some(timeout), Some(deadline)) if deadline <= now => self.time_out(timeout),
             _ => self.advance(now),
         }
     }
@@ -350,8 +352,7 @@ impl S5b {
 
     /// XEP-0260 #connect: the first connection is the one.
     fn choose(&mut self, chosen: Chosen) {
-        let others: Vec<_> = self.dialling().into_iter().flat_map(|dialling| dialling.in_flight()).collect();
-        self.abandon_all(others);
+        self.abandon_dialling();
         let notification = Notification::CandidateUsed(chosen.candidate.cid.clone());
         self.decide(Own::Used(chosen), notification);
     }
@@ -376,6 +377,24 @@ impl S5b {
         attempt
     }
 
+    /// The peer hears what it waits for, or else it would have to time out too.
+    fn time_out(&mut self, timeout: Duration) {
+        if self.dialling().is_some() {
+            self.abandon_dialling();
+            self.decide(Own::Error, Notification::CandidateError);
+            // With this, the peer may have all that it needs to use a connection to us.
+            self.nominate();
+        }
+        match self.state {
+            State::Open(_) | State::Over => return,
+            State::AwaitingActivation(_) | State::DiallingProxy { .. } | State::Activating(_) => {
+                self.say(Notification::ProxyError);
+            }
+            State::Choosing(_) => {}
+        }
+        self.fail(Error::Timeout(Step::Transport, timeout));
+    }
+
     fn fail_unconnected(&mut self, why: &str) {
         let text = format!("{why}{}", self.failures);
         self.fail(Error::Transport(TransportError::Unconnected(text)));
@@ -393,6 +412,12 @@ impl S5b {
             notification: Some(notification),
             ..S5bTransport::default()
         }));
+    }
+
+    fn abandon_dialling(&mut self) {
+        let attempts: Vec<_> =
+            self.dialling().into_iter().flat_map(|dialling| dialling.in_flight()).collect();
+        self.abandon_all(attempts);
     }
 
     fn abandon_all(&mut self, attempts: impl IntoIterator<Item = Attempt>) {

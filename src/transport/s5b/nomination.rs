@@ -6,7 +6,7 @@ use xmpp_parsers::stanza_error::StanzaError;
 
 use super::{
     Attempt, Dial, Pending, S5b,
-    candidate::{Candidate, Connection, Reach},
+    candidate::{Candidate, Connection, Reach, SocketId},
     dialling::prevails,
     state::{Ahead, Chosen, Own, PeerNotification, State},
 };
@@ -44,6 +44,9 @@ impl S5b {
 
     fn use_theirs(&mut self, chosen: Chosen, incoming: VecDeque<Connection>, ahead: Option<Ahead>) {
         self.hang_up_all(incoming);
+        if self.lost == Some(chosen.connection.socket) {
+            return self.chosen_was_closed(&chosen.candidate);
+        }
         if !chosen.candidate.is_proxy() {
             return self.open(chosen);
         }
@@ -164,12 +167,31 @@ impl S5b {
     }
 
     fn open(&mut self, chosen: Chosen) {
-        if self.lost == Some(chosen.connection.socket) {
-            self.failures.note(&chosen.candidate, "closed by the other end");
-            return self.fail_unconnected("the connection that was chosen is not there any more");
-        }
         self.state = State::Open(chosen);
         self.push(Pending::Open);
+    }
+
+    // ---- connections that are not there any more -------------------------------------------
+
+    /// Fails if a proxy was nominated, and this is our connection to it.
+    pub(super) fn nominated_proxy_closed(&mut self, socket: SocketId) {
+        match mem::replace(&mut self.state, State::Over) {
+            State::AwaitingActivation(chosen) | State::Activating(chosen)
+                if chosen.connection.socket == socket =>
+            {
+                self.chosen_was_closed(&chosen.candidate);
+            }
+            state => self.state = state,
+        }
+    }
+
+    fn chosen_was_closed(&mut self, candidate: &Candidate) {
+        if candidate.is_proxy() {
+            // XEP-0260 #complete: whoever can't use the nominated proxy says so.
+            self.say(Notification::ProxyError);
+        }
+        self.failures.note(candidate, "closed by the other end");
+        self.fail_unconnected("the connection that was chosen is not there any more");
     }
 }
 

@@ -35,18 +35,6 @@ pub(super) enum State {
     Over,
 }
 
-impl State {
-    /// What we chose, or both did, as long as it is not open.
-    pub(super) fn chosen(&self) -> Option<&Chosen> {
-        match self {
-            Self::Choosing(Choosing { own: Own::Used(chosen), .. })
-            | Self::AwaitingActivation(chosen)
-            | Self::Activating(chosen) => Some(chosen),
-            Self::Choosing(_) | Self::DiallingProxy { .. } | Self::Open(_) | Self::Over => None,
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Choosing {
     pub(super) own: Own,

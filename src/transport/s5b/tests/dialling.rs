@@ -288,9 +288,51 @@ fn the_whole_has_a_deadline() {
     let end = juliet.timeline(Duration::from_secs(90));
     assert_eq!(
         end,
-        [at(60_000, "abandon 192.0.2.1"), at(60_000, "failed: timed out after 60s: opening the bytestream")]
+        [at(60_000, "abandon 192.0.2.1"), at(60_000, "say candidate-error"), at(60_000, TIMED_OUT)]
     );
     assert_eq!(juliet.s5b.poll_timeout(), None);
+    // What crosses our notification.
+    assert!(juliet.hears(Notification::CandidateError).is_empty());
+    assert!(juliet.hears(Notification::CandidateError).is_empty());
+}
+
+const TIMED_OUT: &str = "failed: timed out after 60s: opening the bytestream";
+
+#[test]
+fn a_side_that_has_chosen_says_nothing_more_at_the_deadline() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", 9)]);
+    juliet.wants();
+    juliet.connected("192.0.2.1", 1);
+    let end = juliet.timeline(Duration::from_secs(90));
+    assert_eq!(end, [at(60_000, "hang up 1"), at(60_000, TIMED_OUT)]);
+}
+
+#[test]
+fn a_nominated_proxy_that_is_not_active_at_the_deadline_is_an_error() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("proxy1", 9)]);
+    juliet.wants();
+    juliet.connected("proxy1", 1);
+    juliet.hears(Notification::CandidateError);
+    let end = juliet.timeline(Duration::from_secs(90));
+    assert_eq!(end, [at(60_000, "say proxy-error"), at(60_000, "hang up 1"), at(60_000, TIMED_OUT)]);
+    assert!(juliet.hears(activated("proxy1")).is_empty());
+
+    let mut romeo = Side::new(Role::Initiator, &[("proxy1", 9)], &[]);
+    romeo.hears(used("proxy1"));
+    let end = romeo.timeline(Duration::from_secs(90));
+    assert_eq!(end, [at(60_000, "say proxy-error"), at(60_000, "abandon proxy1"), at(60_000, TIMED_OUT)]);
+    assert!(romeo.hears(Notification::ProxyError).is_empty());
+}
+
+#[test]
+fn what_the_peer_chose_is_used_when_our_own_search_has_no_more_time() {
+    let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", 60)], &[("192.0.2.1", 90)]);
+    juliet.wants();
+    juliet.incoming(5, "198.51.100.1:5086");
+    juliet.hears(used("198.51.100.1"));
+    let end = juliet.timeline(Duration::from_secs(90));
+    let expected = ["abandon 192.0.2.1", "say candidate-error", "open"];
+    assert_eq!(end, expected.map(|line| at(60_000, line)));
 }
 
 #[test]

@@ -206,6 +206,60 @@ fn an_early_proxy_error_counts_when_a_proxy_is_nominated() {
     assert_eq!(juliet.hears(Notification::CandidateError), ["open"]);
 }
 
+const CLOSED: &str = "failed: transport: no SOCKS5 connection: the connection that was chosen is not there any \
+                      more (proxy1:5086 (proxy): closed by the other end)";
+
+#[test]
+fn a_nominated_proxy_that_closes_before_its_activation_is_an_error() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("proxy1", LOW)]);
+    juliet.wants();
+    juliet.connected("proxy1", 1);
+    juliet.hears(Notification::CandidateError);
+    juliet.s5b.handle_closed(SocketId(2));
+    assert!(juliet.wants().is_empty(), "another connection");
+    juliet.s5b.handle_closed(SocketId(1));
+    assert_eq!(juliet.wants(), ["say proxy-error", CLOSED]);
+    // They cross ours.
+    assert!(juliet.hears(activated("proxy1")).is_empty());
+    assert!(juliet.hears(Notification::ProxyError).is_empty());
+}
+
+#[test]
+fn a_proxy_that_closes_before_its_nomination_is_an_error_when_it_is_nominated() {
+    for ahead in [None, Some(activated("proxy1"))] {
+        let mut juliet = Side::new(Role::Responder, &[], &[("proxy1", LOW)]);
+        juliet.wants();
+        juliet.connected("proxy1", 1);
+        juliet.s5b.handle_closed(SocketId(1));
+        assert!(juliet.wants().is_empty(), "another one may be nominated");
+        if let Some(notification) = ahead {
+            juliet.hears(notification);
+        }
+        assert_eq!(juliet.hears(Notification::CandidateError), ["say proxy-error", CLOSED]);
+    }
+}
+
+#[test]
+fn our_own_proxy_that_closes_is_an_error() {
+    let mut romeo = Side::new(Role::Initiator, &[("proxy1", LOW)], &[]);
+    romeo.hears(used("proxy1"));
+    romeo.connected("proxy1", 1);
+    romeo.s5b.handle_closed(SocketId(1));
+    assert_eq!(romeo.wants(), ["say proxy-error", CLOSED]);
+    romeo.s5b.handle_activated(romeo.now, Ok(()));
+    assert!(romeo.wants().is_empty());
+}
+
+#[test]
+fn a_chosen_connection_that_closes_before_its_nomination_is_none() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", HIGH)]);
+    juliet.wants();
+    juliet.connected("192.0.2.1", 1);
+    juliet.s5b.handle_closed(SocketId(1));
+    let wants = juliet.hears(Notification::CandidateError);
+    assert!(wants[0].contains("192.0.2.1:5086 (direct): closed by the other end"), "{wants:?}");
+}
+
 // ---- our listener ----------------------------------------------------------------------------
 
 #[test]
