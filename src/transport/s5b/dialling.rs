@@ -8,7 +8,7 @@ use std::{
 use super::{
     Attempt,
     candidate::{Candidate, Place},
-    offer::MAX_OWN,
+    offer::{MAX_OWN, MAX_RESERVED},
 };
 use crate::session::Role;
 
@@ -81,11 +81,25 @@ impl Dialling {
         self.trickle_end = None;
     }
 
-    /// Takes as many of them as there is room for, the highest first. Nobody is dialled twice.
+    /// Takes as many of them as there is room for, the highest first. Nobody is dialled twice, and proxies, which are
+    /// the lowest, are not crowded out.
     pub(super) fn add(&mut self, mut candidates: Vec<Candidate>) {
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.priority));
+        let mut fresh = HashSet::new();
         candidates
-            .retain(|candidate| self.places.len() < MAX_DIALLED && self.places.insert(candidate.place()));
+            .retain(|candidate| !self.places.contains(&candidate.place()) && fresh.insert(candidate.place()));
+        let mut room = MAX_DIALLED - self.places.len();
+        let proxies = candidates.iter().filter(|candidate| candidate.is_proxy()).count();
+        let mut reserved = proxies.min(MAX_RESERVED).min(room);
+        candidates.retain(|candidate| {
+            if candidate.is_proxy() {
+                reserved = reserved.saturating_sub(1);
+            }
+            let fits = reserved < room;
+            room -= usize::from(fits);
+            fits
+        });
+        self.places.extend(candidates.iter().map(Candidate::place));
         for candidate in candidates {
             // Of equals, the one that was offered first goes first.
             let index = self.waiting.partition_point(|waiting| waiting.priority < candidate.priority);

@@ -10,8 +10,8 @@ use crate::session::{Role, random_id};
 /// Candidates that we offer: a peer dials them one after the other, and a stanza has to hold them all.
 pub(crate) const MAX_OWN: usize = 16;
 /// Of these, how many are kept free for proxies, so that a machine with many addresses still offers a way that works
-/// from anywhere.
-const MAX_RESERVED: usize = 4;
+/// from anywhere. The same goes for what we dial.
+pub(super) const MAX_RESERVED: usize = 4;
 
 /// Local preferences (XEP-0260 #exchange) go down from here: an initiator's are odd, a responder's even. Together with
 /// uncommon values (others have 0, 100 or 10000) it keeps our candidates from the priorities of a peer's, with

@@ -240,6 +240,41 @@ fn a_peer_can_not_have_us_dial_without_end() {
     assert_eq!(timeline[0].1, "dial 192.0.2.19", "the highest of those that were known first");
 }
 
+/// So many addresses, and proxies that are all lower.
+fn many(addresses: usize, proxies: usize) -> S5bTransport {
+    let addresses = (0..addresses).map(|n| (format!("192.0.2.{n}"), 9));
+    let proxies = (0..proxies).map(|n| (format!("proxy{n}"), 8));
+    let all: Vec<_> = addresses.chain(proxies).collect();
+    offer(&all.iter().map(|(host, priority)| (host.as_str(), *priority)).collect::<Vec<_>>())
+}
+
+#[test]
+fn however_many_addresses_there_are_some_proxies_are_dialled() {
+    for (addresses, proxies, dialled) in [
+        (20, 0, (16, 0)),
+        (20, 1, (15, 1)),
+        (20, 4, (12, 4)),
+        (20, 9, (12, 4)),
+        (12, 9, (12, 4)),
+        (3, 9, (3, 9)),
+        (0, 20, (0, 16)),
+    ] {
+        let mut juliet = Side::with(setup(Role::Responder), &[], &many(addresses, proxies));
+        let timeline = juliet.timeline(Duration::from_secs(20));
+        let at_proxies = timeline.iter().filter(|(_, line)| line.starts_with("dial proxy")).count();
+        assert_eq!((timeline.len() - at_proxies, at_proxies), dialled, "{addresses} and {proxies}");
+    }
+}
+
+#[test]
+fn late_proxies_get_the_room_that_is_left() {
+    let mut juliet = Side::with(setup(Role::Responder), &[], &many(14, 0));
+    juliet.s5b.handle_info(juliet.now, &many(14, 9)).unwrap();
+    let timeline = juliet.timeline(Duration::from_secs(20));
+    let lines: Vec<_> = timeline.iter().map(|(_, line)| line.as_str()).collect();
+    assert_eq!(lines[14..], ["dial proxy0", "dial proxy1"]);
+}
+
 #[test]
 fn one_host_and_port_is_dialled_once() {
     let mut theirs =
