@@ -24,6 +24,8 @@ pub(crate) struct S5bTransport {
     pub(crate) candidates: Vec<S5bCandidate>,
     /// Whether some of the candidates came in transport-infos ([`S5bTransport::add_candidates`]), as more may.
     pub(crate) trickled: bool,
+    /// Whether it has children, and none that is understood.
+    pub(crate) unsupported: bool,
     /// The notification, if it is one.
     pub(crate) notification: Option<Notification>,
 }
@@ -81,13 +83,17 @@ impl S5bTransport {
         }
         let is_hash =
             |text: &&str| text.len() == HASH_DIGITS && text.bytes().all(|it| it.is_ascii_hexdigit());
+        let (candidates, notification) = (candidates(element)?, notification(element)?);
         Ok(Self {
             sid: text_attribute(element, "sid", MAX_SID)?,
             dstaddr: element.attr("dstaddr").filter(is_hash).map(ToOwned::to_owned),
             udp: udp(element)?,
-            candidates: candidates(element)?,
+            unsupported: element.children().next().is_some()
+                && candidates.is_empty()
+                && notification.is_none(),
+            candidates,
             trickled: false,
-            notification: notification(element)?,
+            notification,
         })
     }
 
@@ -302,6 +308,18 @@ mod tests {
         .unwrap();
         assert_eq!(transport.candidates.len(), 1);
         assert_eq!(transport.notification, None);
+    }
+
+    #[test]
+    fn a_transport_of_which_nothing_is_understood_is_told_from_an_empty_one() {
+        let unsupported = |inner| parse("", inner).unwrap().unsupported;
+        assert!(unsupported("<hint/>"));
+        assert!(unsupported("<candidate-error xmlns='urn:example'/>"));
+        assert!(unsupported("<candidate type='carrier-pigeon'/><candidate type='heliograph'/>"));
+        assert!(!unsupported(""));
+        assert!(!unsupported(" text "));
+        assert!(!unsupported("<hint/><candidate-error/>"));
+        assert!(!unsupported("<candidate type='carrier-pigeon'/><candidate cid='c' host='h' priority='1'/>"));
     }
 
     #[test]

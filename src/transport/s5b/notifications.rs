@@ -27,6 +27,10 @@ impl S5b {
         if info.sid != self.setup.sid {
             return Err(not_found(format!("there is no bytestream with the sid {}", shortened(&info.sid))));
         }
+        if info.unsupported {
+            // XEP-0166 #session-info, which is about transport-info as well.
+            return Err(Box::new(errors::unsupported_info()));
+        }
         self.learn(now, info);
         let answer = match &info.notification {
             None => Ok(()),

@@ -1,6 +1,7 @@
 //! How transport-infos are answered.
 
 use super::*;
+use crate::wire::errors;
 
 #[test]
 fn another_bytestream_is_not_found() {
@@ -9,6 +10,21 @@ fn another_bytestream_is_not_found() {
     let error = juliet.s5b.handle_info(juliet.now, &other).unwrap_err();
     assert!(error.texts["en"].contains("other"));
     assert_eq!(juliet.timeline(Duration::from_secs(9)).len(), 1, "nothing of it was taken");
+}
+
+#[test]
+fn what_is_not_understood_is_said_and_an_empty_info_is_fine() {
+    let mut juliet = Side::new(Role::Responder, &[], &[]);
+    let mut answer = |inner: &str| {
+        let xml =
+            format!("<transport xmlns='urn:xmpp:jingle:transports:s5b:1' sid='{SID}'>{inner}</transport>");
+        let info = S5bTransport::parse(&xml.parse().unwrap()).unwrap();
+        juliet.s5b.handle_info(juliet.now, &info).map_err(|error| *error)
+    };
+    assert_eq!(answer("<hint/>"), Err(errors::unsupported_info()));
+    assert_eq!(answer("<candidate type='carrier-pigeon'/>"), Err(errors::unsupported_info()));
+    assert_eq!(answer(""), Ok(()));
+    assert!(juliet.wants().is_empty());
 }
 
 #[test]
