@@ -8,7 +8,7 @@ use super::{
     Ibb, Transport, ibb,
     s5b::{
         self, S5b, Setup,
-        candidate::{Candidate, CandidateType, Connection, SocketId},
+        candidate::{Candidate, CandidateType, Connection, SocketId, candidates_of, own_candidates_after},
     },
 };
 use crate::{Config, Transports, wire::s5b::S5bTransport};
@@ -159,11 +159,15 @@ impl S5bOffer {
             return Err(format!("the transport {}, which was not offered", answer.ns()));
         }
         let theirs = S5bTransport::parse(answer).map_err(|malformed| malformed.to_string())?;
-        let mut s5b = S5b::new(now, self.setup, self.ours, &theirs)?;
-        if self.candidates == When::OnceAccepted {
-            s5b.offer_late();
+        match self.candidates {
+            When::WithTheOffer => S5b::new(now, self.setup, self.ours, &theirs),
+            When::OnceAccepted => {
+                let ours = own_candidates_after(self.ours, &self.setup.parties, &candidates_of(&theirs));
+                let mut s5b = S5b::new(now, self.setup, ours, &theirs)?;
+                s5b.offer_late();
+                Ok(s5b)
+            }
         }
-        Ok(s5b)
     }
 }
 

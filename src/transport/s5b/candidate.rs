@@ -76,7 +76,7 @@ impl Candidate {
         self.host.parse().ok()
     }
 
-    pub(crate) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         Place::new(&self.host, self.port)
     }
 
@@ -98,7 +98,7 @@ impl Candidate {
 
 /// A host and port, so that two ways of writing them are the same.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
+pub(super) enum Place {
     Address(IpAddr, u16),
     Name(String, u16),
 }
@@ -242,4 +242,14 @@ pub(crate) fn own_candidates(
         Candidates::None => (Vec::new(), Vec::new()),
     };
     offer::candidates(addresses, proxies, parties.role, offered)
+}
+
+/// Our candidates, if the peer has not seen them yet, after it told us its own (XEP-0260 #exchange): without those hosts
+/// and ports, and with priorities that are none of those.
+pub(crate) fn own_candidates_after(
+    ours: Vec<Candidate>,
+    parties: &Parties,
+    offered: &[Candidate],
+) -> Vec<Candidate> {
+    offer::without(ours, parties.role, offered)
 }

@@ -43,6 +43,17 @@ pub(super) fn candidates(
     drafts.into_iter().map(|draft| draft.with_priority(priorities.next(draft.kind))).collect()
 }
 
+/// What is left of our candidates, once we know what the peer offered before it learned them.
+pub(super) fn without(mut ours: Vec<Candidate>, role: Role, offered: &[Candidate]) -> Vec<Candidate> {
+    let places: HashSet<Place> = offered.iter().map(Candidate::place).collect();
+    ours.retain(|candidate| !places.contains(&candidate.place()));
+    let mut priorities = Priorities::new(role, offered);
+    for candidate in &mut ours {
+        candidate.priority = priorities.next(candidate.kind);
+    }
+    ours
+}
+
 /// A candidate without cid and priority.
 pub(super) struct Draft {
     host: String,
