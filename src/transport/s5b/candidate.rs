@@ -84,7 +84,7 @@ impl Candidate {
         self.kind == CandidateType::Proxy
     }
 
-    pub(super) fn to_wire(&self) -> S5bCandidate {
+    pub(crate) fn to_wire(&self) -> S5bCandidate {
         S5bCandidate {
             cid: self.cid.clone(),
             host: self.host.clone(),
