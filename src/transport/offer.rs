@@ -2,16 +2,22 @@
 
 use std::time::Instant;
 
-use xmpp_parsers::minidom::Element;
+use xmpp_parsers::{minidom::Element, stanza_error::StanzaError};
 
 use super::{
     Ibb, Transport, ibb,
     s5b::{
         self, S5b, Setup,
-        candidate::{Candidate, CandidateType, Connection, SocketId},
+        candidate::{Candidate, CandidateType, Connection, SocketId, candidates_of, own_candidates_after},
     },
 };
-use crate::{Config, Transports, wire::s5b::S5bTransport};
+use crate::{
+    Config, Transports,
+    wire::{errors, s5b::S5bTransport},
+};
+
+#[cfg(test)]
+mod tests;
 
 /// Connections to our listener that may wait for the peer's answer to an offer.
 const MAX_EARLY: usize = 8;
@@ -31,6 +37,8 @@ pub(crate) struct S5bOffer {
     candidates: When,
     /// A peer may connect before its answer gets here.
     early: Vec<Connection>,
+    /// What the peer offered before its answer.
+    theirs: S5bTransport,
 }
 
 /// An answer that does not fit the offer.
@@ -107,7 +115,8 @@ impl Offer {
 
 impl S5bOffer {
     pub(crate) fn new(setup: Setup, ours: Vec<Candidate>, candidates: When) -> Self {
-        Self { setup, ours, candidates, early: Vec::new() }
+        let theirs = S5bTransport { sid: setup.sid.clone(), ..S5bTransport::default() };
+        Self { setup, ours, candidates, early: Vec::new(), theirs }
     }
 
     pub(crate) fn dst_addrs(&self) -> Vec<String> {
@@ -122,6 +131,23 @@ impl S5bOffer {
             self.early.push(connection);
         }
         fits
+    }
+
+    /// A transport-info before the peer's answer, with candidates (XEP-0166 #session-negotiation); what to answer.
+    ///
+    /// There is nothing to be notified of, as nobody knows yet whether the offer will be accepted.
+    pub(crate) fn handle_info(&mut self, info: S5bTransport) -> Result<(), Box<StanzaError>> {
+        if info.sid != self.setup.sid {
+            return Err(Box::new(errors::item_not_found("there is no bytestream with this sid")));
+        }
+        if info.unsupported {
+            return Err(Box::new(errors::unsupported_info()));
+        }
+        if info.notification.is_some() {
+            return Err(Box::new(errors::out_of_order()));
+        }
+        let added = self.theirs.add_candidates(info);
+        added.map_err(|malformed| Box::new(errors::bad_request(malformed.to_string())))
     }
 
     /// A connection that came was closed by its other end.
@@ -154,16 +180,32 @@ impl S5bOffer {
         }
     }
 
-    fn negotiate(self, answer: &Element, now: Instant) -> Result<S5b, String> {
+    fn negotiate(mut self, answer: &Element, now: Instant) -> Result<S5b, String> {
+        let theirs = self.all_of_theirs(answer)?;
+        match self.candidates {
+            When::WithTheOffer => S5b::new(now, self.setup, self.ours, &theirs),
+            When::OnceAccepted => {
+                let ours = own_candidates_after(self.ours, &self.setup.parties, &candidates_of(&theirs));
+                let mut s5b = S5b::new(now, self.setup, ours, &theirs)?;
+                s5b.offer_late();
+                Ok(s5b)
+            }
+        }
+    }
+
+    /// What the peer answers, and what it said before.
+    fn all_of_theirs(&mut self, answer: &Element) -> Result<S5bTransport, String> {
         if !S5bTransport::matches(answer) {
             return Err(format!("the transport {}, which was not offered", answer.ns()));
         }
-        let theirs = S5bTransport::parse(answer).map_err(|malformed| malformed.to_string())?;
-        let mut s5b = S5b::new(now, self.setup, self.ours, &theirs)?;
-        if self.candidates == When::OnceAccepted {
-            s5b.offer_late();
+        let mut theirs = S5bTransport::parse(answer).map_err(|malformed| malformed.to_string())?;
+        let mut before = std::mem::take(&mut self.theirs);
+        // An answer may repeat them.
+        before.candidates.retain(|early| theirs.candidates.iter().all(|known| known.cid != early.cid));
+        if !before.candidates.is_empty() {
+            theirs.add_candidates(before).map_err(|malformed| malformed.to_string())?;
         }
-        Ok(s5b)
+        Ok(theirs)
     }
 }
 

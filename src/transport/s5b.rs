@@ -1,14 +1,14 @@
 //! SOCKS5 bytestreams (XEP-0065) as a Jingle transport (XEP-0260): the negotiation, sans-IO.
 //!
 //! Each side connects to candidates of the other's and says by transport-info which one it uses; from both
-//! words, both know which one is nominated.
+//! notifications, both know which one is nominated.
 
 pub(crate) mod candidate;
 mod dialling;
 mod dst_addr;
 mod failures;
 mod nomination;
-mod notices;
+mod notifications;
 mod offer;
 mod state;
 #[cfg(test)]
@@ -27,14 +27,14 @@ use self::{
     candidate::{Candidate, CandidateType, Connection, Parties, Reach, SocketId},
     dialling::Dialling,
     failures::Failures,
-    state::{Choosing, Chosen, Own, State, Word},
+    state::{Choosing, Chosen, Own, PeerNotification, State},
 };
 use crate::{
     Candidates, Error, Step, TransportError,
     session::Role,
     wire::{
         bytestreams,
-        s5b::{Notice, S5bTransport},
+        s5b::{Notification, S5bTransport},
     },
 };
 
@@ -114,13 +114,13 @@ pub(crate) struct S5b {
     theirs: Vec<Candidate>,
     /// The peer's, for its proxies.
     dstaddr: Option<String>,
-    peer_word: Option<Word>,
+    peer_notification: Option<PeerNotification>,
     /// By [`Setup::timeout`].
     deadline: Option<Instant>,
     /// Attempts so far.
     attempts: u32,
     failures: Failures,
-    /// The connection that we chose, if it was closed since.
+    /// The connection that we chose, if it was closed before one was nominated.
     lost: Option<SocketId>,
     state: State,
     outputs: VecDeque<Pending>,
@@ -161,7 +161,7 @@ impl S5b {
         // show them before its offer is accepted. A responder may too, and it dials ours meanwhile, so it costs nothing to
         // wait for it if there are any.
         let may_follow = setup.parties.role == Role::Responder || !ours.is_empty();
-        if theirs.candidates.is_empty() && may_follow {
+        if theirs.trickled || (theirs.candidates.is_empty() && may_follow) {
             dialling.be_patient(now);
         }
         let choosing = Choosing { own: Own::Dialling(dialling), incoming: VecDeque::new(), ahead: None };
@@ -171,14 +171,14 @@ impl S5b {
             ours,
             theirs: Vec::new(),
             dstaddr: None,
-            peer_word: None,
+            peer_notification: None,
             attempts: 0,
             failures: Failures::default(),
             lost: None,
             state: State::Choosing(choosing),
             outputs: VecDeque::new(),
         };
-        negotiation.learn(theirs);
+        negotiation.learn(now, theirs);
         negotiation.advance(now);
         Ok(negotiation)
     }
@@ -186,7 +186,7 @@ impl S5b {
     /// Sends our candidates now, in a transport-info (XEP-0260 #exchange). To be called right after [`S5b::new`].
     pub(crate) fn offer_late(&mut self) {
         if !self.ours.is_empty() {
-            // Before our own word, which a peer may take for the end of what we have to say.
+            // Before our own notification, which a peer may take for the end of what we have to say.
             self.outputs.push_front(Pending::Info(transport(&self.setup, &self.ours)));
         }
     }
@@ -225,8 +225,8 @@ impl S5b {
     /// The reply of SOCKS5 is to be sent after this. Thus a connection is known here before the peer can choose it.
     pub(crate) fn handle_incoming(&mut self, _now: Instant, connection: Connection) -> bool {
         let State::Choosing(choosing) = &mut self.state else { return false };
-        // What comes after the peer's word can't be what it chose.
-        if self.peer_word.is_some() || self.ours.iter().all(Candidate::is_proxy) {
+        // What comes after the peer's notification can't be what it chose.
+        if self.peer_notification.is_some() || self.ours.iter().all(Candidate::is_proxy) {
             return false;
         }
         choosing.incoming.push_back(connection);
@@ -239,14 +239,18 @@ impl S5b {
     }
 
     /// A connection was closed by its other end before it could be used. One that [`S5b::handle_incoming`] took is not what
-    /// the peer chose; one that we chose shows that the peer has given up.
+    /// the peer chose; one to a proxy that was nominated will carry nothing; one that we chose shows that the peer has
+    /// given up.
     pub(crate) fn handle_closed(&mut self, socket: SocketId) {
         if let State::Choosing(choosing) = &mut self.state {
             choosing.incoming.retain(|connection| connection.socket != socket);
+            if let Own::Used(chosen) = &choosing.own
+                && chosen.connection.socket == socket
+            {
+                self.lost = Some(socket);
+            }
         }
-        if self.state.chosen().is_some_and(|chosen| chosen.connection.socket == socket) {
-            self.lost = Some(socket);
-        }
+        self.nominated_proxy_closed(socket);
     }
 
     /// The proxy answered [`Output::Activate`].
@@ -259,9 +263,7 @@ impl S5b {
             return;
         }
         match (self.setup.timeout, self.deadline) {
-            (Some(timeout), Some(deadline)) if deadline <= now => {
-                self.fail(Error::Timeout(Step::Transport, timeout));
-            }
+            (Some(timeout), Some(deadline)) if deadline <= now => self.time_out(timeout),
             _ => self.advance(now),
         }
     }
@@ -323,7 +325,7 @@ impl S5b {
     fn advance(&mut self, now: Instant) {
         self.dial(now);
         if self.dialling().is_some_and(|dialling| dialling.is_exhausted(now)) {
-            self.decide(Own::Error, Notice::CandidateError);
+            self.decide(Own::Error, Notification::CandidateError);
         }
         self.nominate();
     }
@@ -350,16 +352,15 @@ impl S5b {
 
     /// XEP-0260 #connect: the first connection is the one.
     fn choose(&mut self, chosen: Chosen) {
-        let others: Vec<_> = self.dialling().into_iter().flat_map(|dialling| dialling.in_flight()).collect();
-        self.abandon_all(others);
-        let notice = Notice::CandidateUsed(chosen.candidate.cid.clone());
-        self.decide(Own::Used(chosen), notice);
+        self.abandon_dialling();
+        let notification = Notification::CandidateUsed(chosen.candidate.cid.clone());
+        self.decide(Own::Used(chosen), notification);
     }
 
-    fn decide(&mut self, own: Own, notice: Notice) {
+    fn decide(&mut self, own: Own, notification: Notification) {
         if let State::Choosing(choosing) = &mut self.state {
             choosing.own = own;
-            self.say(notice);
+            self.say(notification);
         }
     }
 
@@ -376,6 +377,24 @@ impl S5b {
         attempt
     }
 
+    /// The peer hears what it waits for, or else it would have to time out too.
+    fn time_out(&mut self, timeout: Duration) {
+        if self.dialling().is_some() {
+            self.abandon_dialling();
+            self.decide(Own::Error, Notification::CandidateError);
+            // With this, the peer may have all that it needs to use a connection to us.
+            self.nominate();
+        }
+        match self.state {
+            State::Open(_) | State::Over => return,
+            State::AwaitingActivation(_) | State::DiallingProxy { .. } | State::Activating(_) => {
+                self.say(Notification::ProxyError);
+            }
+            State::Choosing(_) => {}
+        }
+        self.fail(Error::Timeout(Step::Transport, timeout));
+    }
+
     fn fail_unconnected(&mut self, why: &str) {
         let text = format!("{why}{}", self.failures);
         self.fail(Error::Transport(TransportError::Unconnected(text)));
@@ -386,9 +405,19 @@ impl S5b {
         self.push(Pending::Failed(error));
     }
 
-    fn say(&mut self, notice: Notice) {
+    fn say(&mut self, notification: Notification) {
         let sid = self.setup.sid.clone();
-        self.push(Pending::Info(S5bTransport { sid, notice: Some(notice), ..S5bTransport::default() }));
+        self.push(Pending::Info(S5bTransport {
+            sid,
+            notification: Some(notification),
+            ..S5bTransport::default()
+        }));
+    }
+
+    fn abandon_dialling(&mut self) {
+        let attempts: Vec<_> =
+            self.dialling().into_iter().flat_map(|dialling| dialling.in_flight()).collect();
+        self.abandon_all(attempts);
     }
 
     fn abandon_all(&mut self, attempts: impl IntoIterator<Item = Attempt>) {

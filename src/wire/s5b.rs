@@ -22,8 +22,12 @@ pub(crate) struct S5bTransport {
     pub(crate) udp: bool,
     /// At most [`MAX_CANDIDATES`], each with its own cid; those of unknown types are left out.
     pub(crate) candidates: Vec<S5bCandidate>,
+    /// Whether some of the candidates came in transport-infos ([`S5bTransport::add_candidates`]), as more may.
+    pub(crate) trickled: bool,
+    /// Whether it has children, and none that is understood.
+    pub(crate) unsupported: bool,
     /// The notification, if it is one.
-    pub(crate) notice: Option<Notice>,
+    pub(crate) notification: Option<Notification>,
 }
 
 /// Candidates in one `<transport/>`. Programs of today offer 2 to 20.
@@ -54,7 +58,7 @@ pub(crate) struct S5bCandidate {
 
 /// What a transport-info tells about the negotiation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
+pub(crate) enum Notification {
     CandidateUsed(String),
     CandidateError,
     Activated(String),
@@ -79,12 +83,17 @@ impl S5bTransport {
         }
         let is_hash =
             |text: &&str| text.len() == HASH_DIGITS && text.bytes().all(|it| it.is_ascii_hexdigit());
+        let (candidates, notification) = (candidates(element)?, notification(element)?);
         Ok(Self {
             sid: text_attribute(element, "sid", MAX_SID)?,
             dstaddr: element.attr("dstaddr").filter(is_hash).map(ToOwned::to_owned),
             udp: udp(element)?,
-            candidates: candidates(element)?,
-            notice: notice(element)?,
+            unsupported: element.children().next().is_some()
+                && candidates.is_empty()
+                && notification.is_none(),
+            candidates,
+            trickled: false,
+            notification,
         })
     }
 
@@ -97,12 +106,13 @@ impl S5bTransport {
         if later.sid != self.sid {
             return Err(Malformed::new("the sid is not that of the bytestream that was offered"));
         }
-        if later.notice.is_some() {
+        if later.notification.is_some() {
             return Err(Malformed::new("a notification about a bytestream that was not agreed on"));
         }
         if self.candidates.len() + later.candidates.len() > MAX_CANDIDATES {
             return Err(Malformed(format!("more than {MAX_CANDIDATES} candidates")));
         }
+        self.trickled |= !later.candidates.is_empty();
         for candidate in later.candidates {
             if self.candidates.iter().any(|known| known.cid == candidate.cid) {
                 return Err(Malformed(format!("two candidates have the cid {}", quoted(&candidate.cid))));
@@ -120,7 +130,7 @@ impl S5bTransport {
             .attr(xml_ncname!("mode").into(), self.udp.then_some("udp"))
             .attr(xml_ncname!("sid").into(), self.sid.as_str())
             .append_all(self.candidates.iter().map(S5bCandidate::to_element))
-            .append_all(self.notice.as_ref().map(Notice::to_element))
+            .append_all(self.notification.as_ref().map(Notification::to_element))
             .build()
     }
 }
@@ -192,24 +202,24 @@ fn priority(candidate: &Element) -> Result<u32, Malformed> {
     Ok(value.parse().unwrap_or(u32::MAX))
 }
 
-fn notice(transport: &Element) -> Result<Option<Notice>, Malformed> {
+fn notification(transport: &Element) -> Result<Option<Notification>, Malformed> {
     let mut found = None;
     for child in transport.children().filter(|child| child.has_ns(ns::JINGLE_S5B)) {
-        let notice = match child.name() {
-            "candidate-used" => Notice::CandidateUsed(text_attribute(child, "cid", MAX_CID)?),
-            "candidate-error" => Notice::CandidateError,
-            "activated" => Notice::Activated(text_attribute(child, "cid", MAX_CID)?),
-            "proxy-error" => Notice::ProxyError,
+        let notification = match child.name() {
+            "candidate-used" => Notification::CandidateUsed(text_attribute(child, "cid", MAX_CID)?),
+            "candidate-error" => Notification::CandidateError,
+            "activated" => Notification::Activated(text_attribute(child, "cid", MAX_CID)?),
+            "proxy-error" => Notification::ProxyError,
             _ => continue,
         };
-        if found.replace(notice).is_some() {
+        if found.replace(notification).is_some() {
             return Err(Malformed::new("<transport/> has more than one notification"));
         }
     }
     Ok(found)
 }
 
-impl Notice {
+impl Notification {
     fn to_element(&self) -> Element {
         let (name, cid) = match self {
             Self::CandidateUsed(cid) => ("candidate-used", Some(cid.as_str())),
@@ -261,13 +271,14 @@ mod tests {
         let offer = S5bTransport { sid: "a".into(), udp: true, candidates, ..S5bTransport::default() };
         assert_eq!(S5bTransport::parse(&offer.to_element()), Ok(offer));
 
-        for notice in [
-            Notice::CandidateUsed("c".into()),
-            Notice::CandidateError,
-            Notice::Activated("c".into()),
-            Notice::ProxyError,
+        for notification in [
+            Notification::CandidateUsed("c".into()),
+            Notification::CandidateError,
+            Notification::Activated("c".into()),
+            Notification::ProxyError,
         ] {
-            let info = S5bTransport { sid: "a".into(), notice: Some(notice), ..S5bTransport::default() };
+            let info =
+                S5bTransport { sid: "a".into(), notification: Some(notification), ..S5bTransport::default() };
             assert_eq!(S5bTransport::parse(&info.to_element()), Ok(info));
         }
     }
@@ -284,7 +295,7 @@ mod tests {
             type_: CandidateType::Direct,
         };
         assert_eq!(transport.candidates, [expected]);
-        assert_eq!((transport.dstaddr, transport.udp, transport.notice), (None, false, None));
+        assert_eq!((transport.dstaddr, transport.udp, transport.notification), (None, false, None));
     }
 
     #[test]
@@ -296,7 +307,19 @@ mod tests {
         )
         .unwrap();
         assert_eq!(transport.candidates.len(), 1);
-        assert_eq!(transport.notice, None);
+        assert_eq!(transport.notification, None);
+    }
+
+    #[test]
+    fn a_transport_of_which_nothing_is_understood_is_told_from_an_empty_one() {
+        let unsupported = |inner| parse("", inner).unwrap().unsupported;
+        assert!(unsupported("<hint/>"));
+        assert!(unsupported("<candidate-error xmlns='urn:example'/>"));
+        assert!(unsupported("<candidate type='carrier-pigeon'/><candidate type='heliograph'/>"));
+        assert!(!unsupported(""));
+        assert!(!unsupported(" text "));
+        assert!(!unsupported("<hint/><candidate-error/>"));
+        assert!(!unsupported("<candidate type='carrier-pigeon'/><candidate cid='c' host='h' priority='1'/>"));
     }
 
     #[test]

@@ -76,11 +76,15 @@ impl Candidate {
         self.host.parse().ok()
     }
 
+    pub(super) fn place(&self) -> Place {
+        Place::new(&self.host, self.port)
+    }
+
     pub(super) fn is_proxy(&self) -> bool {
         self.kind == CandidateType::Proxy
     }
 
-    pub(super) fn to_wire(&self) -> S5bCandidate {
+    pub(crate) fn to_wire(&self) -> S5bCandidate {
         S5bCandidate {
             cid: self.cid.clone(),
             host: self.host.clone(),
@@ -88,6 +92,22 @@ impl Candidate {
             port: self.port,
             priority: self.priority,
             type_: self.kind,
+        }
+    }
+}
+
+/// A host and port, so that two ways of writing them are the same.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    Address(IpAddr, u16),
+    Name(String, u16),
+}
+
+impl Place {
+    pub(super) fn new(host: &str, port: u16) -> Self {
+        match host.parse::<IpAddr>() {
+            Ok(address) => Self::Address(address.to_canonical(), port),
+            Err(_) => Self::Name(host.trim_end_matches('.').to_lowercase(), port),
         }
     }
 }
@@ -222,4 +242,14 @@ pub(crate) fn own_candidates(
         Candidates::None => (Vec::new(), Vec::new()),
     };
     offer::candidates(addresses, proxies, parties.role, offered)
+}
+
+/// Our candidates, if the peer has not seen them yet, after it told us its own (XEP-0260 #exchange): without those hosts
+/// and ports, and with priorities that are none of those.
+pub(crate) fn own_candidates_after(
+    ours: Vec<Candidate>,
+    parties: &Parties,
+    offered: &[Candidate],
+) -> Vec<Candidate> {
+    offer::without(ours, parties.role, offered)
 }

@@ -9,6 +9,9 @@ use jid::FullJid;
 use super::candidate::{Candidate, CandidateType, Parties};
 use crate::session::Role;
 
+/// DST.ADDRs that are asked for at one candidate: what the peer says, and the two readings of XEP-0260.
+pub(super) const MAX_DST_ADDRS: usize = 3;
+
 impl Parties {
     /// For our proxies, which we shall activate (XEP-0260 #exchange): it is the `dstaddr` of our `<transport/>`.
     pub(crate) fn own_dst_addr(&self, sid: &str) -> String {
@@ -30,7 +33,7 @@ impl Parties {
             CandidateType::Proxy => vec![said],
             // COMPAT Smack: its listener takes the `dstaddr` that it announced.
             CandidateType::Direct | CandidateType::Assisted | CandidateType::Tunnel => {
-                deduplicated([said, owner_first(), self.initiators_dst_addr(sid)])
+                deduplicated::<MAX_DST_ADDRS>([said, owner_first(), self.initiators_dst_addr(sid)])
             }
         }
     }

@@ -1,4 +1,4 @@
-//! From both sides' words to a bytestream (XEP-0260 #complete).
+//! From both sides' notifications to a bytestream (XEP-0260 #complete).
 
 use std::{collections::VecDeque, mem};
 
@@ -6,25 +6,25 @@ use xmpp_parsers::stanza_error::StanzaError;
 
 use super::{
     Attempt, Dial, Pending, S5b,
-    candidate::{Candidate, Connection, Reach},
+    candidate::{Candidate, Connection, Reach, SocketId},
     dialling::prevails,
-    state::{Ahead, Chosen, Own, State, Word},
+    state::{Ahead, Chosen, Own, PeerNotification, State},
 };
-use crate::{SignallingError, wire::s5b::Notice};
+use crate::{SignallingError, wire::s5b::Notification};
 
 impl S5b {
     /// Nominates a candidate, once both sides have said what they use.
     pub(super) fn nominate(&mut self) {
         let State::Choosing(choosing) = &self.state else { return };
-        let Some(word) = self.peer_word.clone() else { return };
+        let Some(notification) = self.peer_notification.clone() else { return };
         if matches!(choosing.own, Own::Dialling(_)) {
             return;
         }
         let State::Choosing(choosing) = mem::replace(&mut self.state, State::Over) else { return };
         let (incoming, ahead) = (choosing.incoming, choosing.ahead);
-        match (choosing.own, word) {
-            (Own::Used(chosen), Word::Error) => self.use_theirs(chosen, incoming, ahead),
-            (Own::Used(chosen), Word::Used(candidate)) => {
+        match (choosing.own, notification) {
+            (Own::Used(chosen), PeerNotification::Error) => self.use_theirs(chosen, incoming, ahead),
+            (Own::Used(chosen), PeerNotification::Used(candidate)) => {
                 if prevails(chosen.candidate.priority, candidate.priority, self.setup.parties.role) {
                     self.use_theirs(chosen, incoming, ahead);
                 } else {
@@ -32,10 +32,10 @@ impl S5b {
                     self.use_ours(candidate, incoming, ahead);
                 }
             }
-            (Own::Error | Own::Dialling(_), Word::Used(candidate)) => {
+            (Own::Error | Own::Dialling(_), PeerNotification::Used(candidate)) => {
                 self.use_ours(candidate, incoming, ahead);
             }
-            (Own::Error | Own::Dialling(_), Word::Error) => {
+            (Own::Error | Own::Dialling(_), PeerNotification::Error) => {
                 self.hang_up_all(incoming);
                 self.fail_unconnected("neither side could connect to the other");
             }
@@ -44,6 +44,9 @@ impl S5b {
 
     fn use_theirs(&mut self, chosen: Chosen, incoming: VecDeque<Connection>, ahead: Option<Ahead>) {
         self.hang_up_all(incoming);
+        if self.lost == Some(chosen.connection.socket) {
+            return self.chosen_was_closed(&chosen.candidate);
+        }
         if !chosen.candidate.is_proxy() {
             return self.open(chosen);
         }
@@ -124,7 +127,7 @@ impl S5b {
         match mem::replace(&mut self.state, State::Over) {
             State::Activating(chosen) => match reply {
                 Ok(()) => {
-                    self.say(Notice::Activated(chosen.candidate.cid.clone()));
+                    self.say(Notification::Activated(chosen.candidate.cid.clone()));
                     self.open(chosen);
                 }
                 Err(error) => {
@@ -138,7 +141,7 @@ impl S5b {
     }
 
     fn own_proxy_failed(&mut self, candidate: &Candidate, why: &str) {
-        self.say(Notice::ProxyError);
+        self.say(Notification::ProxyError);
         self.failures.note(candidate, why);
         self.fail_unconnected("our proxy is of no use");
     }
@@ -164,12 +167,31 @@ impl S5b {
     }
 
     fn open(&mut self, chosen: Chosen) {
-        if self.lost == Some(chosen.connection.socket) {
-            self.failures.note(&chosen.candidate, "closed by the other end");
-            return self.fail_unconnected("the connection that was chosen is not there any more");
-        }
         self.state = State::Open(chosen);
         self.push(Pending::Open);
+    }
+
+    // ---- connections that are not there any more -------------------------------------------
+
+    /// Fails if a proxy was nominated, and this is our connection to it.
+    pub(super) fn nominated_proxy_closed(&mut self, socket: SocketId) {
+        match mem::replace(&mut self.state, State::Over) {
+            State::AwaitingActivation(chosen) | State::Activating(chosen)
+                if chosen.connection.socket == socket =>
+            {
+                self.chosen_was_closed(&chosen.candidate);
+            }
+            state => self.state = state,
+        }
+    }
+
+    fn chosen_was_closed(&mut self, candidate: &Candidate) {
+        if candidate.is_proxy() {
+            // XEP-0260 #complete: whoever can't use the nominated proxy says so.
+            self.say(Notification::ProxyError);
+        }
+        self.failures.note(candidate, "closed by the other end");
+        self.fail_unconnected("the connection that was chosen is not there any more");
     }
 }
 

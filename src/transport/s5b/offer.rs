@@ -4,14 +4,14 @@ use std::{collections::HashSet, net::IpAddr};
 
 use jid::Jid;
 
-use super::candidate::{Candidate, CandidateType, Gathered, Parties, Proxy, Reach};
+use super::candidate::{Candidate, CandidateType, Gathered, Parties, Place, Proxy, Reach};
 use crate::session::{Role, random_id};
 
 /// Candidates that we offer: a peer dials them one after the other, and a stanza has to hold them all.
 pub(crate) const MAX_OWN: usize = 16;
 /// Of these, how many are kept free for proxies, so that a machine with many addresses still offers a way that works
-/// from anywhere.
-const MAX_RESERVED: usize = 4;
+/// from anywhere. The same goes for what we dial.
+pub(super) const MAX_RESERVED: usize = 4;
 
 /// Local preferences (XEP-0260 #exchange) go down from here: an initiator's are odd, a responder's even. Together with
 /// uncommon values (others have 0, 100 or 10000) it keeps our candidates from the priorities of a peer's, with
@@ -31,8 +31,7 @@ pub(super) fn candidates(
     offered: &[Candidate],
 ) -> Vec<Candidate> {
     let room = MAX_OWN - proxies.len().min(MAX_RESERVED);
-    let mut places: HashSet<Place> =
-        offered.iter().map(|candidate| Place::new(&candidate.host, candidate.port)).collect();
+    let mut places: HashSet<Place> = offered.iter().map(Candidate::place).collect();
     // XEP-0260 #exchange: nothing that the peer offered already; nor do we repeat ourselves.
     let mut unseen = |draft: &Draft| draft.port != 0 && places.insert(Place::new(&draft.host, draft.port));
 
@@ -42,6 +41,17 @@ pub(super) fn candidates(
 
     let mut priorities = Priorities::new(role, offered);
     drafts.into_iter().map(|draft| draft.with_priority(priorities.next(draft.kind))).collect()
+}
+
+/// What is left of our candidates, once we know what the peer offered before it learned them.
+pub(super) fn without(mut ours: Vec<Candidate>, role: Role, offered: &[Candidate]) -> Vec<Candidate> {
+    let places: HashSet<Place> = offered.iter().map(Candidate::place).collect();
+    ours.retain(|candidate| !places.contains(&candidate.place()));
+    let mut priorities = Priorities::new(role, offered);
+    for candidate in &mut ours {
+        candidate.priority = priorities.next(candidate.kind);
+    }
+    ours
 }
 
 /// A candidate without cid and priority.
@@ -106,22 +116,6 @@ fn distance(address: IpAddr) -> u8 {
         IpAddr::V4(address) if address.is_private() => 1,
         IpAddr::V6(address) if address.is_unique_local() => 1,
         _ => 0,
-    }
-}
-
-/// A host and port, so that two ways of writing them are the same.
-#[derive(PartialEq, Eq, Hash)]
-enum Place {
-    Address(IpAddr, u16),
-    Name(String, u16),
-}
-
-impl Place {
-    fn new(host: &str, port: u16) -> Self {
-        match host.parse::<IpAddr>() {
-            Ok(address) => Self::Address(address.to_canonical(), port),
-            Err(_) => Self::Name(host.trim_end_matches('.').to_lowercase(), port),
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How far a negotiation is.
 //!
 //! ```text
-//!             both sides' words are known (XEP-0260 #complete)
+//!             both sides' notifications are known (XEP-0260 #complete)
 //!  Choosing ─┬─ the peer's, no proxy ─────────────────────────────────────────────────────► Open
 //!            ├─ the peer's proxy ─────► AwaitingActivation ─ <activated/> ────────────────► Open
 //!            ├─ ours, no proxy ───────────────────────────────────────────────────────────► Open
@@ -35,18 +35,6 @@ pub(super) enum State {
     Over,
 }
 
-impl State {
-    /// What we chose, or both did, as long as it is not open.
-    pub(super) fn chosen(&self) -> Option<&Chosen> {
-        match self {
-            Self::Choosing(Choosing { own: Own::Used(chosen), .. })
-            | Self::AwaitingActivation(chosen)
-            | Self::Activating(chosen) => Some(chosen),
-            Self::Choosing(_) | Self::DiallingProxy { .. } | Self::Open(_) | Self::Over => None,
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Choosing {
     pub(super) own: Own,
@@ -68,7 +56,7 @@ pub(super) enum Own {
 
 /// What the peer has found among ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(super) enum PeerNotification {
     /// It said candidate-used.
     Used(Candidate),
     /// It said candidate-error.

@@ -1,8 +1,15 @@
 //! Connecting to a peer's candidate.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, lookup_host},
     time::{Instant, timeout},
 };
@@ -10,16 +17,17 @@ use tokio_socks::{Error as SocksError, TargetAddr, tcp::Socks5Stream};
 
 use crate::transport::s5b::Dial;
 
-/// Addresses of a host name that are tried. A peer names the host: we don't knock at any number of doors for it.
-const MAX_ADDRESSES: usize = 4;
-
 /// What a DST.ADDR can have in SOCKS5, where one byte says its length (RFC 1928 #5).
 const MAX_DST_ADDR_BYTES: usize = 255;
 
+/// Bytes of the answer to the greeting (RFC 1928 #3).
+const METHOD_ANSWER: usize = 2;
+
 /// Connects to a candidate and asks for its DST.ADDRs, each on a connection of its own, until one is granted.
 ///
-/// A name's addresses are tried one after the other, and each gets its share of the time that is left, so that one where
-/// nobody answers does not use it up. Only addresses that `dial.reach` admits are connected to.
+/// Of a name, one IPv4 and one IPv6 address are tried, one after the other, and each gets its share of the time that is
+/// left, so that one where nobody answers does not use it up. Only addresses that `dial.reach` admits are connected to.
+/// Whoever does not speak SOCKS5 gets one connection, however many DST.ADDRs there are.
 ///
 /// Cancel safe: when dropped, nothing is left but perhaps a look-up of the system's that ends by itself.
 ///
@@ -65,8 +73,19 @@ async fn resolve(dial: &Dial) -> Result<Vec<SocketAddr>, String> {
     match (targets.as_slice(), barred.first()) {
         ([], Some(barred)) => Err(format!("{} is not to be connected to for a peer", barred.ip())),
         ([], None) => Err("the name has no address".to_owned()),
-        ([..], _) => Ok(targets.into_iter().take(MAX_ADDRESSES).collect()),
+        ([..], _) => Ok(one_of_each_family(targets)),
     }
+}
+
+/// The first IPv4 and the first IPv6 address. A peer names the host: we don't knock at any number of doors for it.
+pub(super) fn one_of_each_family(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut chosen: Vec<SocketAddr> = Vec::new();
+    for address in found {
+        if chosen.iter().all(|other| other.is_ipv4() != address.is_ipv4()) {
+            chosen.push(address);
+        }
+    }
+    chosen
 }
 
 /// The first of these addresses, in their order, that grants one of the DST.ADDRs.
@@ -90,7 +109,7 @@ pub(super) async fn connect_to_one(
     Err(failures.join("; "))
 }
 
-/// Asks at one address for one DST.ADDR after the other. `step` says what it is at.
+/// Asks at one address for one DST.ADDR after the other, as long as it refuses them. `step` says what it is at.
 async fn connect(
     address: SocketAddr,
     dst_addrs: &[String],
@@ -104,12 +123,63 @@ async fn connect(
         // write of each, and waits for the reply before the next.
         tcp.set_nodelay(true).map_err(|error| error.to_string())?;
         *step = "in SOCKS5";
-        match Socks5Stream::connect_with_socket(tcp, TargetAddr::Domain(dst_addr.into(), 0)).await {
-            Ok(granted) => return Ok(granted.into_inner()),
-            Err(error) => refusal = in_words(&error),
+        let mut server = Server { tcp, heard: 0 };
+        let target = TargetAddr::Domain(dst_addr.into(), 0);
+        match Socks5Stream::connect_with_socket(&mut server, target).await.map(drop) {
+            Ok(()) => return Ok(server.tcp),
+            Err(error) if server.refused(&error) => refusal = in_words(&error),
+            // Another DST.ADDR would not make a SOCKS5 server of it.
+            Err(error) => return Err(in_words(&error)),
         }
     }
     Err(refusal)
+}
+
+/// Whoever answers at an address.
+struct Server {
+    tcp: TcpStream,
+    /// Bytes that came.
+    heard: usize,
+}
+
+impl Server {
+    /// Whether an error came after both had agreed to speak SOCKS5: then it is about the DST.ADDR.
+    fn refused(&self, error: &SocksError) -> bool {
+        // Some close the connection instead of the reply that says no (RFC 1928 #6).
+        let closed_on_request = self.heard == METHOD_ANSWER && matches!(error, SocksError::Io(_));
+        self.heard > METHOD_ANSWER || closed_on_request
+    }
+}
+
+impl AsyncRead for Server {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.tcp).poll_read(context, buffer);
+        self.heard += buffer.filled().len() - before;
+        polled
+    }
+}
+
+impl AsyncWrite for Server {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
 }
 
 fn in_words(error: &SocksError) -> String {

@@ -135,7 +135,11 @@ fn rewritten(wire: &Wire) -> Wire {
             Wire::Jingle(jingle, dialect)
         }
         Wire::Transport(transport) => Wire::Transport(IbbTransport::parse(&transport.to_element()).unwrap()),
-        Wire::S5b(transport) => Wire::S5b(S5bTransport::parse(&transport.to_element()).unwrap()),
+        Wire::S5b(transport) => {
+            let rewritten = S5bTransport::parse(&transport.to_element()).unwrap();
+            // What is not understood is not written.
+            Wire::S5b(S5bTransport { unsupported: transport.unsupported, ..rewritten })
+        }
         Wire::Security(security) => Wire::Security(Security::parse(&security.into_element()).unwrap()),
         Wire::Open(open) => Wire::Open(Open::parse(&open.to_element()).unwrap()),
         Wire::Data(data) => Wire::Data(Data::parse(&data_element(&data.sid, &data.bytes, data.seq)).unwrap()),

@@ -5,7 +5,7 @@ use xmpp_parsers::jingle::{Creator, Senders};
 use super::*;
 use crate::{
     transport::s5b::candidate::CandidateType,
-    wire::{errors::JingleCondition, ibb::IbbTransport, s5b::Notice},
+    wire::{errors::JingleCondition, ibb::IbbTransport, s5b::Notification},
 };
 
 #[test]
@@ -61,7 +61,7 @@ fn expect(name: &str, found: &[Wire]) -> bool {
             candidate.jid.is_none() && candidate.type_ == CandidateType::Direct
         }
         ("psi-proxy-error-with-cid", [Wire::Jingle(..), Wire::S5b(transport)]) => {
-            transport.notice == Some(Notice::ProxyError)
+            transport.notification == Some(Notification::ProxyError)
         }
         ("gajim-session-accept-equal-priorities", [Wire::Jingle(..), Wire::S5b(transport)]) => {
             transport.candidates.iter().map(|it| it.priority).collect::<Vec<_>>() == [126 << 16; 2]

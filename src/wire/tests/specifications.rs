@@ -7,7 +7,7 @@ use crate::{
     wire::{
         bytestreams::{activate, address_query, info_query, is_proxy, items_query},
         errors::JingleCondition,
-        s5b::Notice,
+        s5b::Notification,
     },
 };
 
@@ -174,7 +174,7 @@ fn the_payload_of_session_info_is_kept() {
 #[test]
 fn the_candidates_of_xep_0260_are_read_as_printed() {
     let offer = s5b("session-initiate");
-    assert_eq!((offer.sid.as_str(), offer.udp, &offer.notice), ("vj3hs98y", false, &None));
+    assert_eq!((offer.sid.as_str(), offer.udp, &offer.notification), ("vj3hs98y", false, &None));
     assert_eq!(offer.dstaddr.as_deref(), Some("972b7bf47291ca609517f67f86b5081086052dad"));
     let read = offer.candidates.iter().map(|it| (it.cid.as_str(), it.port, it.priority, it.type_));
     let expected = [
@@ -197,15 +197,18 @@ fn the_candidates_of_xep_0260_are_read_as_printed() {
 
 #[test]
 fn the_notifications_of_xep_0260_are_understood_and_written_as_printed() {
-    for (name, notice) in [
-        ("candidate-used", Notice::CandidateUsed("hr65dqyd".into())),
-        ("candidate-error", Notice::CandidateError),
-        ("activated", Notice::Activated("xmdh4b7i".into())),
-        ("proxy-error", Notice::ProxyError),
+    for (name, notification) in [
+        ("candidate-used", Notification::CandidateUsed("hr65dqyd".into())),
+        ("candidate-error", Notification::CandidateError),
+        ("activated", Notification::Activated("xmdh4b7i".into())),
+        ("proxy-error", Notification::ProxyError),
     ] {
         let info = s5b(&format!("transport-info-{name}"));
-        let expected =
-            S5bTransport { sid: "vj3hs98y".into(), notice: Some(notice), ..S5bTransport::default() };
+        let expected = S5bTransport {
+            sid: "vj3hs98y".into(),
+            notification: Some(notification),
+            ..S5bTransport::default()
+        };
         assert_eq!(info, expected);
 
         let printed = payload(&format!("xep-0260/transport-info-{name}"));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::transport::s5b::{
-    candidate::{Gathered, Proxy, candidates_of, own_candidates},
+    candidate::{Gathered, Proxy, candidates_of, own_candidates, own_candidates_after},
     offer::MAX_OWN,
 };
 
@@ -77,6 +77,21 @@ fn what_the_peer_offered_is_not_offered_again() {
     offered[1].port = 7625;
     let ours = ours(&gathered, Candidates::All, &offered);
     assert_eq!(hosts(&ours), ["24.24.24.1", "streamer.shakespeare.lit"]);
+}
+
+#[test]
+fn what_is_shown_after_the_peers_candidates_repeats_none_of_them() {
+    let gathered = gathered(&["24.24.24.1:5086", "24.24.24.2:5086"], &[], &["proxy.marlowe.lit"]);
+    let parties = setup(Role::Initiator).parties;
+    let ours = own_candidates(&gathered, Candidates::AfterAccept, &parties, &[]);
+    let mut offered = candidates(&[("::ffff:24.24.24.1", ours[1].priority), ("PROXY.marlowe.lit.", 7)]);
+    offered[1].port = 7625;
+    let left = own_candidates_after(ours.clone(), &parties, &offered);
+    assert_eq!(hosts(&left), ["24.24.24.2"]);
+    assert_eq!(left[0].cid, ours[1].cid);
+    assert_ne!(left[0].priority, ours[1].priority);
+    // Nothing is in the way of the rest.
+    assert_eq!(own_candidates_after(ours.clone(), &parties, &[]), ours);
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn when_all_have_failed_it_says_so() {
 }
 
 #[test]
-fn a_better_word_of_the_peers_stops_the_lower_ones() {
+fn a_better_choice_of_the_peers_stops_the_lower_ones() {
     let theirs = [("192.0.2.1", 90), ("192.0.2.2", 50), ("192.0.2.3", 40)];
     let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", 60)], &theirs);
     juliet.timeline(Duration::from_millis(200));
@@ -118,13 +118,84 @@ fn an_empty_offer_is_not_waited_for_for_ever() {
     assert_eq!(juliet.timeline(LONG), [at(10_000, "say candidate-error")]);
 }
 
+/// Romeo sends his candidates one by one: first an address, which Juliet does not dial, then a proxy.
+fn trickling() -> Side {
+    let proxy_only = Setup { policy: Candidates::ProxyOnly, ..setup(Role::Responder) };
+    let mut juliet = Side::with(proxy_only, &[], &offer(&[]));
+    assert!(juliet.timeline(Duration::from_secs(1)).is_empty());
+    juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.1", 9)])).unwrap();
+    assert!(juliet.wants().is_empty());
+    juliet
+}
+
 #[test]
-fn the_peers_word_ends_the_wait() {
+fn a_candidate_that_is_not_dialled_may_be_followed_by_one_that_is() {
+    let mut juliet = trickling();
+    assert!(juliet.timeline(Duration::from_millis(1_999)).is_empty());
+    juliet.s5b.handle_info(juliet.now, &offer(&[("proxy1", 8)])).unwrap();
+    assert_eq!(juliet.wants(), ["dial proxy1"]);
+    // Refused at once, and another may come.
+    assert!(juliet.refused("proxy1").is_empty());
+    assert_eq!(juliet.timeline(LONG), [at(4_999, "say candidate-error")]);
+}
+
+#[test]
+fn after_each_candidate_the_next_has_two_seconds() {
+    assert_eq!(trickling().timeline(LONG), [at(3_000, "say candidate-error")]);
+}
+
+#[test]
+fn a_trickle_of_candidates_ends_ten_seconds_after_the_beginning() {
+    let mut juliet = trickling();
+    let addresses = (2..12).map(|n| format!("192.0.2.{n}"));
+    for address in addresses {
+        assert!(juliet.timeline(Duration::from_millis(890)).is_empty());
+        juliet.s5b.handle_info(juliet.now, &offer(&[(address.as_str(), 9)])).unwrap();
+    }
+    assert_eq!(juliet.elapsed(), 9_900);
+    assert_eq!(juliet.timeline(LONG), [at(10_000, "say candidate-error")]);
+}
+
+#[test]
+fn the_peers_notification_ends_the_trickle() {
+    assert_eq!(trickling().hears(Notification::CandidateError)[0], "say candidate-error");
+}
+
+#[test]
+fn an_attempt_may_take_longer_than_the_wait_for_the_next_candidate() {
+    let mut juliet = Side::new(Role::Responder, &[], &[]);
+    juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.1", 9)])).unwrap();
+    juliet.wants();
+    assert!(juliet.timeline(Duration::from_secs(4)).is_empty());
+    assert_eq!(
+        juliet.s5b.poll_timeout(),
+        Some(juliet.started + Duration::from_secs(60)),
+        "no timer is overdue"
+    );
+    juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.2", 8)])).unwrap();
+    assert_eq!(juliet.wants(), ["dial 192.0.2.2"]);
+    juliet.refused("192.0.2.1");
+    assert!(juliet.refused("192.0.2.2").is_empty());
+    assert_eq!(juliet.timeline(LONG), [at(6_000, "say candidate-error")]);
+}
+
+#[test]
+fn a_trickle_that_began_before_the_accept_may_go_on() {
+    let mut theirs = offer(&[]);
+    theirs.add_candidates(offer(&[("127.0.0.1", 9)])).unwrap();
+    let mut juliet = Side::with(setup(Role::Responder), &[], &theirs);
+    assert!(juliet.timeline(Duration::from_secs(1)).is_empty());
+    juliet.s5b.handle_info(juliet.now, &offer(&[("proxy1", 8)])).unwrap();
+    assert_eq!(juliet.wants(), ["dial proxy1"]);
+}
+
+#[test]
+fn the_peers_notification_ends_the_wait() {
     let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", 60)], &[]);
     juliet.incoming(5, "198.51.100.1:5086");
     assert_eq!(juliet.hears(used("198.51.100.1")), ["say candidate-error", "open"]);
     let mut juliet = Side::new(Role::Responder, &[], &[]);
-    let wants = juliet.hears(Notice::CandidateError);
+    let wants = juliet.hears(Notification::CandidateError);
     assert_eq!(wants[0], "say candidate-error");
     assert!(wants[1].starts_with("failed: transport: no SOCKS5 connection"), "{wants:?}");
 }
@@ -139,7 +210,7 @@ fn an_initiator_waits_for_a_responder_that_has_something_to_dial() {
 }
 
 #[test]
-fn late_candidates_are_taken_until_the_own_word_and_ignored_then() {
+fn late_candidates_are_taken_until_the_own_notification_and_ignored_then() {
     let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", 90)]);
     juliet.wants();
     juliet.s5b.handle_info(juliet.now, &offer(&[("192.0.2.2", 80), ("192.0.2.1", 90)])).unwrap();
@@ -167,6 +238,59 @@ fn a_peer_can_not_have_us_dial_without_end() {
     let timeline = juliet.timeline(Duration::from_secs(20));
     assert_eq!(timeline.len(), MAX_DIALLED);
     assert_eq!(timeline[0].1, "dial 192.0.2.19", "the highest of those that were known first");
+}
+
+/// So many addresses, and proxies that are all lower.
+fn many(addresses: usize, proxies: usize) -> S5bTransport {
+    let addresses = (0..addresses).map(|n| (format!("192.0.2.{n}"), 9));
+    let proxies = (0..proxies).map(|n| (format!("proxy{n}"), 8));
+    let all: Vec<_> = addresses.chain(proxies).collect();
+    offer(&all.iter().map(|(host, priority)| (host.as_str(), *priority)).collect::<Vec<_>>())
+}
+
+#[test]
+fn however_many_addresses_there_are_some_proxies_are_dialled() {
+    for (addresses, proxies, dialled) in [
+        (20, 0, (16, 0)),
+        (20, 1, (15, 1)),
+        (20, 4, (12, 4)),
+        (20, 9, (12, 4)),
+        (12, 9, (12, 4)),
+        (3, 9, (3, 9)),
+        (0, 20, (0, 16)),
+    ] {
+        let mut juliet = Side::with(setup(Role::Responder), &[], &many(addresses, proxies));
+        let timeline = juliet.timeline(Duration::from_secs(20));
+        let at_proxies = timeline.iter().filter(|(_, line)| line.starts_with("dial proxy")).count();
+        assert_eq!((timeline.len() - at_proxies, at_proxies), dialled, "{addresses} and {proxies}");
+    }
+}
+
+#[test]
+fn late_proxies_get_the_room_that_is_left() {
+    let mut juliet = Side::with(setup(Role::Responder), &[], &many(14, 0));
+    juliet.s5b.handle_info(juliet.now, &many(14, 9)).unwrap();
+    let timeline = juliet.timeline(Duration::from_secs(20));
+    let lines: Vec<_> = timeline.iter().map(|(_, line)| line.as_str()).collect();
+    assert_eq!(lines[14..], ["dial proxy0", "dial proxy1"]);
+}
+
+#[test]
+fn one_host_and_port_is_dialled_once() {
+    let mut theirs =
+        offer(&[("192.0.2.1", 90), ("::ffff:192.0.2.1", 80), ("host.example.org", 70), ("192.0.2.2", 60)]);
+    theirs.candidates[3].host = "HOST.example.org.".to_owned();
+    let mut juliet = Side::with(setup(Role::Responder), &[], &theirs);
+    assert_eq!(juliet.timeline(LONG), [at(0, "dial 192.0.2.1"), at(200, "dial host.example.org")]);
+    // Nor when it comes later, under another name and with another port than the first.
+    let mut later = offer(&[("192.0.2.1", 99)]);
+    later.candidates[0].cid = "later".to_owned();
+    juliet.s5b.handle_info(juliet.now, &later).unwrap();
+    later.candidates[0].cid = "another port".to_owned();
+    later.candidates[0].port += 1;
+    juliet.s5b.handle_info(juliet.now, &later).unwrap();
+    assert_eq!(juliet.wants(), ["dial 192.0.2.1"]);
+    assert_eq!(juliet.dialled[&juliet.attempt("192.0.2.1")].port, 5087);
 }
 
 #[test]
@@ -199,9 +323,51 @@ fn the_whole_has_a_deadline() {
     let end = juliet.timeline(Duration::from_secs(90));
     assert_eq!(
         end,
-        [at(60_000, "abandon 192.0.2.1"), at(60_000, "failed: timed out after 60s: opening the bytestream")]
+        [at(60_000, "abandon 192.0.2.1"), at(60_000, "say candidate-error"), at(60_000, TIMED_OUT)]
     );
     assert_eq!(juliet.s5b.poll_timeout(), None);
+    // What crosses our notification.
+    assert!(juliet.hears(Notification::CandidateError).is_empty());
+    assert!(juliet.hears(Notification::CandidateError).is_empty());
+}
+
+const TIMED_OUT: &str = "failed: timed out after 60s: opening the bytestream";
+
+#[test]
+fn a_side_that_has_chosen_says_nothing_more_at_the_deadline() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", 9)]);
+    juliet.wants();
+    juliet.connected("192.0.2.1", 1);
+    let end = juliet.timeline(Duration::from_secs(90));
+    assert_eq!(end, [at(60_000, "hang up 1"), at(60_000, TIMED_OUT)]);
+}
+
+#[test]
+fn a_nominated_proxy_that_is_not_active_at_the_deadline_is_an_error() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("proxy1", 9)]);
+    juliet.wants();
+    juliet.connected("proxy1", 1);
+    juliet.hears(Notification::CandidateError);
+    let end = juliet.timeline(Duration::from_secs(90));
+    assert_eq!(end, [at(60_000, "say proxy-error"), at(60_000, "hang up 1"), at(60_000, TIMED_OUT)]);
+    assert!(juliet.hears(activated("proxy1")).is_empty());
+
+    let mut romeo = Side::new(Role::Initiator, &[("proxy1", 9)], &[]);
+    romeo.hears(used("proxy1"));
+    let end = romeo.timeline(Duration::from_secs(90));
+    assert_eq!(end, [at(60_000, "say proxy-error"), at(60_000, "abandon proxy1"), at(60_000, TIMED_OUT)]);
+    assert!(romeo.hears(Notification::ProxyError).is_empty());
+}
+
+#[test]
+fn what_the_peer_chose_is_used_when_our_own_search_has_no_more_time() {
+    let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", 60)], &[("192.0.2.1", 90)]);
+    juliet.wants();
+    juliet.incoming(5, "198.51.100.1:5086");
+    juliet.hears(used("198.51.100.1"));
+    let end = juliet.timeline(Duration::from_secs(90));
+    let expected = ["abandon 192.0.2.1", "say candidate-error", "open"];
+    assert_eq!(end, expected.map(|line| at(60_000, line)));
 }
 
 #[test]

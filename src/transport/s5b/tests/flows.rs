@@ -11,7 +11,7 @@ fn the_peers_candidate_wins_when_it_has_none_of_ours() {
     let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", HIGH)], &[("192.0.2.1", HIGH)]);
     assert_eq!(juliet.wants(), ["dial 192.0.2.1"]);
     assert_eq!(juliet.connected("192.0.2.1", 1), ["say candidate-used 192.0.2.1"]);
-    assert_eq!(juliet.hears(Notice::CandidateError), ["open"]);
+    assert_eq!(juliet.hears(Notification::CandidateError), ["open"]);
     assert_eq!(juliet.socket(), Some((1, CandidateType::Direct)));
     assert_eq!(juliet.s5b.poll_timeout(), None);
 }
@@ -70,7 +70,7 @@ fn when_both_have_none_it_has_failed() {
     juliet.incoming(7, "198.51.100.1:5086");
     juliet.refused("192.0.2.1");
     assert_eq!(
-        juliet.hears(Notice::CandidateError),
+        juliet.hears(Notification::CandidateError),
         [
             "hang up 7",
             "failed: transport: no SOCKS5 connection: neither side could connect to the other \
@@ -87,7 +87,7 @@ fn through_the_peers_proxy() {
     let mut juliet = Side::new(Role::Responder, &[], &[("proxy1", LOW)]);
     juliet.wants();
     assert_eq!(juliet.connected("proxy1", 1), ["say candidate-used proxy1"]);
-    assert!(juliet.hears(Notice::CandidateError).is_empty());
+    assert!(juliet.hears(Notification::CandidateError).is_empty());
     assert_eq!(juliet.socket(), None);
     assert_eq!(juliet.hears(activated("proxy1")), ["open"]);
     assert_eq!(juliet.socket(), Some((1, CandidateType::Proxy)));
@@ -110,8 +110,8 @@ fn through_our_proxy() {
 fn what_is_said_is_xml_in_the_end() {
     let mut romeo = Side::new(Role::Initiator, &[("proxy1", LOW)], &[]);
     romeo.s5b.handle_info(romeo.now, &info(used("proxy1"))).unwrap();
-    let Some(Output::Info(element)) = romeo.s5b.poll_output() else { panic!("the word comes first") };
-    assert_eq!(S5bTransport::parse(&element).unwrap(), info(Notice::CandidateError));
+    let Some(Output::Info(element)) = romeo.s5b.poll_output() else { panic!("the notification comes first") };
+    assert_eq!(S5bTransport::parse(&element).unwrap(), info(Notification::CandidateError));
     let Some(Output::Dial(dial)) = romeo.s5b.poll_output() else { panic!("the proxy is dialled") };
     romeo.s5b.handle_dialed(romeo.now, dial.attempt, Ok(connection(1, "198.51.100.7:40000")));
     let Some(Output::Activate(proxy, query)) = romeo.s5b.poll_output() else { panic!("and asked") };
@@ -127,7 +127,7 @@ fn activated_may_come_before_the_nomination() {
     juliet.wants();
     assert!(juliet.hears(activated("proxy1")).is_empty());
     juliet.connected("proxy1", 1);
-    assert_eq!(juliet.hears(Notice::CandidateError), ["open"]);
+    assert_eq!(juliet.hears(Notification::CandidateError), ["open"]);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn an_activation_of_another_proxy_opens_nothing() {
     juliet.wants();
     juliet.hears(activated("proxy2"));
     juliet.connected("proxy1", 1);
-    assert!(juliet.hears(Notice::CandidateError).is_empty());
+    assert!(juliet.hears(Notification::CandidateError).is_empty());
     assert!(juliet.objects(activated("proxy2")).starts_with("UnexpectedRequest"));
     assert_eq!(juliet.hears(activated("proxy1")), ["open"]);
 }
@@ -149,8 +149,8 @@ fn the_owner_of_the_proxy_can_not_reach_it() {
     let mut juliet = Side::new(Role::Responder, &[], &[("proxy1", LOW)]);
     juliet.wants();
     juliet.connected("proxy1", 1);
-    juliet.hears(Notice::CandidateError);
-    assert_eq!(juliet.hears(Notice::ProxyError), ["hang up 1", PEER_CAN_NOT]);
+    juliet.hears(Notification::CandidateError);
+    assert_eq!(juliet.hears(Notification::ProxyError), ["hang up 1", PEER_CAN_NOT]);
 }
 
 #[test]
@@ -180,12 +180,12 @@ fn our_proxy_does_not_activate() {
 fn the_peer_can_not_use_our_proxy_after_all() {
     let mut romeo = Side::new(Role::Initiator, &[("proxy1", LOW)], &[]);
     romeo.hears(used("proxy1"));
-    assert_eq!(romeo.hears(Notice::ProxyError), ["abandon proxy1", PEER_CAN_NOT]);
+    assert_eq!(romeo.hears(Notification::ProxyError), ["abandon proxy1", PEER_CAN_NOT]);
 
     let mut romeo = Side::new(Role::Initiator, &[("proxy1", LOW)], &[]);
     romeo.hears(used("proxy1"));
     romeo.connected("proxy1", 1);
-    assert_eq!(romeo.hears(Notice::ProxyError), ["hang up 1", PEER_CAN_NOT]);
+    assert_eq!(romeo.hears(Notification::ProxyError), ["hang up 1", PEER_CAN_NOT]);
     // The proxy's answer crossed it.
     romeo.s5b.handle_activated(romeo.now, Ok(()));
     assert!(romeo.wants().is_empty());
@@ -195,15 +195,69 @@ fn the_peer_can_not_use_our_proxy_after_all() {
 fn an_early_proxy_error_counts_when_a_proxy_is_nominated() {
     let mut juliet = Side::new(Role::Responder, &[], &[("proxy1", LOW)]);
     juliet.wants();
-    juliet.hears(Notice::ProxyError);
+    juliet.hears(Notification::ProxyError);
     juliet.connected("proxy1", 1);
-    assert_eq!(juliet.hears(Notice::CandidateError), ["hang up 1", PEER_CAN_NOT]);
+    assert_eq!(juliet.hears(Notification::CandidateError), ["hang up 1", PEER_CAN_NOT]);
 
     let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", HIGH), ("proxy1", LOW)]);
     juliet.wants();
-    juliet.hears(Notice::ProxyError);
+    juliet.hears(Notification::ProxyError);
     juliet.connected("192.0.2.1", 1);
-    assert_eq!(juliet.hears(Notice::CandidateError), ["open"]);
+    assert_eq!(juliet.hears(Notification::CandidateError), ["open"]);
+}
+
+const CLOSED: &str = "failed: transport: no SOCKS5 connection: the connection that was chosen is not there any \
+                      more (proxy1:5086 (proxy): closed by the other end)";
+
+#[test]
+fn a_nominated_proxy_that_closes_before_its_activation_is_an_error() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("proxy1", LOW)]);
+    juliet.wants();
+    juliet.connected("proxy1", 1);
+    juliet.hears(Notification::CandidateError);
+    juliet.s5b.handle_closed(SocketId(2));
+    assert!(juliet.wants().is_empty(), "another connection");
+    juliet.s5b.handle_closed(SocketId(1));
+    assert_eq!(juliet.wants(), ["say proxy-error", CLOSED]);
+    // They cross ours.
+    assert!(juliet.hears(activated("proxy1")).is_empty());
+    assert!(juliet.hears(Notification::ProxyError).is_empty());
+}
+
+#[test]
+fn a_proxy_that_closes_before_its_nomination_is_an_error_when_it_is_nominated() {
+    for ahead in [None, Some(activated("proxy1"))] {
+        let mut juliet = Side::new(Role::Responder, &[], &[("proxy1", LOW)]);
+        juliet.wants();
+        juliet.connected("proxy1", 1);
+        juliet.s5b.handle_closed(SocketId(1));
+        assert!(juliet.wants().is_empty(), "another one may be nominated");
+        if let Some(notification) = ahead {
+            juliet.hears(notification);
+        }
+        assert_eq!(juliet.hears(Notification::CandidateError), ["say proxy-error", CLOSED]);
+    }
+}
+
+#[test]
+fn our_own_proxy_that_closes_is_an_error() {
+    let mut romeo = Side::new(Role::Initiator, &[("proxy1", LOW)], &[]);
+    romeo.hears(used("proxy1"));
+    romeo.connected("proxy1", 1);
+    romeo.s5b.handle_closed(SocketId(1));
+    assert_eq!(romeo.wants(), ["say proxy-error", CLOSED]);
+    romeo.s5b.handle_activated(romeo.now, Ok(()));
+    assert!(romeo.wants().is_empty());
+}
+
+#[test]
+fn a_chosen_connection_that_closes_before_its_nomination_is_none() {
+    let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", HIGH)]);
+    juliet.wants();
+    juliet.connected("192.0.2.1", 1);
+    juliet.s5b.handle_closed(SocketId(1));
+    let wants = juliet.hears(Notification::CandidateError);
+    assert!(wants[0].contains("192.0.2.1:5086 (direct): closed by the other end"), "{wants:?}");
 }
 
 // ---- our listener ----------------------------------------------------------------------------
@@ -250,7 +304,7 @@ fn connections_that_can_not_be_chosen_are_refused() {
 
     let mut juliet = Side::new(Role::Responder, &[("198.51.100.1", HIGH)], &[("192.0.2.1", HIGH)]);
     juliet.wants();
-    juliet.hears(Notice::CandidateError);
+    juliet.hears(Notification::CandidateError);
     assert!(!juliet.incoming(4, "198.51.100.1:5086"), "the peer has said that it uses none");
     juliet.connected("192.0.2.1", 1);
     assert!(!juliet.incoming(5, "198.51.100.1:5086"), "it is decided");
@@ -272,7 +326,7 @@ fn a_peer_whose_first_connections_are_dead_gets_through() {
 // ---- the rest --------------------------------------------------------------------------------
 
 #[test]
-fn candidates_after_the_accept_go_before_our_word() {
+fn candidates_after_the_accept_go_before_our_notification() {
     let mut romeo = Side::new(Role::Initiator, &[("198.51.100.1", HIGH)], &[("127.0.0.1", HIGH)]);
     romeo.s5b.offer_late();
     assert_eq!(romeo.wants(), ["say candidates 198.51.100.1", "say candidate-error"]);
@@ -298,7 +352,7 @@ fn an_open_connection_is_not_ours_to_close() {
     let mut juliet = Side::new(Role::Responder, &[], &[("192.0.2.1", 1)]);
     juliet.wants();
     juliet.connected("192.0.2.1", 1);
-    juliet.hears(Notice::CandidateError);
+    juliet.hears(Notification::CandidateError);
     juliet.s5b.end();
     assert!(juliet.wants().is_empty());
     assert_eq!(juliet.socket(), Some((1, CandidateType::Direct)));
@@ -315,7 +369,7 @@ fn however_much_fails_the_error_is_of_bounded_length() {
         juliet.wants();
         juliet.s5b.handle_dialed(juliet.now, juliet.attempt(host), Err("näh\u{7}".repeat(60)));
     }
-    let wants = juliet.hears(Notice::CandidateError);
+    let wants = juliet.hears(Notification::CandidateError);
     let failed = wants.last().unwrap();
     assert!(failed.contains("very-long-") && failed.len() < 700 && !failed.contains('\u{7}'), "{failed}");
 }

@@ -3,7 +3,7 @@
 mod candidates;
 mod dialling;
 mod flows;
-mod notices;
+mod notifications;
 mod random;
 
 use std::{
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Candidates,
     session::Role,
-    wire::s5b::{Notice, S5bTransport},
+    wire::s5b::{Notification, S5bTransport},
 };
 
 const SID: &str = "vj3hs98y";
@@ -128,14 +128,14 @@ impl Side {
     }
 
     /// The peer says this; it must be acknowledged.
-    fn hears(&mut self, notice: Notice) -> Vec<String> {
-        self.s5b.handle_info(self.now, &info(notice)).unwrap();
+    fn hears(&mut self, notification: Notification) -> Vec<String> {
+        self.s5b.handle_info(self.now, &info(notification)).unwrap();
         self.wants()
     }
 
     /// The peer says this; the condition that it is answered with.
-    fn objects(&mut self, notice: Notice) -> String {
-        let error = self.s5b.handle_info(self.now, &info(notice)).unwrap_err();
+    fn objects(&mut self, notification: Notification) -> String {
+        let error = self.s5b.handle_info(self.now, &info(notification)).unwrap_err();
         assert!(self.wants().is_empty());
         let text = error.texts.values().next().map(|text| format!(": {text}")).unwrap_or_default();
         format!("{:?}{text}", error.defined_condition)
@@ -174,24 +174,24 @@ fn connection(socket: u64, local: &str) -> Connection {
     Connection { socket: SocketId(socket), local, remote: "203.0.113.99:50000".parse().unwrap() }
 }
 
-fn info(notice: Notice) -> S5bTransport {
-    S5bTransport { sid: SID.to_owned(), notice: Some(notice), ..S5bTransport::default() }
+fn info(notification: Notification) -> S5bTransport {
+    S5bTransport { sid: SID.to_owned(), notification: Some(notification), ..S5bTransport::default() }
 }
 
-fn used(cid: &str) -> Notice {
-    Notice::CandidateUsed(cid.to_owned())
+fn used(cid: &str) -> Notification {
+    Notification::CandidateUsed(cid.to_owned())
 }
 
-fn activated(cid: &str) -> Notice {
-    Notice::Activated(cid.to_owned())
+fn activated(cid: &str) -> Notification {
+    Notification::Activated(cid.to_owned())
 }
 
 fn said(info: &S5bTransport) -> String {
-    match &info.notice {
-        Some(Notice::CandidateUsed(cid)) => format!("candidate-used {cid}"),
-        Some(Notice::CandidateError) => "candidate-error".to_owned(),
-        Some(Notice::Activated(cid)) => format!("activated {cid}"),
-        Some(Notice::ProxyError) => "proxy-error".to_owned(),
+    match &info.notification {
+        Some(Notification::CandidateUsed(cid)) => format!("candidate-used {cid}"),
+        Some(Notification::CandidateError) => "candidate-error".to_owned(),
+        Some(Notification::Activated(cid)) => format!("activated {cid}"),
+        Some(Notification::ProxyError) => "proxy-error".to_owned(),
         None => {
             let cids: Vec<_> = info.candidates.iter().map(|candidate| candidate.cid.as_str()).collect();
             format!("candidates {}", cids.join(" "))

@@ -12,7 +12,10 @@ use tokio::{
 };
 use tokio_socks::{TargetAddr, tcp::Socks5Stream};
 
-use super::{super::dial::connect_to_one, *};
+use super::{
+    super::dial::{connect_to_one, one_of_each_family},
+    *,
+};
 
 async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -119,6 +122,55 @@ async fn a_dst_addr_that_is_refused_is_followed_by_the_next_on_a_new_connection(
 
     let why = dial(&served.dial(&[OTHER_HASH])).await.unwrap_err();
     assert!(why.contains("Connection not allowed by ruleset"), "{why}");
+}
+
+#[tokio::test]
+async fn only_who_speaks_socks5_is_asked_for_another_dst_addr() {
+    for (to_greeting, to_request, connections) in [
+        (b"HTTP/1.1 400".as_slice(), b"".as_slice(), 1),
+        (&[5, 0xFF], &[], 1),
+        // Not even an answer.
+        (&[], &[], 1),
+        (&[5], &[], 1),
+        // One that closes the connection on a DST.ADDR that it does not know, and one that says so.
+        (&[5, 0], &[], 2),
+        (&[5, 0], &[5, 1, 0, 1, 0, 0, 0, 0, 0, 0], 2),
+        (&[5, 0], &[5, 9, 0, 1, 0, 0, 0, 0, 0, 0], 2),
+    ] {
+        let (listener, address) = listen().await;
+        let serving = async {
+            for served in 1.. {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                segment(&mut connection).await;
+                connection.write_all(to_greeting).await.unwrap();
+                if to_greeting == [5, 0] {
+                    segment(&mut connection).await;
+                    connection.write_all(to_request).await.unwrap();
+                }
+                if served == connections {
+                    break;
+                }
+            }
+            // Whoever comes now is one too many.
+            listener.accept().await.unwrap();
+        };
+        let dial_both = dial_to(address, &[OTHER_HASH, HASH]);
+        tokio::select! {
+            dialled = dial(&dial_both) => assert!(dialled.is_err()),
+            () = serving => panic!("{to_greeting:?} {to_request:?} gets more than {connections}"),
+        }
+    }
+}
+
+#[test]
+fn of_a_name_one_address_of_each_family_is_tried() {
+    let of = |addresses: &[&str]| {
+        let found = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        one_of_each_family(found).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let both = ["[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1", "192.0.2.2:1"];
+    assert_eq!(of(&both), ["[2001:db8::1]:1", "192.0.2.1:1"]);
+    assert_eq!(of(&both[2..]), ["192.0.2.1:1"]);
 }
 
 #[tokio::test]

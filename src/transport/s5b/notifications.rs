@@ -10,13 +10,13 @@ use super::{
     dialling::prevails,
     dst_addr,
     failures::shortened,
-    state::{Ahead, Own, State, Word},
+    state::{Ahead, Own, PeerNotification, State},
 };
 use crate::{
     Candidates,
     wire::{
         errors,
-        s5b::{MAX_CANDIDATES, Notice, S5bTransport},
+        s5b::{MAX_CANDIDATES, Notification, S5bTransport},
     },
 };
 
@@ -27,13 +27,17 @@ impl S5b {
         if info.sid != self.setup.sid {
             return Err(not_found(format!("there is no bytestream with the sid {}", shortened(&info.sid))));
         }
-        self.learn(info);
-        let answer = match &info.notice {
+        if info.unsupported {
+            // XEP-0166 #session-info, which is about transport-info as well.
+            return Err(Box::new(errors::unsupported_info()));
+        }
+        self.learn(now, info);
+        let answer = match &info.notification {
             None => Ok(()),
-            Some(Notice::CandidateUsed(cid)) => self.candidate_used(cid),
-            Some(Notice::CandidateError) => self.heard(Word::Error),
-            Some(Notice::Activated(cid)) => self.activated(cid),
-            Some(Notice::ProxyError) => self.proxy_error(),
+            Some(Notification::CandidateUsed(cid)) => self.candidate_used(cid),
+            Some(Notification::CandidateError) => self.heard(PeerNotification::Error),
+            Some(Notification::Activated(cid)) => self.activated(cid),
+            Some(Notification::ProxyError) => self.proxy_error(),
         };
         self.advance(now);
         answer
@@ -42,7 +46,7 @@ impl S5b {
     // ---- candidates ------------------------------------------------------------------------
 
     /// Takes candidates, as long as we have not said which one we use.
-    pub(super) fn learn(&mut self, info: &S5bTransport) {
+    pub(super) fn learn(&mut self, now: Instant, info: &S5bTransport) {
         let State::Choosing(choosing) = &mut self.state else { return };
         let Own::Dialling(dialling) = &mut choosing.own else { return };
         if let Some(dstaddr) = info.dstaddr.as_deref().and_then(dst_addr::readable) {
@@ -55,14 +59,16 @@ impl S5b {
         if news.is_empty() {
             return;
         }
-        dialling.stop_waiting();
+        dialling.renew_patience(now);
         self.theirs.extend_from_slice(&news);
 
-        let (setup, word) = (&self.setup, &self.peer_word);
+        let (setup, notification) = (&self.setup, &self.peer_notification);
         news.retain(|candidate| match setup.may_dial(candidate) {
-            Ok(()) => match word {
-                Some(Word::Used(chosen)) => prevails(candidate.priority, chosen.priority, setup.parties.role),
-                Some(Word::Error) | None => true,
+            Ok(()) => match notification {
+                Some(PeerNotification::Used(chosen)) => {
+                    prevails(candidate.priority, chosen.priority, setup.parties.role)
+                }
+                Some(PeerNotification::Error) | None => true,
             },
             Err(why) => {
                 self.failures.note(candidate, why);
@@ -72,19 +78,19 @@ impl S5b {
         dialling.add(news);
     }
 
-    // ---- the peer's word -------------------------------------------------------------------
+    // ---- the peer's choice ----------------------------------------------------------------
 
     fn candidate_used(&mut self, cid: &str) -> Answer {
         match self.ours.iter().find(|candidate| candidate.cid == cid) {
-            Some(candidate) => self.heard(Word::Used(candidate.clone())),
+            Some(candidate) => self.heard(PeerNotification::Used(candidate.clone())),
             None => Err(not_found(format!("we offered no candidate {}", shortened(cid)))),
         }
     }
 
-    fn heard(&mut self, word: Word) -> Answer {
-        match &self.peer_word {
+    fn heard(&mut self, notification: PeerNotification) -> Answer {
+        match &self.peer_notification {
             // It is said once; a repetition changes nothing.
-            Some(earlier) if *earlier == word => return Ok(()),
+            Some(earlier) if *earlier == notification => return Ok(()),
             Some(_) => return Err(out_of_order()),
             None => {}
         }
@@ -92,12 +98,12 @@ impl S5b {
             && let Own::Dialling(dialling) = &mut choosing.own
         {
             dialling.stop_waiting();
-            if let Word::Used(candidate) = &word {
+            if let PeerNotification::Used(candidate) = &notification {
                 let pruned = dialling.prune(candidate.priority, self.setup.parties.role);
                 self.abandon_all(pruned);
             }
         }
-        self.peer_word = Some(word);
+        self.peer_notification = Some(notification);
         Ok(())
     }
 
