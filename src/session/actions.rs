@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error, Reason, Terminated,
-    transport::Proposal,
+    transport::{Offer, Proposal},
     wire::{
         errors,
         jingle::{Content, Jingle},
@@ -155,12 +155,16 @@ impl Sessions {
         if let Some(s5b) = session.s5b_mut() {
             return s5b.handle_info(now, &info);
         }
+        // XEP-0166 #concepts-session: anything may come before the answer to an offer.
+        if let Some(offer) = session.offer_mut().and_then(Offer::s5b_mut) {
+            return offer.handle_info(info);
+        }
         match &mut session.state {
             State::Ringing(Ringing { transport: Proposal::S5b(offered), .. })
             | State::Accepting(Accepting { transport: offered, .. })
             | State::Active(Active {
                 replacement: Replacement::Answering { transport: offered, .. }, ..
-            }) => match info.notice {
+            }) => match info.notification {
                 Some(_) => Err(errors::out_of_order().into()),
                 None => offered
                     .add_candidates(info)
