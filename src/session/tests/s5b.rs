@@ -294,3 +294,45 @@ fn no_more_connections_wait_for_an_answer_than_an_attacker_can_be_allowed() {
     assert_eq!(method(&mut pair, Juliet, juliets), Some("s5b"), "who is expected gets through all the same");
     pair.leave(romeos, juliets);
 }
+
+#[test]
+fn one_peer_can_be_shown_other_addresses_than_another() {
+    let mut pair = Pair::s5b(|_, config| config);
+    let (now, juliet) = (pair.now, pair.end(Juliet).jid.clone());
+    let romeos = pair.end(Romeo).sessions.connect(now, juliet, Some(Candidates::None)).unwrap();
+    pair.live(Duration::from_secs(1));
+    assert_eq!(transport(pair.sent("session-initiate")), "s5b");
+    let juliets = *pair.end(Juliet).incoming.front().unwrap();
+    pair.end(Juliet).sessions.show_candidates(juliets, Candidates::ProxyOnly);
+    pair.accept(Juliet);
+    pair.live(Duration::from_secs(1));
+    assert_eq!(transport(pair.sent("session-accept")), "s5b");
+    assert!(!pair.net.is_listening(Romeo) && !pair.net.is_listening(Juliet));
+    pair.live(Duration::from_secs(20));
+    pair.leave(romeos, juliets);
+}
+
+#[test]
+fn candidates_that_a_responder_sends_before_its_answer_are_tried() {
+    let mut pair = Pair::s5b(|_, config| config);
+    let romeos = pair.connect(Romeo);
+    pair.live(Duration::from_secs(1));
+    let offer = find(pair.sent("session-initiate"), "transport").attr("sid").unwrap().to_owned();
+    let candidate = "<candidate cid='c' host='198.51.100.66' jid='juliet@capulet.lit/balcony' port='5' \
+        priority='8323000' type='direct'/>";
+    let info = |children: &str| {
+        format!("<transport xmlns='urn:xmpp:jingle:transports:s5b:1' sid='{offer}'>{children}</transport>")
+    };
+    let early = pair.about(Romeo, romeos, "transport-info", &info(candidate));
+    assert_eq!(pair.hears(Romeo, &early), ["result"]);
+    let too_early = pair.about(Romeo, romeos, "transport-info", &info("<candidate-error/>"));
+    assert_eq!(pair.hears(Romeo, &too_early), ["error wait unexpected-request out-of-order"]);
+
+    let juliets = pair.accept(Juliet);
+    pair.live(Duration::from_secs(1));
+    let dialled =
+        pair.net.log.iter().any(|line| line.contains("romeo dials") && line.contains("198.51.100.66"));
+    assert!(dialled, "{:#?}", pair.net.log);
+    pair.live(Duration::from_secs(20));
+    pair.leave(romeos, juliets);
+}
