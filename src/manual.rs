@@ -80,7 +80,9 @@
 //! is a proxy the peer says, so a peer that calls its own address a proxy sees where we come from. Only
 //! [`Transports::Ibb`](crate::Transports::Ibb) shows nothing to anybody.
 //!
-//! A peer can make us open TCP connections to addresses and ports of its choice, up to 16 a session, and send them the few bytes of a SOCKS5 greeting.
+//! A peer can make us open TCP connections to hosts and ports of its choice, 16 for each negotiation, of which a session has at most
+//! five. A host name stands for one IPv4 and one IPv6 address; what speaks SOCKS5 there is asked up to three times. Anything else gets the three
+//! bytes of a SOCKS5 greeting.
 //! Loopback and link-local addresses are out of its reach unless [`S5bConfig::bind`](crate::S5bConfig::bind) lists such an address; those of the local
 //! network are not, because peers are there too. A bot that must not be used for that says [`Candidates::ProxyOnly`](crate::Candidates::ProxyOnly).
 //!

@@ -165,6 +165,10 @@ impl Sessions {
             | State::Active(Active {
                 replacement: Replacement::Answering { transport: offered, .. }, ..
             }) => match info.notification {
+                _ if info.sid != offered.sid => {
+                    Err(errors::item_not_found("there is no bytestream with this sid").into())
+                }
+                _ if info.unsupported => Err(errors::unsupported_info().into()),
                 Some(_) => Err(errors::out_of_order().into()),
                 None => offered
                     .add_candidates(info)
