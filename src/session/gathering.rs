@@ -131,7 +131,7 @@ impl Sessions {
     // ---- what is made of it --------------------------------------------------------------
 
     /// What a negotiation of this session starts with; `None` while we are offline.
-    pub(super) fn s5b_setup(&self, id: SessionId, sid: String, timeout: Option<Duration>) -> Option<Setup> {
+    pub(super) fn s5b_setup(&self, id: SessionId, sid: String, timeout: Duration) -> Option<Setup> {
         let session = self.table.get(id)?;
         let s5b = &self.config.s5b;
         let listed = |special: fn(&std::net::IpAddr) -> bool| s5b.bind.iter().any(special);
@@ -168,7 +168,7 @@ impl Sessions {
         &mut self,
         id: SessionId,
         gathered: &Gathered,
-        timeout: Option<Duration>,
+        timeout: Duration,
         candidates: When,
     ) -> Option<S5bOffer> {
         let setup = self.s5b_setup(id, random_id(), timeout)?;
@@ -185,7 +185,7 @@ impl Sessions {
         id: SessionId,
         theirs: &S5bTransport,
         gathered: &Gathered,
-        timeout: Option<Duration>,
+        timeout: Duration,
     ) -> Option<(Box<S5b>, Element)> {
         let setup = self.s5b_setup(id, theirs.sid.clone(), timeout)?;
         let offered = candidates_of(theirs);
@@ -208,7 +208,10 @@ impl Sessions {
     /// Somebody who asks our listener for one of these DST.ADDRs is the session's peer, or the session's peer told it.
     pub(super) fn expect_at_listener(&mut self, id: SessionId, dst_addrs: Vec<String>) {
         self.expect_nobody(id);
-        self.expected.extend(dst_addrs.into_iter().map(|dst_addr| (dst_addr, id)));
+        for dst_addr in dst_addrs {
+            // Nobody takes another session's: without separators, other names and sids can give the same hash.
+            self.expected.entry(dst_addr).or_insert(id);
+        }
     }
 
     pub(super) fn expect_nobody(&mut self, id: SessionId) {

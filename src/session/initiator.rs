@@ -180,7 +180,7 @@ impl Sessions {
             Candidates::AfterAccept => When::OnceAccepted,
             Candidates::All | Candidates::ProxyOnly | Candidates::None => When::WithTheOffer,
         };
-        let timeout = Some(self.config.timeouts.transport);
+        let timeout = self.config.timeouts.transport;
         if let Some(offer) = self.s5b_offer(id, gathered, timeout, candidates) {
             self.initiate(now, id, needs, Offer::S5b(Box::new(offer)));
         }

@@ -3,14 +3,14 @@
 //! The initiator asks for it with transport-replace. The stream goes on while both sides connect; whatever comes to
 //! nothing leaves it where it is. How the bytes change over is in [`transport`](crate::transport).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use xmpp_parsers::jingle::Action;
 
 use super::{
     Output, Sessions,
     replacing::MAX_REPLACES,
-    state::{Active, Replacement, Retry, Role, Session, SessionId, State},
+    state::{Active, Peer, Replacement, Retry, Role, Session, SessionId, State},
 };
 use crate::{
     Start, Transports,
@@ -20,9 +20,16 @@ use crate::{
     },
 };
 
+/// How long the other side may take to connect, or to say that it can't. Longer than any notification is on its way: a
+/// side that gives up has the stream ended if the other one goes over after that.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 impl Sessions {
     /// Moves a stream that began in band to SOCKS5, if that is wanted and the peer can.
     pub(crate) fn start_move(&mut self, now: Instant, id: SessionId) {
+        if let Some(State::Active(active)) = self.table.get_mut(id).map(|session| &mut session.state) {
+            active.peer = Peer::Proved;
+        }
         let wanted = self.config.transports == Transports::Auto && self.config.start == Start::Fast;
         let Some(session) = self.table.get(id).filter(|_| wanted) else { return };
         let possible = session.needs.is_some_and(|needs| needs.s5b) && session.retry == Retry::Left;
@@ -55,7 +62,7 @@ impl Sessions {
     /// We know what to offer: transport-replace.
     pub(super) fn propose_move(&mut self, now: Instant, id: SessionId, gathered: &Gathered) {
         let offer = match self.table.get(id).is_some_and(Session::can_move) {
-            true => self.s5b_offer(id, gathered, None, When::WithTheOffer),
+            true => self.s5b_offer(id, gathered, PATIENCE, When::WithTheOffer),
             false => None,
         };
         match offer {
@@ -72,7 +79,7 @@ impl Sessions {
         else {
             return;
         };
-        match self.answer_s5b(now, id, &theirs, gathered, None) {
+        match self.answer_s5b(now, id, &theirs, gathered, PATIENCE) {
             Some((s5b, transport)) => {
                 let Some(session) = self.table.get_mut(id) else { return };
                 let accept = session.about_transport(Action::TransportAccept, transport);

@@ -8,7 +8,7 @@ use xmpp_parsers::{jingle::Action, minidom::Element};
 
 use super::{
     Output, Purpose, Request, Sessions,
-    state::{Active, Line, Replacement, Role, Session, SessionId, State},
+    state::{Active, Line, Peer, Replacement, Role, Session, SessionId, State},
 };
 use crate::{
     Error, PeerMisbehaved,
@@ -22,6 +22,10 @@ use crate::{
 
 /// Replacements of one session's transport, by either side. One is needed to fall back, one to move.
 pub(super) const MAX_REPLACES: u8 = 4;
+
+/// SOCKS5 bytestreams that one session negotiates: each can make us connect to what the peer names. One is for the offer or
+/// for a move, and one more for a peer that tries again.
+const MAX_NEGOTIATIONS: u8 = 2;
 
 impl Sessions {
     /// Sends transport-replace.
@@ -101,12 +105,16 @@ impl Sessions {
     /// Takes a transport that the peer proposes in place of the one in use; false if it can't be taken.
     fn take_replacement(&mut self, now: Instant, id: SessionId, transport: &Element) -> bool {
         let Some(Ok(proposal)) = Proposal::from_peer(transport, &self.config) else { return false };
-        let Some(Session { state: State::Active(active), .. }) = self.table.get(id) else { return false };
+        let Some(Session { role, state: State::Active(active), .. }) = self.table.get(id) else {
+            return false;
+        };
         if active.replaces >= MAX_REPLACES {
             return false;
         }
         let in_band = matches!(active.transport, Transport::Ibb(_));
-        let can_move = active.transport.can_move();
+        // As initiator, we show no address for a move before TLS has shown who the peer is; the responder's user has accepted.
+        let may_be_shown = *role == Role::Responder || active.peer == Peer::Proved;
+        let can_move = active.transport.can_move() && may_be_shown && active.negotiations < MAX_NEGOTIATIONS;
         match proposal {
             Proposal::Ibb(offer) if !active.transport.is_open() && !in_band => self.take_ibb(now, id, offer),
             Proposal::S5b(theirs) if can_move => self.take_s5b(now, id, theirs),
@@ -141,6 +149,7 @@ impl Sessions {
             return false;
         };
         active.replaces += 1;
+        active.negotiations += 1;
         active.replacement = Replacement::Answering { transport, gather };
         self.watch(id);
         self.continue_gathering(now, id);

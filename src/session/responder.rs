@@ -228,7 +228,12 @@ impl Sessions {
             self.look_for_proxies(now);
         }
         let state = State::Ringing(Ringing { transport, announced, declined, since: now, deadline });
-        let mut session = Session::new(peer, Role::Responder, content, self.config.s5b.candidates, state);
+        // What the user said of this peer for its own offer holds for the one that takes its place.
+        let candidates = match loser {
+            Some(loser) => self.candidates_for(loser),
+            None => self.config.s5b.candidates,
+        };
+        let mut session = Session::new(peer, Role::Responder, content, candidates, state);
         session.rename(sid);
         session.dialect = dialect;
         session.span.in_scope(|| tracing::info!("a session is offered"));
@@ -237,6 +242,7 @@ impl Sessions {
             Some(loser) => {
                 // Its session-initiate will be answered with a conflict, which means nothing to the new one.
                 self.requests.cancel(|purpose| purpose.session() == Some(loser));
+                self.give_up_connecting(loser);
                 self.table.replace(loser, session);
                 loser
             }
@@ -294,7 +300,7 @@ impl Sessions {
             session.state = before;
             return;
         };
-        let timeout = Some(self.config.timeouts.transport);
+        let timeout = self.config.timeouts.transport;
         match self.answer_s5b(now, id, &theirs, gathered, timeout) {
             Some((s5b, element)) => {
                 self.send_accept(now, id, Transport::S5b(s5b), element, announced, &declined);

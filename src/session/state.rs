@@ -191,13 +191,31 @@ pub(crate) struct Active {
     pub(super) replacement: Replacement,
     /// How often the transport was replaced, or was to be.
     pub(super) replaces: u8,
+    /// How many SOCKS5 bytestreams were negotiated.
+    pub(super) negotiations: u8,
+    pub(super) peer: Peer,
     pub(super) announced: Announced,
 }
 
 impl Active {
     pub(super) fn new(transport: Transport, announced: Announced) -> Self {
-        Self { transport, replacement: Replacement::None, replaces: 0, announced }
+        let negotiations = matches!(transport, Transport::S5b(_)).into();
+        Self {
+            transport,
+            replacement: Replacement::None,
+            replaces: 0,
+            negotiations,
+            peer: Peer::Unproved,
+            announced,
+        }
     }
+}
+
+/// Whether the stream is up, so that TLS has shown who the peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Unproved,
+    Proved,
 }
 
 /// Another transport, to take the place of the one in use (XEP-0166 #def-action-transport-replace).

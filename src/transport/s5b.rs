@@ -55,8 +55,8 @@ pub(crate) struct Setup {
     pub(crate) connect_timeout: Duration,
     /// The same for one to a proxy.
     pub(crate) proxy_timeout: Duration,
-    /// For the whole; `None` where the stream goes on without it (a move).
-    pub(crate) timeout: Option<Duration>,
+    /// For the whole.
+    pub(crate) timeout: Duration,
 }
 
 /// Names an attempt to connect to a candidate.
@@ -116,7 +116,7 @@ pub(crate) struct S5b {
     dstaddr: Option<String>,
     peer_notification: Option<PeerNotification>,
     /// By [`Setup::timeout`].
-    deadline: Option<Instant>,
+    deadline: Instant,
     /// Attempts so far.
     attempts: u32,
     failures: Failures,
@@ -166,7 +166,7 @@ impl S5b {
         }
         let choosing = Choosing { own: Own::Dialling(dialling), incoming: VecDeque::new(), ahead: None };
         let mut negotiation = Self {
-            deadline: setup.timeout.map(|timeout| now + timeout),
+            deadline: now + setup.timeout,
             setup,
             ours,
             theirs: Vec::new(),
@@ -262,19 +262,20 @@ impl S5b {
         if matches!(self.state, State::Open(_) | State::Over) {
             return;
         }
-        match (self.setup.timeout, self.deadline) {
-            (Some(timeout), Some(deadline)) if deadline <= now => self.time_out(timeout),
-            _ => self.advance(now),
+        if now < self.deadline {
+            self.advance(now);
+        } else {
+            self.time_out(self.setup.timeout);
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Choosing(Choosing { own: Own::Dialling(dialling), .. }) => {
-                dialling.poll_timeout().into_iter().chain(self.deadline).min()
+                dialling.poll_timeout().into_iter().chain([self.deadline]).min()
             }
             State::Open(_) | State::Over => None,
-            _ => self.deadline,
+            _ => Some(self.deadline),
         }
     }
 

@@ -203,7 +203,7 @@ fn the_responder_waits_for_the_replacement_and_not_for_ever() {
 }
 
 #[test]
-fn a_transport_is_replaced_four_times_at_most() {
+fn socks5_is_negotiated_twice_at_most() {
     let (mut pair, romeos, juliets) =
         Pair::open_with(|_, config| config.transports(Transports::Auto).start(Start::Fast));
     for round in 0..10 {
@@ -214,7 +214,7 @@ fn a_transport_is_replaced_four_times_at_most() {
         pair.inbox[Romeo as usize].clear();
         pair.happen_while_due();
         let said = pair.log[before..].iter().any(|line| line.contains("transport-reject"));
-        assert_eq!(said, round >= 4, "round {round}: {:#?}", &pair.log[before..]);
+        assert_eq!(said, round >= 2, "round {round}: {:#?}", &pair.log[before..]);
         pair.inbox[Romeo as usize].clear();
     }
     let requests = &pair.end(Juliet).sessions.requests;

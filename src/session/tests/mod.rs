@@ -1,5 +1,6 @@
 //! Sessions between two ends in memory, in virtual time: nothing moves unless the test moves it.
 
+mod attack;
 mod bytes;
 mod connecting_random;
 mod deadlines;

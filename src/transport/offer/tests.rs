@@ -32,7 +32,7 @@ fn offer(ours: &[&str], candidates: When) -> S5bOffer {
         reach: Reach::default(),
         connect_timeout: Duration::from_secs(5),
         proxy_timeout: Duration::from_secs(10),
-        timeout: None,
+        timeout: Duration::from_secs(60),
     };
     S5bOffer::new(setup, ours.iter().map(|host| candidate(host, CandidateType::Direct)).collect(), candidates)
 }

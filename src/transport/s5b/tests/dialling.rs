@@ -369,13 +369,3 @@ fn what_the_peer_chose_is_used_when_our_own_search_has_no_more_time() {
     let expected = ["abandon 192.0.2.1", "say candidate-error", "open"];
     assert_eq!(end, expected.map(|line| at(60_000, line)));
 }
-
-#[test]
-fn a_move_has_no_deadline() {
-    let moving = Setup { timeout: None, ..setup(Role::Responder) };
-    let mut juliet = Side::with(moving, &[], &offer(&[("192.0.2.1", 9)]));
-    juliet.wants();
-    assert_eq!(juliet.s5b.poll_timeout(), None, "the dialler's timeout is all there is");
-    assert_eq!(juliet.refused("192.0.2.1"), ["say candidate-error"]);
-    assert_eq!(juliet.s5b.poll_timeout(), None);
-}

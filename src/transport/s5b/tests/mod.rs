@@ -40,7 +40,7 @@ fn setup(role: Role) -> Setup {
         reach: Reach::default(),
         connect_timeout: Duration::from_secs(5),
         proxy_timeout: Duration::from_secs(10),
-        timeout: Some(Duration::from_secs(60)),
+        timeout: Duration::from_secs(60),
     }
 }
 

@@ -61,7 +61,7 @@ struct World {
     sides: [Option<S5b>; 2],
     offers: [Vec<Candidate>; 2],
     late: bool,
-    timeout: Option<Duration>,
+    timeout: Duration,
     /// A side's stanzas arrive in order.
     last_info: [Instant; 2],
     unreachable: BTreeSet<(Who, String)>,
@@ -87,7 +87,7 @@ impl World {
             .flat_map(|host| [(0, host.clone()), (1, host)])
             .filter(|_| random.below(4) >= chance)
             .collect();
-        let timeout = random.one_in(2).then_some(Duration::from_secs(120));
+        let timeout = Duration::from_secs(if random.one_in(2) { 120 } else { 24 * 3600 });
         let late = random.one_in(4);
         let mut world = Self {
             random,
