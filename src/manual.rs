@@ -59,17 +59,18 @@
 //!
 //! [`Start::Fast`](crate::Start::Fast) does not wait for connections: the stream begins in band and moves as soon as it can
 //! ([`E2eStream::moves`](crate::E2eStream::moves)). The initiator asks for the move (transport-replace) when TLS has shown who the peer
-//! is. Both sides connect as above while the stream goes on. Then each side closes the in-band bytestream with
+//! is, and takes none from the peer before. Both sides connect as above while the stream goes on. Then each side closes the in-band bytestream with
 //! `<close/>` behind the last byte that it put there, and goes on writing to the socket. A `<close/>`, or the answer to one,
 //! comes when all that its sender had to send in band was acknowledged, so it also says where the other direction ends: from there on the reader reads the
-//! socket. If the peer refuses, or nothing can be connected, nothing has happened to the in-band bytestream.
+//! socket. If the peer refuses, or nothing can be connected, nothing has happened to the in-band bytestream. One case is left:
+//! somebody else who answers at an address that the peer named, or who knows the DST.ADDR and connects to our listener, can
+//! make one side go over to a connection that the other one does not have. TLS takes nobody for the peer, so the stream ends.
 //!
-//! A side that has sent candidate-used or candidate-error for a move does not give it up by itself any more, however long the
-//! other one takes: that one may have gone over by then. It does when the peer shows that it has: by another
-//! transport-replace, an error, or a connection that it closed. A side that has sent neither can give up at any time, because there
-//! is no nomination without it.
+//! A side that has sent candidate-used or candidate-error for a move waits five minutes for the other one, which may have gone
+//! over by then; or until that one shows that it has not: by another transport-replace, an error, or a connection that it closed.
+//! A side that has sent neither can give up at any time, because there is no nomination without it.
 //!
-//! A stream on a socket outlives the session with the server. One whose socket breaks ends with an error: what was on
+//! A stream on a socket outlives the session with the server, but not the proxy that it goes through. One whose socket breaks ends with an error: what was on
 //! its way is lost.
 //!
 //! ## Who sees which address
@@ -81,13 +82,17 @@
 //! [`Transports::Ibb`](crate::Transports::Ibb) shows nothing to anybody.
 //!
 //! A peer can make us open TCP connections to hosts and ports of its choice, 16 for each negotiation, of which a session has at most
-//! five. A host name stands for one IPv4 and one IPv6 address; what speaks SOCKS5 there is asked up to three times. Anything else gets the three
+//! two. A host name stands for one IPv4 and one IPv6 address; what speaks SOCKS5 there is asked up to three times. Anything else gets the three
 //! bytes of a SOCKS5 greeting.
-//! Loopback and link-local addresses are out of its reach unless [`S5bConfig::bind`](crate::S5bConfig::bind) lists such an address; those of the local
-//! network are not, because peers are there too. A bot that must not be used for that says [`Candidates::ProxyOnly`](crate::Candidates::ProxyOnly).
+//! Loopback and link-local addresses are out of its reach unless [`S5bConfig::bind`](crate::S5bConfig::bind) lists such an
+//! address, and so is a proxy there that the own server names. Addresses of the local network are not, because peers are there
+//! too, nor is this machine under its own address, which a firewall may treat as local. A bot that must not be used for any of that
+//! says [`Transports::Ibb`](crate::Transports::Ibb).
 //!
-//! The listener is there while a session needs it, and a minute longer. It lets in who asks for the DST.ADDR of such a session, which
-//! nobody knows who has not seen the negotiation; who is there is shown by TLS. Strangers cost at most 128 connections, 10 s each.
+//! The listener is there while a session needs it, and a minute longer. It lets in who asks for the DST.ADDR of such a session.
+//! That is known to whoever has seen the negotiation, and to the hosts that are connected to for it: no secret, and no proof. Who
+//! is there is shown by TLS; what others can achieve is that there is no SOCKS5 bytestream. Strangers cost at most 128 connections,
+//! 10 s each.
 //!
 //! # Threat model
 //!

@@ -66,6 +66,10 @@ async fn candidates_that_refuse_lead_to_in_band_bytestreams_in_the_same_session(
     world.server.intercept(redirect(closed_port().await));
     let (mut romeos, mut juliets) = streams(&romeo, &juliet).await;
 
+    for stream in [&romeos, &juliets] {
+        let why = stream.info().negotiated.as_ref().unwrap().fallback.clone();
+        assert!(why.is_some_and(|error| is_unconnected(&error)), "who asks is told why it is in band");
+    }
     assert!(in_band([&romeos, &juliets]));
     talk(&mut romeos, &mut juliets).await;
     close(romeos, juliets).await;

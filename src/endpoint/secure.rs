@@ -26,6 +26,7 @@ struct Opened {
     peer: FullJid,
     local: FullJid,
     transport: TransportInfo,
+    fallback: Option<Error>,
     announced: Option<Vec<Fingerprint>>,
     config: Config,
 }
@@ -45,7 +46,7 @@ async fn secure(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eSt
         .timeouts(opened.config.timeouts)
         .limits(opened.config.limits)
         .carrier(Arc::new(Carried(Arc::clone(&session))));
-    let negotiated = Negotiated::on(opened.transport.clone());
+    let negotiated = Negotiated::on(opened.transport.clone(), opened.fallback.clone());
     let stream = match &opened.announced {
         Some(announced) => {
             let secured = match handshake(&opened, announced.clone(), io).await {
@@ -125,6 +126,7 @@ impl Opened {
                 peer: sessions.peer(id)?.clone(),
                 local: sessions.bound()?.clone(),
                 transport: sessions.transport_info(id)?,
+                fallback: sessions.unconnected(id),
                 announced: sessions.announced(id),
                 config: sessions.config().clone(),
             })

@@ -106,9 +106,13 @@ impl Sessions {
                 let peer = session.peer.clone();
                 self.send_iq(peer.into(), iq_id, reply.map(|()| None));
             }
-            transport::Output::Open | transport::Output::Progress => {
+            transport::Output::Open => {
+                if let Some(transport) = self.transport_info(id) {
+                    tracing::info!(%transport, "the bytestream is open");
+                }
                 self.outputs.push_back(Output::Changed(id));
             }
+            transport::Output::Progress => self.outputs.push_back(Output::Changed(id)),
             transport::Output::Failed(error) => self.fail(now, id, error),
             transport::Output::Unconnected(error) => self.fall_back(now, id, error),
             output => self.handle_s5b_output(now, id, output),

@@ -23,6 +23,9 @@ impl Sessions {
     /// SOCKS5 found no way for the transport in use.
     pub(super) fn fall_back(&mut self, now: Instant, id: SessionId, error: Error) {
         tracing::info!(%error, "no SOCKS5 bytestream");
+        if let Some(session) = self.table.get_mut(id) {
+            session.unconnected = Some(error.clone());
+        }
         self.expect_nobody(id);
         if self.config.transports == Transports::S5b {
             return self.fail(now, id, error);

@@ -99,6 +99,9 @@ impl Sessions {
             s5b::Output::Open => self.complete_move(now, id),
             s5b::Output::Failed(error) => {
                 tracing::info!(%error, "the stream stays in band");
+                if let Some(session) = self.table.get_mut(id) {
+                    session.unconnected = Some(error);
+                }
                 self.give_up_replacement(id);
             }
             output => self.handle_s5b_output(now, id, output.into()),

@@ -6,11 +6,14 @@ use super::{
     Output, Purpose, Sessions,
     state::{Session, SessionId, State},
 };
-use crate::transport::{
-    Offer, TransportInfo,
-    s5b::{
-        self, Attempt, Dial, S5b,
-        candidate::{Connection, SocketId},
+use crate::{
+    Error,
+    transport::{
+        Offer, TransportInfo,
+        s5b::{
+            self, Attempt, Dial, S5b,
+            candidate::{Connection, SocketId},
+        },
     },
 };
 
@@ -138,6 +141,11 @@ impl Sessions {
             _ => None,
         };
         self.hang_up_all(early.unwrap_or_default());
+    }
+
+    /// Why SOCKS5 was tried and does not carry the stream, if it was.
+    pub(crate) fn unconnected(&self, id: SessionId) -> Option<Error> {
+        self.table.get(id)?.unconnected.clone()
     }
 
     /// What carries the bytes of a session, once that is known.

@@ -66,6 +66,8 @@ pub(crate) struct Session {
     /// Which addresses this peer is shown.
     pub(super) candidates: Candidates,
     pub(super) retry: Retry,
+    /// Why SOCKS5 was tried and does not carry the stream.
+    pub(super) unconnected: Option<Error>,
     pub(super) line: Line,
     pub(super) span: tracing::Span,
     pub(super) state: State,
@@ -303,7 +305,7 @@ impl Session {
         state: State,
     ) -> Self {
         Self {
-            span: tracing::info_span!("session", %peer),
+            span: tracing::info_span!(parent: None, "session", %peer),
             peer,
             sid: String::new(),
             role,
@@ -312,6 +314,7 @@ impl Session {
             needs: None,
             candidates,
             retry: Retry::Left,
+            unconnected: None,
             line: Line::Up,
             state,
         }
@@ -319,7 +322,7 @@ impl Session {
 
     /// Gives the session the name that both sides know it by.
     pub(super) fn rename(&mut self, sid: String) {
-        self.span = tracing::info_span!("session", peer = %self.peer, sid);
+        self.span = tracing::info_span!(parent: None, "session", peer = %self.peer, sid);
         self.sid = sid;
     }
 

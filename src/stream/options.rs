@@ -136,6 +136,8 @@ pub struct StreamInfo {
 pub struct Negotiated {
     /// What the stream began on; what carries it now is [`E2eStream::transport`](crate::E2eStream::transport).
     pub transport: TransportInfo,
+    /// Why SOCKS5 bytestreams were tried and did not come about, where in-band bytestreams took their place.
+    pub fallback: Option<Error>,
     /// The version of TLS; `None` without encryption.
     pub tls_version: Option<String>,
     /// The cipher suite.
@@ -152,9 +154,10 @@ pub struct Negotiated {
 
 impl Negotiated {
     /// Without encryption.
-    pub(crate) fn on(transport: TransportInfo) -> Self {
+    pub(crate) fn on(transport: TransportInfo, fallback: Option<Error>) -> Self {
         Self {
             transport,
+            fallback,
             tls_version: None,
             cipher: None,
             key_exchange: None,
