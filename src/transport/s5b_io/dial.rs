@@ -83,7 +83,9 @@ async fn resolve(dial: &Dial) -> Result<Vec<SocketAddr>, String> {
         })
         .partition(|address| dial.reach.admits(address.ip()));
     match (targets.as_slice(), barred.first()) {
-        ([], Some(barred)) => Err(format!("{} is not to be connected to for a peer", barred.ip())),
+        ([], Some(barred)) => {
+            Err(format!("{} is a special address, not connected to for others", barred.ip()))
+        }
         ([], None) => Err("the name has no address".to_owned()),
         ([..], _) => Ok(one_of_each_family(targets)),
     }

@@ -241,7 +241,7 @@ async fn names_are_looked_up_and_addresses_out_of_reach_are_not_connected_to() {
 
         dial_name.reach = Reach::default();
         let why = dial(&dial_name).await.unwrap_err();
-        assert!(why.ends_with("is not to be connected to for a peer"), "{host}: {why}");
+        assert!(why.ends_with("is a special address, not connected to for others"), "{host}: {why}");
     }
     assert!(served.nobody_was_admitted());
 }
