@@ -77,9 +77,12 @@ impl Config {
     }
 
     /// Replaces the settings of SOCKS5 bytestreams.
+    ///
+    /// What can't be meant is logged at `warn`: an empty range of ports, on which nothing can listen, and external
+    /// addresses without a fixed port, which are left out.
     #[must_use]
     pub fn s5b(mut self, s5b: S5bConfig) -> Self {
-        self.s5b = s5b;
+        self.s5b = s5b.bounded().consistent();
         self
     }
 
@@ -339,12 +342,12 @@ pub struct S5bConfig {
     /// Which addresses are shown to peers, and dialled for them.
     pub candidates: Candidates,
     /// Addresses of this machine to listen on and to offer. Empty, the default, stands for all that are usable: no loopback and no
-    /// link-local ones. Those are used where they are listed here, and only then are a peer's connected to.
+    /// link-local ones. Those are used where they are listed here, and only then are a peer's and a proxy's connected to.
     pub bind: Vec<IpAddr>,
     /// Ports to listen on; the first one that is free is taken. `0..=0`, the default, leaves it to the system.
     pub ports: RangeInclusive<u16>,
-    /// Where the listener can be reached from outside, through a port-forward (`assisted` candidates). Needs a fixed
-    /// [`ports`](Self::ports). Offered while something listens.
+    /// Where the listener can be reached from outside, through a port-forward (`assisted` candidates). Ignored without
+    /// fixed [`ports`](Self::ports). Offered while something listens.
     pub external: Vec<SocketAddr>,
     /// Proxies to offer.
     pub proxies: Proxies,
@@ -352,6 +355,33 @@ pub struct S5bConfig {
     pub connect_timeout: Duration,
     /// The same for a proxy. Default 10 s.
     pub proxy_timeout: Duration,
+}
+
+impl S5bConfig {
+    /// With deadlines that the clock can reach.
+    fn bounded(mut self) -> Self {
+        self.connect_timeout = FOR_EVER.min(self.connect_timeout);
+        self.proxy_timeout = FOR_EVER.min(self.proxy_timeout);
+        self
+    }
+
+    /// Without what others of its settings make senseless.
+    fn consistent(mut self) -> Self {
+        let (first, last) = (*self.ports.start(), *self.ports.end());
+        if self.ports.is_empty() {
+            tracing::warn!("S5bConfig::ports is empty ({first}..={last}): there will be no listener");
+        }
+        // Port 0 is always free, so nothing behind it in the range is ever tried.
+        if first == 0 && !self.external.is_empty() {
+            tracing::warn!(
+                external = ?self.external,
+                "S5bConfig::external is ignored: no port-forward can lead to the port that the system chooses \
+                 (S5bConfig::ports is {first}..={last})"
+            );
+            self.external.clear();
+        }
+        self
+    }
 }
 
 impl Default for S5bConfig {
@@ -391,6 +421,37 @@ impl Default for DiscoConfig {
             identities: vec![DiscoIdentity::new_anonymous::<_, _, String, String>("client", "bot")],
             features: Vec::new(),
             node: "https://crates.io/crates/jingle-xmlstream".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn configured(s5b: S5bConfig) -> S5bConfig {
+        Config::new(Identity::generate().unwrap(), Trust::first_use()).s5b(s5b).s5b
+    }
+
+    #[test]
+    fn no_time_for_connecting_is_longer_than_the_clock_can_count() {
+        let ever = Duration::MAX;
+        let s5b =
+            configured(S5bConfig { connect_timeout: ever, proxy_timeout: ever, ..S5bConfig::default() });
+        for timeout in [s5b.connect_timeout, s5b.proxy_timeout] {
+            assert!(Instant::now().checked_add(timeout).is_some(), "{timeout:?}");
+        }
+    }
+
+    #[test]
+    fn an_external_address_needs_a_port_that_is_known_beforehand() {
+        let external = vec![SocketAddr::from(([203, 0, 113, 7], 5000))];
+        for (ports, kept) in [(0..=0, false), (0..=9, false), (5000..=5000, true), (5000..=5009, true)] {
+            let s5b = configured(S5bConfig { external: external.clone(), ports, ..S5bConfig::default() });
+            assert_eq!(s5b.external == external, kept, "{:?}", s5b.ports);
+            assert!(kept || s5b.external.is_empty());
         }
     }
 }

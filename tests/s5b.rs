@@ -208,7 +208,11 @@ async fn through_a_port_forward() {
     let world = World::start().await;
     let forward = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let outside = forward.local_addr().unwrap();
-    let config = s5b_config().s5b(support::s5b(|s5b| s5b.external = vec![outside]));
+    let free = s5b::closed_port().await.port();
+    let config = s5b_config().s5b(support::s5b(|s5b| {
+        s5b.external = vec![outside];
+        s5b.ports = free..=free.saturating_add(50);
+    }));
     let (romeo, juliet) = world.pair_of(config, showing(Candidates::None)).await;
     let nowhere = s5b::closed_port().await;
     let (learn, listener) = watch::channel(0);

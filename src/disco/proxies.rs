@@ -156,8 +156,14 @@ fn read(ask: &Ask, answer: &Element, found: &mut Vec<Proxy>) -> Result<Vec<Ask>,
         Ask::Items(_) => Ok(ask_each(&parse_items(answer)?, Ask::Info)),
         Ask::Info(jid) if is_proxy(answer) => Ok(vec![Ask::Address(jid.clone())]),
         Ask::Info(_) => Ok(Vec::new()),
-        Ask::Address(_) => {
-            for streamhost in parse_streamhosts(answer)?.into_iter().take(MAX_ADDRESSES) {
+        Ask::Address(jid) => {
+            let (its_own, others): (Vec<_>, Vec<_>) =
+                parse_streamhosts(answer)?.into_iter().partition(|streamhost| streamhost.jid == *jid);
+            if let Some(other) = others.first() {
+                // Whom it named would be asked to activate, and so told who the peer is.
+                tracing::debug!(from = %jid, names = %other.jid, "a proxy answers for another, which is left out");
+            }
+            for streamhost in its_own.into_iter().take(MAX_ADDRESSES) {
                 let proxy = Proxy { jid: streamhost.jid, host: streamhost.host, port: streamhost.port };
                 if found.len() < MAX_PROXIES && !found.contains(&proxy) {
                     found.push(proxy);

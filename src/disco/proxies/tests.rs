@@ -155,12 +155,27 @@ fn a_server_with_a_thousand_proxies_is_asked_about_the_first_few() {
 
 #[test]
 fn two_addresses_of_a_proxy_are_kept_and_none_twice() {
-    let mut seeker = Seeker::these(&["a.lit", "b.lit"]);
+    for (hosts, expected) in [
+        (["192.0.2.1", "2001:db8::1", "192.0.2.3"], &["192.0.2.1", "2001:db8::1"][..]),
+        (["192.0.2.1", "192.0.2.1", "192.0.2.3"], &["192.0.2.1"]),
+    ] {
+        let mut seeker = Seeker::these(&["a.lit"]);
+        let asked = seeker.look();
+        seeker.answer(&asked[0], streamhosts("a.lit", hosts));
+        let expected: Vec<_> = expected.iter().map(|host| proxy("a.lit", host)).collect();
+        assert_eq!(seeker.proxies.found(), Some(&expected[..]));
+    }
+}
+
+#[test]
+fn an_address_of_another_than_who_was_asked_is_left_out() {
+    let mut seeker = Seeker::these(&["a.lit"]);
     let asked = seeker.look();
-    seeker.answer(&asked[0], streamhosts("a.lit", ["192.0.2.1", "2001:db8::1", "192.0.2.3"]));
-    seeker.answer(&asked[1], streamhosts("a.lit", ["192.0.2.1"]));
-    let expected = [proxy("a.lit", "192.0.2.1"), proxy("a.lit", "2001:db8::1")];
-    assert_eq!(seeker.proxies.found(), Some(&expected[..]));
+    let answer = "<streamhost jid='stranger@elsewhere.lit/spy' host='192.0.2.6' port='7625'/>\
+                  <streamhost jid='sub.a.lit' host='192.0.2.7' port='7625'/>\
+                  <streamhost jid='a.lit' host='192.0.2.1' port='7625'/>";
+    seeker.answer(&asked[0], query(ns::BYTESTREAMS, answer));
+    assert_eq!(seeker.proxies.found(), Some(&[proxy("a.lit", "192.0.2.1")][..]));
 }
 
 #[test]

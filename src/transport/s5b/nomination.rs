@@ -6,7 +6,7 @@ use xmpp_parsers::stanza_error::StanzaError;
 
 use super::{
     Attempt, Dial, Pending, S5b,
-    candidate::{Candidate, Connection, Reach, SocketId},
+    candidate::{Candidate, Connection, SocketId},
     dialling::prevails,
     state::{Ahead, Chosen, Own, PeerNotification, State},
 };
@@ -89,8 +89,8 @@ impl S5b {
             port: candidate.port,
             dst_addrs: vec![self.setup.parties.own_dst_addr(&self.setup.sid)],
             timeout: self.setup.proxy_timeout,
-            // Our user, or our server, named it.
-            reach: Reach::EVERYWHERE,
+            // Our server may have named it, which is not trusted with services of this machine either.
+            reach: self.setup.reach,
         }));
         self.state = State::DiallingProxy { attempt, candidate };
     }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -10,7 +10,9 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
+    sync::Semaphore,
+    task::spawn_blocking,
     time::{Instant, timeout},
 };
 use tokio_socks::{Error as SocksError, TargetAddr, tcp::Socks5Stream};
@@ -23,13 +25,22 @@ const MAX_DST_ADDR_BYTES: usize = 255;
 /// Bytes of the answer to the greeting (RFC 1928 #3).
 const METHOD_ANSWER: usize = 2;
 
+/// Look-ups of names at the same time, of all endpoints of the process: each holds a thread of the runtime's blocking pool
+/// (512, for the whole program) until the system gives up, which no time-out of ours hastens. Peers choose the names, and
+/// can choose such that nobody answers for: then other names may wait in vain, but addresses, and the rest of the program,
+/// do not.
+pub(super) const MAX_LOOKUPS: usize = 16;
+
+pub(super) static LOOKUPS: Semaphore = Semaphore::const_new(MAX_LOOKUPS);
+
 /// Connects to a candidate and asks for its DST.ADDRs, each on a connection of its own, until one is granted.
 ///
 /// Of a name, one IPv4 and one IPv6 address are tried, one after the other, and each gets its share of the time that is
 /// left, so that one where nobody answers does not use it up. Only addresses that `dial.reach` admits are connected to.
 /// Whoever does not speak SOCKS5 gets one connection, however many DST.ADDRs there are.
 ///
-/// Cancel safe: when dropped, nothing is left but perhaps a look-up of the system's that ends by itself.
+/// Cancel safe: when dropped, nothing is left but perhaps a look-up of the system's that ends by itself, and counts among
+/// the [`MAX_LOOKUPS`] until then. Waiting for others to end is within `dial.timeout`.
 ///
 /// # Errors
 ///
@@ -58,9 +69,10 @@ fn check_dst_addrs(dst_addrs: &[String]) -> Result<(), String> {
 
 /// The addresses to try.
 async fn resolve(dial: &Dial) -> Result<Vec<SocketAddr>, String> {
-    let found = lookup_host((dial.host.as_str(), dial.port))
+    let found = look_up(&dial.host, dial.port)
         .await
-        .map_err(|error| format!("the name has no address: {error}"))?;
+        .map_err(|error| format!("the name has no address: {error}"))?
+        .into_iter();
     // ::ffff:a.b.c.d is a.b.c.d: what is checked is what is connected to.
     let (targets, barred): (Vec<_>, Vec<_>) = found
         .map(|address| match address {
@@ -71,10 +83,35 @@ async fn resolve(dial: &Dial) -> Result<Vec<SocketAddr>, String> {
         })
         .partition(|address| dial.reach.admits(address.ip()));
     match (targets.as_slice(), barred.first()) {
-        ([], Some(barred)) => Err(format!("{} is not to be connected to for a peer", barred.ip())),
+        ([], Some(barred)) => {
+            Err(format!("{} is a special address, not connected to for others", barred.ip()))
+        }
         ([], None) => Err("the name has no address".to_owned()),
         ([..], _) => Ok(one_of_each_family(targets)),
     }
+}
+
+async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let name = host.to_owned();
+    let asking = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+    in_a_place(&LOOKUPS, asking).await?
+}
+
+/// Runs what blocks when there is a place for it. The place is taken until it ends, whether or not anybody waits for it.
+pub(super) async fn in_a_place<T: Send + 'static>(
+    places: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let place = places.acquire().await.map_err(io::Error::other)?;
+    let working = spawn_blocking(move || {
+        let done = work();
+        drop(place);
+        done
+    });
+    Ok(working.await?)
 }
 
 /// The first IPv4 and the first IPv6 address. A peer names the host: we don't knock at any number of doors for it.

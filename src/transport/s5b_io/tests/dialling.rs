@@ -6,14 +6,16 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpListener,
+    sync::Semaphore,
 };
 use tokio_socks::{TargetAddr, tcp::Socks5Stream};
 
 use super::{
-    super::dial::{connect_to_one, one_of_each_family},
+    super::dial::{LOOKUPS, MAX_LOOKUPS, connect_to_one, in_a_place, one_of_each_family},
     *,
 };
 
@@ -239,9 +241,34 @@ async fn names_are_looked_up_and_addresses_out_of_reach_are_not_connected_to() {
 
         dial_name.reach = Reach::default();
         let why = dial(&dial_name).await.unwrap_err();
-        assert!(why.ends_with("is not to be connected to for a peer"), "{host}: {why}");
+        assert!(why.ends_with("is a special address, not connected to for others"), "{host}: {why}");
     }
     assert!(served.nobody_was_admitted());
+}
+
+#[tokio::test]
+async fn a_look_up_that_nobody_waits_for_any_more_holds_its_place_until_it_ends() {
+    static ONE: Semaphore = Semaphore::const_new(1);
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let abandoned = in_a_place(&ONE, move || ended.recv());
+    assert!(abandoned.now_or_never().is_none());
+
+    assert!(in_a_place(&ONE, || ()).now_or_never().is_none(), "there is no place");
+    assert_eq!(ONE.available_permits(), 0);
+    end.send(()).unwrap();
+    assert_eq!(in_a_place(&ONE, || "next").await.unwrap(), "next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_too_many_names_are_looked_up_another_waits_no_longer_than_its_time_and_addresses_do_not() {
+    let served = Served::on_loopback();
+    let _others = LOOKUPS.acquire_many(MAX_LOOKUPS.try_into().unwrap()).await.unwrap();
+    assert!(dial(&served.dial(&[HASH])).await.is_ok());
+
+    let begun = tokio::time::Instant::now();
+    let dial_name = Dial { host: "localhost".to_owned(), ..served.dial(&[HASH]) };
+    assert_eq!(dial(&dial_name).await.unwrap_err(), "timed out while looking up the name");
+    assert_eq!(begun.elapsed().as_secs(), dial_name.timeout.as_secs());
 }
 
 #[tokio::test]

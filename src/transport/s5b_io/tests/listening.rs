@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{
-    super::serve::{MAX_NEGOTIATING, NEGOTIATION},
+    super::serve::{MAX_NEGOTIATING, NEGOTIATION, network_of},
     *,
 };
 
@@ -114,6 +114,93 @@ async fn a_thousand_that_say_nothing_lock_nobody_out() {
     assert!(begun.elapsed() < NEGOTIATION);
     let mut byte = [0];
     assert!(idle[IDLE - 1].try_read(&mut byte).is_err(), "the youngest is still there");
+}
+
+/// A connection of somebody who has an address of their own.
+#[cfg(target_os = "linux")] // where all of 127.0.0.0/8 is this machine
+async fn connect_from(served: &Served, last_octet: u8) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, last_octet), 0).into()).unwrap();
+    socket.connect(served.addresses[0]).await.unwrap()
+}
+
+#[cfg(target_os = "linux")]
+async fn greeted_from(served: &Served, last_octet: u8) -> TcpStream {
+    let mut client = connect_from(served, last_octet).await;
+    client.write_all(&GREETING).await.unwrap();
+    assert_eq!(read(&mut client).await, [5, 0]);
+    client
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_crowd_from_one_address_drives_nobody_out_who_has_another() {
+    let mut served = Served::on_loopback();
+    // Slow: what it says comes after all of the crowd.
+    let mut peer = connect_from(&served, 2).await;
+    let mut crowd = Vec::new();
+    for _ in 0..2 * MAX_NEGOTIATING {
+        crowd.push(connect_from(&served, 3).await);
+    }
+    assert_eq!(ask_for(&mut peer, HASH).await[..], granted(HASH));
+    assert!(served.admitted.recv().await.is_some());
+    assert!(read_to_the_end(&mut crowd[0]).await.is_empty(), "the oldest of the crowd made room");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_crowd_that_greets_keeps_its_own_address_busy_and_no_other() {
+    let mut served = Served::on_loopback();
+    let mut crowd = Vec::new();
+    for _ in 0..MAX_NEGOTIATING {
+        crowd.push(greeted_from(&served, 3).await);
+    }
+    let mut one_more = connect_from(&served, 3).await;
+    assert!(read_to_the_end(&mut one_more).await.is_empty());
+
+    let mut peer = connect_from(&served, 2).await;
+    assert_eq!(ask_for(&mut peer, HASH).await[..], granted(HASH));
+    assert!(served.admitted.recv().await.is_some());
+    assert!(read_to_the_end(&mut crowd[0]).await.is_empty(), "the oldest of the crowd made room");
+    assert!(crowd[1].try_read(&mut [0]).is_err(), "the next did not have to");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_crowd_with_an_address_each_does_not_keep_a_newcomer_out() {
+    let mut served = Served::on_loopback();
+    let mut crowd = Vec::new();
+    for last_octet in (3..).take(MAX_NEGOTIATING) {
+        crowd.push(greeted_from(&served, last_octet).await);
+    }
+    let mut peer = connect_from(&served, 2).await;
+    assert_eq!(ask_for(&mut peer, HASH).await[..], granted(HASH));
+    assert!(served.admitted.recv().await.is_some());
+}
+
+#[tokio::test]
+async fn who_has_greeted_stays_when_those_from_the_same_address_say_nothing() {
+    let mut served = Served::on_loopback();
+    let mut peer = served.connect().await;
+    peer.write_all(&GREETING).await.unwrap();
+    assert_eq!(read(&mut peer).await, [5, 0]);
+    let mut crowd = Vec::new();
+    for _ in 0..2 * MAX_NEGOTIATING {
+        crowd.push(served.connect().await);
+    }
+    assert!(read_to_the_end(&mut crowd[0]).await.is_empty());
+    peer.write_all(&connect_to(HASH)).await.unwrap();
+    assert_eq!(read::<47>(&mut peer).await[..], granted(HASH));
+    assert!(served.admitted.recv().await.is_some());
+}
+
+#[test]
+fn the_addresses_of_an_ipv6_link_are_one_network_and_every_ipv4_address_is_its_own() {
+    let network = |address: &str| network_of(address.parse().unwrap()).to_string();
+    assert_eq!(network("2001:db8:0:1:2:3:4:5"), "2001:db8:0:1::");
+    assert_eq!(network("2001:db8:0:1::1"), "2001:db8:0:1::");
+    assert_eq!(network("192.0.2.1"), "192.0.2.1");
+    assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
 }
 
 #[tokio::test]
