@@ -20,6 +20,7 @@ use common::{
     failure::Failure,
     options::Options,
     output::{Direction, Output},
+    transport_options::InitiatorOptions,
 };
 use futures::{SinkExt, Stream, StreamExt, channel::mpsc, executor::block_on, stream};
 use jid::FullJid;
@@ -54,6 +55,8 @@ struct Arguments {
     /// How many bytes each body has, with --send
     #[arg(long, value_name = "BYTES", default_value = "1000", requires = "send", value_parser = size)]
     size: usize,
+    #[command(flatten)]
+    transport: InitiatorOptions,
 }
 
 /// An empty body would not be echoed.
@@ -75,7 +78,7 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> {
     let endpoint = tokio::select! {
-        online = common::login(&arguments.options, output) => online?,
+        online = common::login(&arguments.options, |config| arguments.transport.apply(config), output) => online?,
         () = common::interrupted() => return Err(Failure::Interrupted),
     };
     let talk = Talk { arguments, output, sent: Cell::default(), awaited: RefCell::default() };
@@ -132,7 +135,12 @@ impl Talk<'_> {
         stream.close().await.map_err(|error| self.failed(error))?;
         output.stream_closed(peer);
         output.terminated(peer, &Reason::Success);
-        output.echoed(self.sent.get().messages, self.sent.get().bytes, took);
+        let Total { messages, bytes } = self.sent.get();
+        match self.arguments.send {
+            Some(_) => output.echoed_fast(messages, bytes, took),
+            // It took as long as somebody typed.
+            None => output.echoed(messages, bytes),
+        }
         Ok(())
     }
 

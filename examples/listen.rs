@@ -13,6 +13,7 @@ use common::{
     failure::Failure,
     options::Options,
     output::{Direction, Output},
+    transport_options::TransportOptions,
 };
 use futures::{StreamExt, future::ready};
 use jid::FullJid;
@@ -35,6 +36,8 @@ struct Arguments {
     /// Decline every session
     #[arg(long)]
     decline: bool,
+    #[command(flatten)]
+    transport: TransportOptions,
 }
 
 #[tokio::main]
@@ -50,7 +53,7 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Failure> {
     let endpoint = tokio::select! {
-        online = common::login(&arguments.options, output) => online?,
+        online = common::login(&arguments.options, |config| arguments.transport.apply(config), output) => online?,
         () = common::interrupted() => return Ok(ExitCode::SUCCESS),
     };
     let mut sessions =

@@ -112,15 +112,17 @@ async fn without_addresses_the_header_tells_who_the_peer_is() {
 }
 
 #[tokio::test]
-async fn a_claimed_address_is_counted_and_corrected() {
+async fn a_message_is_sent_back_as_it_came_and_one_in_the_name_of_others_under_the_true_names() {
     let (mut romeo, mut juliet) = streams().await;
     let mut lie = Message::chat(jid("nurse@capulet.example")).with_body(Lang::new(), "hark".to_owned());
     lie.from = Some(jid("tybalt@capulet.example/street"));
     romeo.send(Stanza::Message(lie)).await.unwrap();
     let Stanza::Message(heard) = juliet.next().await.unwrap().unwrap() else { panic!("not a message") };
-    assert_eq!((heard.from, heard.to), (Some(jid(ROMEO)), Some(jid(JULIET))));
-    assert_eq!(juliet.violations(), 1);
-    assert_eq!(romeo.violations(), 0);
+    assert_eq!((&heard.from, &heard.to), (&Some(jid(ROMEO)), &Some(jid(JULIET))));
+    juliet.send(heard.into()).await.unwrap();
+    let Stanza::Message(echo) = romeo.next().await.unwrap().unwrap() else { panic!("not a message") };
+    assert_eq!((echo.from, echo.to), (Some(jid(JULIET)), Some(jid(ROMEO))));
+    assert_eq!((romeo.violations(), juliet.violations()), (0, 0));
 }
 
 #[tokio::test]

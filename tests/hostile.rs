@@ -396,18 +396,15 @@ async fn a_stanza_of_ten_megabytes_ends_its_stream_only() {
 
 #[tokio::test]
 async fn a_stanza_in_somebody_elses_name_is_counted_and_comes_under_the_true_one() {
-    let mut scene = Scene::set().await;
-    let mut forged = Message::new(None).with_body("".into(), "it was the nightingale".into());
-    forged.from = Some(jid("nurse@capulet.lit/hall"));
-    forged.to = Some(jid("tybalt@capulet.lit/hall"));
-    scene.romeos.send(forged.into()).await.unwrap();
-    let Stanza::Message(heard) = within(scene.juliets.next()).await.unwrap().unwrap() else { panic!() };
-    assert_eq!((heard.from, heard.to), (Some(jid(ROMEO)), Some(jid(JULIET))));
-    assert_eq!((scene.romeos.violations(), scene.juliets.violations()), (0, 1));
-
-    scene.romeos.send(message("it was the lark")).await.unwrap();
-    within(scene.juliets.next()).await.unwrap().unwrap();
-    assert_eq!(scene.juliets.violations(), 1);
+    let scene = Scene::set().await;
+    let (mut stream, mut juliets) = scene.mallory_streams().await;
+    let forged = "<message from='nurse@capulet.lit/hall' to='tybalt@capulet.lit/hall'/>";
+    for (message, violations) in [(forged, 1), ("<message/>", 1)] {
+        scene.mallory.write(&mut stream, message.as_bytes()).await.unwrap();
+        let Stanza::Message(heard) = within(juliets.next()).await.unwrap().unwrap() else { panic!() };
+        assert_eq!((heard.from, heard.to), (Some(jid(MALLORY)), Some(jid(JULIET))));
+        assert_eq!(juliets.violations(), violations);
+    }
     scene.goes_on_undisturbed().await;
 }
 

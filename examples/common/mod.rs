@@ -29,8 +29,12 @@ pub(crate) fn start_logging(default: &str) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }
 
-/// Logs in as the options say.
-pub(crate) async fn login(options: &Options, output: Output) -> Result<Endpoint, Failure> {
+/// Logs in as the options say; `transport` adds those about transports.
+pub(crate) async fn login(
+    options: &Options,
+    transport: impl FnOnce(Config) -> Config,
+    output: Output,
+) -> Result<Endpoint, Failure> {
     let password = password("XMPP_PASSWORD")?;
     let identity = match &options.identity {
         Some(file) => Identity::load_or_generate(file)?,
@@ -41,7 +45,7 @@ pub(crate) async fn login(options: &Options, output: Output) -> Result<Endpoint,
         [] => Trust::first_use(),
         pins => Trust::pinned(pins.iter().cloned()),
     };
-    let mut config = options.transport.apply(Config::new(identity, trust));
+    let mut config = transport(Config::new(identity, trust));
     if options.allow_plaintext {
         config.dangerous().allow_plaintext();
     }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use jid::Jid;
 use jingle_xmlstream::{Connector, Fingerprint};
 
-use super::{output::Output, transport_options::TransportOptions};
+use super::output::Output;
 
 /// RFC 6120 §14.7.
 const CLIENT_PORT: u16 = 5222;
@@ -25,8 +25,6 @@ pub(crate) struct Options {
     /// Only accept a peer with this certificate (repeatable); without it, the first one of each peer is believed
     #[arg(long, value_name = "FINGERPRINT")]
     pub(crate) pin: Vec<Fingerprint>,
-    #[command(flatten)]
-    pub(crate) transport: TransportOptions,
     /// DANGEROUS: go on without encryption if the peer does not offer it
     #[arg(long)]
     pub(crate) allow_plaintext: bool,

@@ -143,8 +143,15 @@ impl Output {
         }
     }
 
-    /// How many messages went out and came back, and how fast.
-    pub(crate) fn echoed(self, messages: u64, bytes: u64, took: Duration) {
+    /// How many messages went out and came back.
+    pub(crate) fn echoed(self, messages: u64, bytes: u64) {
+        self.line(json!({ "event": "done", "messages": messages, "bytes": bytes }), || {
+            format!("done: {messages} messages with {bytes} bytes came back")
+        });
+    }
+
+    /// The same, and how fast they did.
+    pub(crate) fn echoed_fast(self, messages: u64, bytes: u64, took: Duration) {
         let seconds = took.as_secs_f64();
         // Nothing takes less; it only keeps the division sane.
         let divisor = seconds.max(1e-6);

@@ -16,16 +16,13 @@ pub(crate) struct TransportOptions {
     /// Which transports may be used
     #[arg(long, value_enum, default_value = "auto")]
     transport: TransportChoice,
-    /// What a stream that we initiate begins on, with --transport auto
-    #[arg(long, value_enum, default_value = "best")]
-    start: StartChoice,
-    /// Which addresses the peer is shown
+    /// Which addresses the peer is offered; whoever is connected to sees where the connection comes from
     #[arg(long, value_enum, default_value = "all")]
     candidates: CandidatesChoice,
     /// Listen on this address and offer it (repeatable); without it, on all of this machine's, but not loopback and link-local
     /// ones, which have to be given here if they, or a peer's, are to be used
     #[arg(long, value_name = "ADDR")]
-    pub(crate) bind: Vec<IpAddr>,
+    bind: Vec<IpAddr>,
     /// Listen on this port, or on the first free one of a range; without it, the system chooses
     #[arg(long, value_name = "N or N-M")]
     port: Option<Ports>,
@@ -49,12 +46,36 @@ impl TransportOptions {
         if !self.proxy.is_empty() {
             s5b.proxies = Proxies::These(self.proxy.clone());
         }
-        config.transports(self.transport.into()).start(self.start.into()).s5b(s5b)
+        config.transports(self.transport.into()).s5b(s5b)
+    }
+}
+
+/// The options of a program that initiates.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What carries the bytes")]
+pub(crate) struct InitiatorOptions {
+    #[command(flatten)]
+    transport: TransportOptions,
+    /// What a stream begins on, with --transport auto
+    #[arg(long, value_enum, default_value = "best")]
+    start: StartChoice,
+}
+
+impl InitiatorOptions {
+    pub(crate) fn apply(&self, config: Config) -> Config {
+        self.transport.apply(config.start(self.start.into()))
     }
 
-    /// Whether a stream that we initiate is to begin in band and then move.
+    /// Whether a stream is to begin in band and then move.
     pub(crate) fn starts_fast(&self) -> bool {
-        matches!((self.transport, self.start), (TransportChoice::Auto, StartChoice::Fast))
+        matches!((self.transport.transport, self.start), (TransportChoice::Auto, StartChoice::Fast))
+    }
+
+    /// Has it use this address, if no option says which.
+    pub(crate) fn bind_by_default(&mut self, address: IpAddr) {
+        if self.transport.bind.is_empty() {
+            self.transport.bind.push(address);
+        }
     }
 }
 
@@ -101,9 +122,9 @@ enum CandidatesChoice {
     All,
     /// The same, but not before the peer has accepted
     AfterAccept,
-    /// Proxies alone; nothing else is connected to, either
+    /// Proxies alone, and nothing else is connected to: the peer sees our address only if it runs the proxy
     ProxyOnly,
-    /// None; what the peer offers is connected to
+    /// None; but whatever the peer offers is connected to, and then the peer sees our address
     None,
 }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 use clap::Parser;
-use common::{failure::Failure, options::ServerOptions, output, transport_options::TransportOptions};
+use common::{failure::Failure, options::ServerOptions, output, transport_options::InitiatorOptions};
 use futures::{SinkExt, StreamExt};
 use jid::{FullJid, Jid};
 use jingle_xmlstream::{Config, Connector, E2eStream, Endpoint, Error, Identity, SignallingError, Trust};
@@ -55,15 +55,13 @@ struct Arguments {
     #[arg(long, value_name = "JID", requires = "romeo")]
     juliet: Option<Jid>,
     #[command(flatten)]
-    transport: TransportOptions,
+    transport: InitiatorOptions,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
-    if arguments.transport.bind.is_empty() {
-        arguments.transport.bind.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    }
+    arguments.transport.bind_by_default(IpAddr::V4(Ipv4Addr::LOCALHOST));
     common::start_logging(match &arguments.romeo {
         Some(_) => common::WARNINGS,
         None => WITHIN_ONE_PROGRAM,
@@ -94,7 +92,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn over_own_server(transport: &TransportOptions) -> Result<(), Failure> {
+async fn over_own_server(transport: &InitiatorOptions) -> Result<(), Failure> {
     let server = MockServer::start().await;
     let address = server.addr();
     println!("A server of our own on {address}, for montague.lit and capulet.lit. What it sees:\n");
@@ -136,7 +134,7 @@ impl Bot {
         jid: &Jid,
         password: &str,
         connector: Connector,
-        transport: &TransportOptions,
+        transport: &InitiatorOptions,
     ) -> Result<Self, Failure> {
         let config = transport.apply(Config::new(Identity::generate()?, Trust::first_use()));
         let (endpoint, jid) = common::online(jid, password.to_owned(), connector, config).await?;
@@ -155,7 +153,7 @@ fn tell(ladder: Option<&Ladder>, text: &str) {
 async fn play(
     romeo: &Bot,
     juliet: &Bot,
-    transport: &TransportOptions,
+    transport: &InitiatorOptions,
     ladder: Option<&Ladder>,
 ) -> Result<(), Failure> {
     let tell = |text: &str| tell(ladder, text);

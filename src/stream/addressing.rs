@@ -1,7 +1,7 @@
 //! Who is who on the stream: the two addresses, and what a peer may claim about them.
 
 use jid::Jid;
-use xmpp_parsers::{stanza::Stanza, stream_error::DefinedCondition};
+use xmpp_parsers::{iq::Iq, stanza::Stanza, stream_error::DefinedCondition};
 
 use super::{header::Header, violation::Violation};
 
@@ -63,15 +63,41 @@ impl Parties {
     pub(super) fn name(&self, stanza: &mut Stanza, claims: Claims) -> Option<String> {
         let (from, false_from) = judge(claims.from, self.peer.as_ref());
         let (to, false_to) = judge(claims.to, self.local.as_ref());
-        match stanza {
-            Stanza::Iq(iq) => {
-                *iq.from_mut() = from;
-                *iq.to_mut() = to;
-            }
-            Stanza::Message(message) => (message.from, message.to) = (from, to),
-            Stanza::Presence(presence) => (presence.from, presence.to) = (from, to),
-        }
+        let (from_field, to_field) = addresses_mut(stanza);
+        (*from_field, *to_field) = (from, to);
         false_from.or(false_to)
+    }
+
+    /// Takes the names of others off a stanza of ours, such as one of the peer's that our user sends back.
+    ///
+    /// Where we don't know a name, any one but the other end's may be the true one.
+    pub(super) fn clear_others(&self, stanza: &mut Stanza) {
+        let (from, to) = addresses_mut(stanza);
+        from.take_if(|from| !may_mean(from, self.local.as_ref(), self.peer.as_ref()));
+        to.take_if(|to| !may_mean(to, self.peer.as_ref(), self.local.as_ref()));
+    }
+}
+
+/// The fields for the sender and for the recipient.
+fn addresses_mut(stanza: &mut Stanza) -> (&mut Option<Jid>, &mut Option<Jid>) {
+    match stanza {
+        Stanza::Iq(
+            Iq::Get { from, to, .. }
+            | Iq::Set { from, to, .. }
+            | Iq::Result { from, to, .. }
+            | Iq::Error { from, to, .. },
+        ) => (from, to),
+        Stanza::Message(message) => (&mut message.from, &mut message.to),
+        Stanza::Presence(presence) => (&mut presence.from, &mut presence.to),
+    }
+}
+
+/// Whether a name may mean this end, and not the other one.
+fn may_mean(name: &Jid, this: Option<&Jid>, other: Option<&Jid>) -> bool {
+    match (this, other) {
+        (Some(this), _) => is_same(name, this),
+        (None, Some(other)) => !is_same(name, other),
+        (None, None) => true,
     }
 }
 

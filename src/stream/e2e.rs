@@ -25,8 +25,9 @@ use crate::{ApiMisuse, Error, TransportInfo};
 
 /// An open XML stream to the peer.
 ///
-/// It is a [`Sink`] of stanzas and a [`Stream`] of them. Outgoing stanzas may leave out `from` and `to`; incoming
-/// ones carry the true addresses, whatever the peer wrote.
+/// It is a [`Sink`] of stanzas and a [`Stream`] of them. Incoming ones carry the true addresses, whatever the peer
+/// wrote. Outgoing stanzas may leave out `from` and `to`; addresses of others are removed, so that a received stanza
+/// can be sent back as it is.
 ///
 /// - **Sending** waits while [`Limits::outbox_bytes`](crate::Limits::outbox_bytes) wait to be written.
 ///   `send` also waits until the stanza is written; `feed` does not, and stanzas that are fed in a row

@@ -233,7 +233,7 @@ impl Machine {
 
     // What the local user does.
 
-    /// Queues a stanza. A reply is dropped where nobody waits for it.
+    /// Queues a stanza, without the addresses of others. A reply is dropped where nobody waits for it.
     pub(crate) fn send(&mut self, now: Instant, mut stanza: Stanza) -> Result<(), Error> {
         self.check_open()?;
         // RFC 6120 §8.2.3: one reply to a request, and perhaps we have given it.
@@ -248,6 +248,7 @@ impl Machine {
         {
             *iq.id_mut() = self.replies.new_id();
         }
+        self.parties.clear_others(&mut stanza);
         self.outbox.stanza(now, &stanza)?;
         if let Stanza::Iq(Iq::Result { id, .. } | Iq::Error { id, .. }) = &stanza {
             self.requests.answered(id);

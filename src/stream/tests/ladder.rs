@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use xmpp_parsers::stanza::Stanza;
+use xmpp_parsers::{iq::Iq, message::Message, ping::Ping, presence::Presence, stanza::Stanza};
 
 use super::support::{FOOTER, JULIET, NONCE, ROMEO, Side, exchange, header_with, jid, message, setup};
 use crate::{
@@ -260,6 +260,66 @@ fn claimed_addresses_are_counted_and_never_believed() {
         let Some(Stanza::Message(heard)) = juliet.machine.next_stanza() else { panic!("no message") };
         assert_eq!((heard.from, heard.to), (Some(jid(ROMEO)), Some(jid(JULIET))), "{attributes}");
         assert_eq!(juliet.machine.violations(), violations, "{attributes}");
+    }
+}
+
+#[test]
+fn what_was_received_can_be_sent_back_under_the_true_names() {
+    let juliets = [(Some(JULIET), Some(ROMEO)), (None, Some(ROMEO)), (Some(JULIET), None)];
+    for (local, peer) in juliets {
+        let mut romeo = Side::romeo();
+        let mut juliet = Side::new(setup(Role::Responder, local, peer));
+        exchange(&mut romeo, &mut juliet);
+        romeo.says("hist!");
+        exchange(&mut romeo, &mut juliet);
+        let heard = juliet.machine.next_stanza().unwrap();
+        juliet.machine.send(juliet.now, heard).unwrap();
+        let echo = juliet.written();
+        assert!(!echo.contains(" from=") && !echo.contains(" to="), "{echo}");
+        romeo.reads(echo);
+        assert_eq!(romeo.hears().as_deref(), Some("hist!"));
+        assert_eq!((romeo.machine.violations(), juliet.machine.violations()), (0, 0), "{local:?}, {peer:?}");
+    }
+}
+
+/// One of each kind, with these addresses.
+fn stanzas(from: &str, to: &str) -> [Stanza; 3] {
+    let (from, to) = (Some(jid(from)), Some(jid(to)));
+    let mut message = Message::chat(to.clone());
+    message.from.clone_from(&from);
+    let mut presence = Presence::available();
+    (presence.from, presence.to) = (from.clone(), to.clone());
+    let iq = Iq::Get { from, to, id: "p".to_owned(), payload: Ping.into() };
+    [message.into(), presence.into(), iq.into()]
+}
+
+#[test]
+fn only_the_names_of_both_sides_go_out() {
+    let nurse = "nurse@capulet.example/hall";
+    for (from, to, names) in [
+        (JULIET, ROMEO, (true, true)),
+        ("juliet@capulet.example", "romeo@montague.example", (true, true)),
+        (JULIET, nurse, (true, false)),
+        (nurse, ROMEO, (false, true)),
+        ("juliet@capulet.example/street", "romeo@montague.example/street", (false, false)),
+        (ROMEO, JULIET, (false, false)),
+    ] {
+        for stanza in stanzas(from, to) {
+            let mut juliet = Side::open();
+            juliet.machine.send(juliet.now, stanza).unwrap();
+            let sent = juliet.written();
+            assert_eq!((sent.contains(" from="), sent.contains(" to=")), names, "{from}, {to}: {sent}");
+        }
+    }
+}
+
+#[test]
+fn where_nobody_told_us_who_is_who_any_names_go_out() {
+    for stanza in stanzas("nurse@capulet.example/hall", ROMEO) {
+        let mut side = Side::open_with(Side::new(setup(Role::Responder, None, None)));
+        side.machine.send(side.now, stanza).unwrap();
+        let sent = side.written();
+        assert!(sent.contains("from='nurse@capulet.example/hall'") && sent.contains(ROMEO), "{sent}");
     }
 }
 
