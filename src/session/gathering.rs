@@ -1,7 +1,7 @@
 //! What we can offer for SOCKS5 bytestreams: the addresses of our listener, and proxies (XEP-0260 #select).
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -70,6 +70,7 @@ impl Sessions {
         let span = self.span(id);
         let _entered = span.enter();
         let proxies_known = self.candidates_for(id) == Candidates::None || self.proxies.found().is_some();
+        let reach = self.reach();
         let Some(session) = self.table.get_mut(id) else { return };
         let Some(gather) = session
             .gather_mut()
@@ -78,10 +79,12 @@ impl Sessions {
             return;
         };
         let direct = gather.direct.take().unwrap_or_default();
+        // One that we would not connect to ourselves is of no use.
+        let proxies = self.proxies.so_far().iter().filter(|proxy| reach.admits_host(&proxy.host));
         let gathered = Gathered {
             // Where nothing listens, a port-forward leads nowhere.
             external: if direct.is_empty() { Vec::new() } else { self.config.s5b.external.clone() },
-            proxies: self.proxies.so_far().to_vec(),
+            proxies: proxies.cloned().collect(),
             direct,
         };
         match &session.state {
@@ -134,22 +137,27 @@ impl Sessions {
     pub(super) fn s5b_setup(&self, id: SessionId, sid: String, timeout: Duration) -> Option<Setup> {
         let session = self.table.get(id)?;
         let s5b = &self.config.s5b;
-        let listed = |special: fn(&std::net::IpAddr) -> bool| s5b.bind.iter().any(special);
         Some(Setup {
             sid,
             parties: Parties { own: self.bound.clone()?, peer: session.peer.clone(), role: session.role },
             policy: session.candidates,
-            reach: Reach {
-                loopback: listed(|address| address.is_loopback()),
-                link_local: listed(|address| match address {
-                    std::net::IpAddr::V4(address) => address.is_link_local(),
-                    std::net::IpAddr::V6(address) => address.is_unicast_link_local(),
-                }),
-            },
+            reach: self.reach(),
             connect_timeout: s5b.connect_timeout,
             proxy_timeout: s5b.proxy_timeout,
             timeout,
         })
+    }
+
+    /// Which special addresses we connect to: those of a kind that the user lists.
+    fn reach(&self) -> Reach {
+        let listed = |special: fn(&IpAddr) -> bool| self.config.s5b.bind.iter().any(special);
+        Reach {
+            loopback: listed(IpAddr::is_loopback),
+            link_local: listed(|address| match address {
+                IpAddr::V4(address) => address.is_link_local(),
+                IpAddr::V6(address) => address.is_unicast_link_local(),
+            }),
+        }
     }
 
     /// XEP-0260 #security-sharing: the user controls who is shown which addresses.

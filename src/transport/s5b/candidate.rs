@@ -182,6 +182,11 @@ impl Reach {
     /// For addresses that no peer named.
     pub(crate) const EVERYWHERE: Self = Self { loopback: true, link_local: true };
 
+    /// The same as [`Reach::admits`], as far as it can be seen before a name is resolved.
+    pub(crate) fn admits_host(self, host: &str) -> bool {
+        without_brackets(host).parse().map_or(true, |address| self.admits(address))
+    }
+
     /// Whether a peer may make us connect there.
     ///
     /// A peer that names an address makes us connect to it from where we are: to services of this machine, and of its

@@ -17,6 +17,7 @@ use tokio::{
 };
 use tokio_socks::{Error as SocksError, TargetAddr, tcp::Socks5Stream};
 
+use super::prepare;
 use crate::transport::s5b::Dial;
 
 /// What a DST.ADDR can have in SOCKS5, where one byte says its length (RFC 1928 #5).
@@ -158,7 +159,7 @@ async fn connect(
         let tcp = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         // COMPAT Prosody, ejabberd: their proxies want each SOCKS5 message in a segment of its own. tokio-socks makes one
         // write of each, and waits for the reply before the next.
-        tcp.set_nodelay(true).map_err(|error| error.to_string())?;
+        prepare(&tcp).map_err(|error| error.to_string())?;
         *step = "in SOCKS5";
         let mut server = Server { tcp, heard: 0 };
         let target = TargetAddr::Domain(dst_addr.into(), 0);

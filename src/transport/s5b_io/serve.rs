@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use super::Listener;
+use super::prepare;
 use crate::transport::socks5::{MAX_WANTS, Progress, Request, Server};
 
 /// Connections that have not asked for a DST.ADDR yet. When one more comes, one goes, of the [network](network_of) that has
@@ -184,8 +185,7 @@ async fn negotiate(connection: TcpStream, from: SocketAddr, gate: Arc<dyn Gate>,
 
 /// Leads a client to the gate.
 async fn introduce(mut connection: TcpStream, gate: Arc<dyn Gate>, greeted: &Greeted) -> Result<(), Dropped> {
-    // What an XML stream writes is small, and often waited for.
-    connection.set_nodelay(true)?;
+    prepare(&connection)?;
     let request = converse(&mut connection, greeted).await?;
     // tokio's `try_write` fails on a socket of which it has not learned yet that it is writable.
     connection.writable().await?;

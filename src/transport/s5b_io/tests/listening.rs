@@ -36,6 +36,7 @@ async fn a_peer_may_send_single_bytes_and_data_without_waiting_for_the_grant() {
     assert_eq!(read::<47>(&mut peer).await[..], granted(HASH));
     let mut ours = served.admitted.recv().await.unwrap();
     assert_eq!(read(&mut ours).await, *b"early");
+    assert!(ours.nodelay().unwrap() && socket2::SockRef::from(&ours).keepalive().unwrap());
 }
 
 #[tokio::test]
