@@ -28,9 +28,7 @@ use support::{
     within,
 };
 use tokio_xmpp::{IqRequest, IqResponse};
-use xmpp_parsers::{
-    message::Message, minidom::Element, stanza::Stanza, stanza_error::DefinedCondition, stream_error,
-};
+use xmpp_parsers::{minidom::Element, stanza::Stanza, stanza_error::DefinedCondition, stream_error};
 
 const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
     xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
