@@ -63,6 +63,7 @@ impl Output {
             "peer_fingerprint": negotiated.peer_fingerprint.as_ref().map(text),
             "own_fingerprint": negotiated.own_fingerprint.as_ref().map(text),
             "verification": negotiated.verification,
+            "fallback": negotiated.fallback.as_ref().map(text),
         });
         add_transport(&mut event, &negotiated.transport);
         self.line(event, || format!("negotiated with {peer}\n{}", describe(negotiated)));
@@ -206,8 +207,10 @@ fn say(line: &str) {
 
 /// What was negotiated, for people.
 pub(crate) fn describe(negotiated: &Negotiated) -> String {
-    let Negotiated { transport, tls_version: Some(version), .. } = negotiated else {
-        return format!("  transport        {}\n  encryption       NONE", negotiated.transport);
+    let fallback = negotiated.fallback.as_ref().map(|error| format!("\n  no direct way    {error}"));
+    let transport = format!("{}{}", negotiated.transport, fallback.unwrap_or_default());
+    let Some(version) = &negotiated.tls_version else {
+        return format!("  transport        {transport}\n  encryption       NONE");
     };
     let or_none = |text: &Option<String>| text.clone().unwrap_or_default();
     let fingerprint = |of: &Option<Fingerprint>| of.as_ref().map(text).unwrap_or_default();

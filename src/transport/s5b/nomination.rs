@@ -37,7 +37,11 @@ impl S5b {
             }
             (Own::Error | Own::Dialling(_), PeerNotification::Error) => {
                 self.hang_up_all(incoming);
-                self.fail_unconnected("neither side could connect to the other");
+                let nothing_to_try = self.ours.is_empty() && self.theirs.is_empty();
+                self.fail_unconnected(match nothing_to_try {
+                    true => "neither side offered an address or a proxy",
+                    false => "neither side could connect to the other",
+                });
             }
         }
     }

@@ -52,8 +52,12 @@ impl Listener {
         for address in addresses {
             let _ = write!(tried, " {address},");
         }
-        let (first, end) = (config.ports.start(), config.ports.end());
-        Err(io::Error::new(last.kind(), format!("{tried} ports {first} to {end}: {last}")))
+        let ports = match (config.ports.start(), config.ports.end()) {
+            (0, _) => "any port".to_owned(),
+            (first, end) if first == end => format!("port {first}"),
+            (first, end) => format!("ports {first} to {end}"),
+        };
+        Err(io::Error::new(last.kind(), format!("{tried} {ports}: {last}")))
     }
 
     /// The same with one port, or one that the system chooses for the first address.
