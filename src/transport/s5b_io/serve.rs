@@ -23,8 +23,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::Listener;
-use super::prepare;
+use super::{Listener, prepare};
 use crate::transport::socks5::{MAX_WANTS, Progress, Request, Server};
 
 /// Connections that have not asked for a DST.ADDR yet. When one more comes, one goes, of the [network](network_of) that has
