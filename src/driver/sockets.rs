@@ -187,10 +187,8 @@ impl Gate for Door {
     fn admit(&self, dst_addr: &str, connection: TcpStream, grant: &[u8]) -> Result<(), TcpStream> {
         let Some(shared) = self.0.upgrade() else { return Err(connection) };
         shared.act(|state, now| {
-            let Ok(Connection { socket, local, remote }) = state.sockets.add(connection) else {
-                return Ok(());
-            };
-            let connection = Connection { socket, local, remote };
+            let Ok(connection) = state.sockets.add(connection) else { return Ok(()) };
+            let socket = connection.socket;
             if !state.sessions.handle_incoming(now, dst_addr, connection) {
                 return state.sockets.take(socket).map_or(Ok(()), Err);
             }

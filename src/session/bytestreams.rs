@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     ApiMisuse, Error,
-    transport::{self, Ibb, Transport, s5b::S5b},
+    transport::{
+        self, Ibb, Transport,
+        s5b::{self, S5b},
+    },
     wire::{
         errors,
         ibb::{Close, Data, Open},
@@ -77,14 +80,12 @@ impl Sessions {
 
     /// Does what a session's transport wants done.
     pub(super) fn after_transport(&mut self, now: Instant, id: SessionId) {
-        let span = self.span(id);
-        let _entered = span.enter();
         loop {
             let Some(session) = self.table.get_mut(id) else { return };
             if let Some(output) = session.transport_mut().and_then(Transport::poll_output) {
-                self.handle_output(now, id, output);
+                self.span(id).in_scope(|| self.handle_output(now, id, output));
             } else if let Some(output) = session.replacement_mut().and_then(S5b::poll_output) {
-                self.handle_replacement_output(now, id, output);
+                self.span(id).in_scope(|| self.handle_replacement_output(now, id, output));
             } else {
                 break;
             }
@@ -106,7 +107,7 @@ impl Sessions {
                 let peer = session.peer.clone();
                 self.send_iq(peer.into(), iq_id, reply.map(|()| None));
             }
-            transport::Output::Open => {
+            transport::Output::Open | transport::Output::S5b(s5b::Output::Open) => {
                 if let Some(transport) = self.transport_info(id) {
                     tracing::info!(%transport, "the bytestream is open");
                 }
@@ -114,30 +115,31 @@ impl Sessions {
             }
             transport::Output::Progress => self.outputs.push_back(Output::Changed(id)),
             transport::Output::Failed(error) => self.fail(now, id, error),
-            transport::Output::Unconnected(error) => self.fall_back(now, id, error),
-            output => self.handle_s5b_output(now, id, output),
+            transport::Output::S5b(s5b::Output::Failed(error)) => self.fall_back(now, id, error),
+            transport::Output::S5b(output) => self.handle_s5b_output(now, id, output),
         }
     }
 
-    /// What a SOCKS5 negotiation wants done, whether its bytestream is in use or to be.
-    pub(super) fn handle_s5b_output(&mut self, now: Instant, id: SessionId, output: transport::Output) {
+    /// What a SOCKS5 negotiation wants done on its way, whether its bytestream is in use or to be.
+    pub(super) fn handle_s5b_output(&mut self, now: Instant, id: SessionId, output: s5b::Output) {
         let Some(session) = self.table.get(id) else { return };
         match output {
-            transport::Output::Info(transport) => {
+            s5b::Output::Info(transport) => {
                 let info = session.about_transport(Action::TransportInfo, transport);
                 self.tell(id, info);
             }
-            transport::Output::Activate(proxy, query) => {
+            s5b::Output::Activate(proxy, query) => {
                 let timeout = self.config.s5b.proxy_timeout;
                 let purpose = Purpose::Activation { session: id };
                 let iq_id = self.requests.add(Some(proxy.clone()), purpose, Some((now + timeout, timeout)));
                 self.wake_no_later_than(now + timeout);
                 self.send_set(proxy, iq_id, query);
             }
-            transport::Output::Dial(dial) => self.dial(id, dial),
-            transport::Output::Abandon(attempt) => self.abandon(id, attempt),
-            transport::Output::HangUp(socket) => self.hang_up(socket),
-            _ => {}
+            s5b::Output::Dial(dial) => self.dial(id, dial),
+            s5b::Output::Abandon(attempt) => self.abandon(id, attempt),
+            s5b::Output::HangUp(socket) => self.hang_up(socket),
+            // Its end is judged by whoever waits for it.
+            s5b::Output::Open | s5b::Output::Failed(_) => {}
         }
     }
 

@@ -6,7 +6,7 @@ use xmpp_parsers::jingle::Action;
 
 use super::{
     Output, Progress, Purpose, Sessions,
-    state::{ABSENCE, Farewell, Replacement, Session, SessionId, State},
+    state::{ABSENCE, Farewell, Replacement, SessionId, State},
 };
 use crate::{Error, SignallingError, Step, wire::errors};
 
@@ -42,12 +42,8 @@ impl Sessions {
             Purpose::Jingle { session, action: Action::SessionTerminate } => {
                 self.end(now, session, None, Farewell::Over);
             }
-            Purpose::Proxies(ask) => self.handle_proxies(now, &ask, None),
-            Purpose::Activation { session } => {
-                if let Some(s5b) = self.table.get_mut(session).and_then(Session::s5b_mut) {
-                    s5b.handle_activated(now, Err(errors::remote_server_timeout()));
-                }
-                self.after_transport(now, session);
+            purpose @ (Purpose::Proxies(_) | Purpose::Activation { .. }) => {
+                self.settle(now, purpose, Err(errors::remote_server_timeout()));
             }
             Purpose::Jingle { session, action: Action::TransportReplace } => {
                 let why = Error::Timeout(Step::JingleAck, given);

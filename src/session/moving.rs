@@ -104,7 +104,7 @@ impl Sessions {
                 }
                 self.give_up_replacement(id);
             }
-            output => self.handle_s5b_output(now, id, output.into()),
+            output => self.handle_s5b_output(now, id, output),
         }
     }
 

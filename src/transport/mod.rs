@@ -19,7 +19,6 @@ mod tests;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use jid::Jid;
 use xmpp_parsers::{minidom::Element, stanza_error::StanzaError};
 
 pub(crate) use self::{
@@ -29,7 +28,7 @@ pub(crate) use self::{
 pub use self::{info::TransportInfo, s5b::candidate::CandidateType};
 use self::{
     moving::Moving,
-    s5b::{Attempt, Dial, S5b, candidate::SocketId},
+    s5b::{S5b, candidate::SocketId},
 };
 use crate::{Error, TransportError};
 
@@ -59,15 +58,8 @@ pub(crate) enum Output {
     Progress,
     /// The bytestream failed, and the session with it.
     Failed(Error),
-    /// SOCKS5 found no way.
-    Unconnected(Error),
-    /// Send this `<transport/>` in a transport-info.
-    Info(Element),
-    /// Send this iq-set to the proxy, and bring back the reply with [`S5b::handle_activated`].
-    Activate(Jid, Element),
-    Dial(Dial),
-    Abandon(Attempt),
-    HangUp(SocketId),
+    /// What a SOCKS5 negotiation wants done.
+    S5b(s5b::Output),
 }
 
 /// The requests whose replies a transport waits for.
@@ -114,20 +106,6 @@ pub(crate) enum Done {
 impl Done {
     fn when(done: bool) -> Self {
         if done { Self::Yes } else { Self::NotYet }
-    }
-}
-
-impl From<s5b::Output> for Output {
-    fn from(output: s5b::Output) -> Self {
-        match output {
-            s5b::Output::Info(element) => Self::Info(element),
-            s5b::Output::Activate(proxy, query) => Self::Activate(proxy, query),
-            s5b::Output::Dial(dial) => Self::Dial(dial),
-            s5b::Output::Abandon(attempt) => Self::Abandon(attempt),
-            s5b::Output::HangUp(socket) => Self::HangUp(socket),
-            s5b::Output::Open => Self::Open,
-            s5b::Output::Failed(error) => Self::Unconnected(error),
-        }
     }
 }
 
@@ -238,7 +216,7 @@ impl Transport {
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         match self {
             Self::Ibb(ibb) => ibb.poll_output(),
-            Self::S5b(s5b) => s5b.poll_output().map(Output::from),
+            Self::S5b(s5b) => s5b.poll_output().map(Output::S5b),
             Self::Moving(moving) => moving.poll_output(),
             Self::Failed { .. } => None,
         }

@@ -67,7 +67,7 @@ impl Moving {
     }
 
     pub(super) fn poll_output(&mut self) -> Option<Output> {
-        self.ibb.poll_output().or_else(|| self.s5b.poll_output().map(Output::from))
+        self.ibb.poll_output().or_else(|| self.s5b.poll_output().map(Output::S5b))
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<Read, Error> {
