@@ -1,23 +1,25 @@
 //! Settings, with safe defaults; what is not safe is behind [`Config::dangerous`].
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     time::Duration,
 };
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 use xmpp_parsers::disco::Identity as DiscoIdentity;
 
-use crate::security::{Identity, Trust};
+use crate::security::{Identity, KeyExchange, Level, Secret, TlsOptions, Trust};
 
 /// How an [`Endpoint`](crate::Endpoint) behaves: who it is, whom it trusts, how long it waits, how much it takes.
 ///
 /// The defaults are safe: encryption is required, TLS 1.3 only, every input is bounded.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub(crate) identity: Identity,
-    pub(crate) trust: Trust,
+    pub(crate) tls: TlsOptions,
+    pub(crate) encryption: Encryption,
+    pub(crate) callers: Callers,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) transports: Transports,
@@ -34,8 +36,9 @@ impl Config {
     #[must_use]
     pub fn new(identity: Identity, trust: impl Into<Trust>) -> Self {
         Self {
-            identity,
-            trust: trust.into(),
+            tls: TlsOptions::new(identity, trust),
+            encryption: Encryption::default(),
+            callers: Callers::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             transports: Transports::default(),
@@ -46,6 +49,55 @@ impl Config {
             pass_foreign: false,
             allow_plaintext: false,
         }
+    }
+
+    /// How streams are encrypted.
+    #[must_use]
+    pub fn encryption(mut self, encryption: Encryption) -> Self {
+        self.encryption = encryption;
+        self
+    }
+
+    /// Who may open a session with us. Default: everybody.
+    #[must_use]
+    pub fn callers(mut self, callers: Callers) -> Self {
+        self.callers = callers;
+        self
+    }
+
+    /// A secret that every peer has to know whose certificate is not verified yet; see [`TlsOptions::secret`].
+    #[must_use]
+    pub fn secret(mut self, secret: Secret) -> Self {
+        self.tls = self.tls.secret(secret);
+        self
+    }
+
+    /// The secret that we share with this peer; see [`TlsOptions::secret_for`].
+    #[must_use]
+    pub fn secret_for(mut self, peer: BareJid, secret: Secret) -> Self {
+        self.tls = self.tls.secret_for(peer, secret);
+        self
+    }
+
+    /// What has to be shown about every peer; see [`TlsOptions::require`].
+    #[must_use]
+    pub fn require(mut self, level: Level) -> Self {
+        self.tls = self.tls.require(level);
+        self
+    }
+
+    /// What has to be shown about this peer; see [`TlsOptions::require_of`].
+    #[must_use]
+    pub fn require_of(mut self, peer: BareJid, level: Level) -> Self {
+        self.tls = self.tls.require_of(peer, level);
+        self
+    }
+
+    /// The key exchange groups, the preferred first; see [`TlsOptions::key_exchange`].
+    #[must_use]
+    pub fn key_exchange(mut self, groups: impl IntoIterator<Item = KeyExchange>) -> Self {
+        self.tls = self.tls.key_exchange(groups);
+        self
     }
 
     /// Replaces the deadlines.
@@ -132,6 +184,41 @@ impl Dangerous<'_> {
         self.0.allow_plaintext = true;
         self
     }
+
+    /// Also speaks TLS 1.2, with peers that have nothing newer. It is logged at `warn`.
+    ///
+    /// There a certificate goes over the wire in the clear, and nothing protects against quantum computers to come.
+    pub fn allow_tls12(&mut self) -> &mut Self {
+        self.0.tls.allow_tls12();
+        self
+    }
+}
+
+/// How streams of an endpoint are encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Encryption {
+    /// By XTLS, before the XML stream: Jingle announces the certificates (`jingle-xtls`).
+    #[default]
+    Xtls,
+    /// By XTLS with peers that have it, and with others by STARTTLS on the XML stream, which is required then (XEP-0246
+    /// #encryption). Whom we trust, and what is refused, is the same.
+    XtlsOrStarttls,
+    /// By STARTTLS on the XML stream, where we are the initiator. Peers that offer us XTLS get it.
+    Starttls,
+}
+
+/// Who may open a session with us.
+///
+/// Others are answered as if we knew nothing of Jingle (XEP-0166 #security-info), and the bot never hears of them.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Callers {
+    /// Everybody.
+    #[default]
+    Everybody,
+    /// These, with any resource.
+    Only(HashSet<BareJid>),
 }
 
 /// How long each step may take. Every deadline that passes gives an

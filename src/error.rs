@@ -8,7 +8,10 @@ use std::{fmt, io, sync::Arc, time::Duration};
 use jid::BareJid;
 use xmpp_parsers::{stanza_error::StanzaError, stream_error::DefinedCondition};
 
-use crate::{reason::Reason, security::Fingerprint};
+use crate::{
+    reason::Reason,
+    security::{Fingerprint, Level},
+};
 
 /// Whatever can go wrong with an e2e stream, sorted by who is to blame.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -109,23 +112,163 @@ pub enum SecurityError {
         presented: Fingerprint,
     },
     /// The certificate is none of the pinned ones.
-    #[error("the certificate {presented} is not among the pinned ones ({})", list(.pinned))]
+    #[error(
+        "the certificate {presented} is not among the pinned ones ({}): pin it if it is the peer's, once you have \
+         compared it over another way",
+        .pinned.join(", ")
+    )]
     NotPinned {
         /// What TLS showed.
         presented: Fingerprint,
-        /// What the user pinned.
-        pinned: Vec<Fingerprint>,
+        /// What the user pinned: certificates, and keys.
+        pinned: Vec<String>,
     },
     /// The peer had another certificate before.
-    #[error("the certificate of {peer} changed: expected {expected}, presented {presented}")]
+    #[error(
+        "the certificate of {peer} changed: expected {}, presented {presented}; if the peer did change it, compare it over \
+         another way, then put it into the known peers in place of the old one", list(.expected)
+    )]
     KeyChanged {
         /// Whose certificate it is.
         peer: BareJid,
-        /// The certificate that was seen before.
-        expected: Fingerprint,
+        /// The certificates that are known, one for each device.
+        expected: Vec<Fingerprint>,
         /// What TLS showed.
         presented: Fingerprint,
     },
+    /// The certificate was revoked.
+    #[error(
+        "the certificate {presented} of {peer} was revoked: it is not to be used any more; the peer needs a new one, which \
+         then has to be verified"
+    )]
+    Revoked {
+        /// Whose certificate it is.
+        peer: BareJid,
+        /// What TLS showed.
+        presented: Fingerprint,
+    },
+    /// Only known peers are accepted, and this is none.
+    #[error(
+        "{peer} is expected to be a known peer, and presented {presented}, which nothing is known of: compare it over \
+         another way and add it to the known peers, or agree on a shared secret"
+    )]
+    NotListed {
+        /// Who it says it is.
+        peer: BareJid,
+        /// What TLS showed.
+        presented: Fingerprint,
+    },
+    /// Only known peers and those that an authority vouches for are accepted, and this is none.
+    #[error(
+        "{peer} is expected to have a certificate of a trusted authority, and presented {presented}: {why}; get it one, or \
+         add it to the known peers once you have compared it over another way"
+    )]
+    NotIssued {
+        /// Who it says it is.
+        peer: BareJid,
+        /// What TLS showed.
+        presented: Fingerprint,
+        /// Why it does not count as issued by the authorities.
+        why: String,
+    },
+    /// The certificate of a peer that nothing is known of contradicts what it is used for.
+    #[error(
+        "the certificate {presented} can't be believed of {peer} at first sight: {why}; the peer needs another one, or add \
+         this one to the known peers once you have compared it over another way"
+    )]
+    Implausible {
+        /// Who it says it is.
+        peer: BareJid,
+        /// What TLS showed.
+        presented: Fingerprint,
+        /// What the certificate says.
+        why: String,
+    },
+    /// Less is shown about the peer than is required of it.
+    #[error(
+        "{peer} is expected to be {required}, and is {reached}: share a secret with it, compare the verification code or the \
+         fingerprint {presented} and mark it so, or require less"
+    )]
+    Insufficient {
+        /// Whose certificate it is.
+        peer: BareJid,
+        /// What the user requires.
+        required: Level,
+        /// What was shown.
+        reached: Level,
+        /// What TLS showed.
+        presented: Fingerprint,
+    },
+    /// We share a secret with the peer, and it does not ask for it: somebody may have removed that.
+    #[error(
+        "{peer} is expected to prove the shared secret by one of SCRAM-SHA-512-PLUS and SCRAM-SHA-256-PLUS with tls-exporter, \
+         and offers {offered}: give it the same secret, or remove ours"
+    )]
+    SecretNotOffered {
+        /// Who it says it is.
+        peer: BareJid,
+        /// What it offers.
+        offered: String,
+    },
+    /// The peer asks for a shared secret, and we have none for it.
+    #[error(
+        "{peer} expects us to prove a shared secret, and there is none for it: agree on one and set it at both ends"
+    )]
+    SecretMissing {
+        /// Who it says it is.
+        peer: BareJid,
+    },
+    /// The shared secrets are not the same.
+    #[error("{peer} was expected to know our shared secret, and knows another: set the same at both ends")]
+    SecretMismatch {
+        /// Who it says it is.
+        peer: BareJid,
+    },
+    /// The proof of the shared secret is bound to another TLS connection: somebody is in between.
+    #[error(
+        "the proof of the shared secret was expected for this TLS connection, and came for another: somebody is between us \
+         and {peer}; try again over another way"
+    )]
+    ChannelBinding {
+        /// Who it says it is.
+        peer: BareJid,
+    },
+    /// SASL went wrong in another way.
+    #[error("SASL with {peer}: {why}")]
+    Sasl {
+        /// Who it says it is.
+        peer: BareJid,
+        /// What was expected and what came.
+        why: String,
+    },
+    /// The bot's user was asked, and did not say yes.
+    #[error(
+        "the user was asked about {peer} with {presented} and did not accept it: answer otherwise next time, or add it to the \
+         known peers"
+    )]
+    UserRefused {
+        /// Who it says it is.
+        peer: BareJid,
+        /// What TLS showed.
+        presented: Fingerprint,
+    },
+    /// STARTTLS is required and was not offered, or removed.
+    #[error(
+        "the peer was expected to offer STARTTLS, and offers {offered}: it has to be set up for it, or somebody removed it"
+    )]
+    StarttlsNotOffered {
+        /// What it offers instead.
+        offered: String,
+    },
+    /// The peer could not go on with STARTTLS.
+    #[error("the peer was expected to proceed with STARTTLS, and answered {0}: see its log")]
+    StarttlsFailed(String),
+    /// There is no verification code.
+    #[error("there is no verification code: {0}")]
+    NoCode(String),
+    /// The store of known peers can't be read or written.
+    #[error("known peers: {0}")]
+    KnownPeers(String),
     /// The peer is unknown, and no more peers can be remembered.
     #[error("the peer is unknown, and {limit} peers are remembered already")]
     TooManyPeers {

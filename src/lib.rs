@@ -70,6 +70,7 @@
 //!
 //! The [`manual`] has the concepts, the threat model, and what was decided where the specifications contradict each other.
 #![forbid(unsafe_code)]
+#![allow(dead_code)]
 
 mod config;
 mod disco;
@@ -87,8 +88,8 @@ mod wire;
 
 pub use crate::{
     config::{
-        Candidates, Config, Dangerous, DiscoConfig, IbbConfig, Limits, Proxies, S5bConfig, Start, Timeouts,
-        Transports,
+        Callers, Candidates, Config, Dangerous, DiscoConfig, Encryption, IbbConfig, Limits, Proxies,
+        S5bConfig, Start, Timeouts, Transports,
     },
     driver::{ByHand, Events},
     endpoint::{Connecting, Endpoint, Incoming},
@@ -97,7 +98,7 @@ pub use crate::{
         StreamFailure, Terminated, TransportError,
     },
     reason::Reason,
-    security::{Fingerprint, Identity, Trust},
+    security::{Fingerprint, Identity, KnownPeers, Level, Peer, Secret, TlsOptions, Trust},
     stream::{
         Bytestream, E2eStream, Moves, Negotiated, StreamInfo, StreamOptions, StreamReceiver, StreamSender,
     },

@@ -14,9 +14,9 @@ use super::Endpoint;
 use crate::{
     Config, Error, Fingerprint, Reason, Step, TransportInfo,
     driver::SessionHandle,
-    security::tls_io::{self, Expectation, Secured},
+    security::tls_io::{self, Announced, Expectation, Secured},
     session::{Progress, Role},
-    stream::{self, Carrier, E2eStream, Negotiated, StreamOptions},
+    stream::{self, Carrier, E2eStream, Established, Negotiated, StreamOptions},
     transport::io::Bytestream,
 };
 
@@ -45,19 +45,21 @@ async fn secure(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eSt
         .peer(opened.peer.clone().into())
         .timeouts(opened.config.timeouts)
         .limits(opened.config.limits)
-        .carrier(Arc::new(Carried(Arc::clone(&session))));
-    let negotiated = Negotiated::on(opened.transport.clone(), opened.fallback.clone());
+        .carrier(Arc::new(Carried(Arc::clone(&session))))
+        .negotiated(Negotiated::on(opened.transport.clone(), opened.fallback.clone()));
     let stream = match &opened.announced {
         Some(announced) => {
             let secured = match handshake(&opened, announced.clone(), io).await {
                 Ok(secured) => secured,
                 Err(error) => return Err(give_up(&session, error)),
             };
-            let options = options.negotiated(with_tls(negotiated, &secured)).map_io(tls_io::error_from_io);
+            let established =
+                Established { options: opened.config.tls.clone(), connection: secured.connection };
+            let options = options.encrypted(established).map_io(tls_io::error_from_io);
             open(opened.role, secured.io, options).await?
         }
         // Plaintext is only ever accepted if the user allowed it.
-        None => open(opened.role, io, options.negotiated(negotiated)).await?,
+        None => open(opened.role, io, options).await?,
     };
     endpoint.remember(stream.closer());
     // Only now is the peer shown any address: it is who it should be.
@@ -76,35 +78,24 @@ fn give_up(session: &SessionHandle, error: Error) -> Error {
     error
 }
 
-fn with_tls<IO>(negotiated: Negotiated, secured: &Secured<IO>) -> Negotiated {
-    Negotiated {
-        tls_version: Some(secured.tls.version().to_owned()),
-        cipher: Some(secured.tls.cipher_suite().to_owned()),
-        key_exchange: Some(secured.tls.key_exchange().to_owned()),
-        own_fingerprint: Some(secured.tls.own_fingerprint().clone()),
-        peer_fingerprint: Some(secured.peer.fingerprint().clone()),
-        verification: Some(secured.peer.verification().to_string()),
-        ..negotiated
-    }
-}
-
 /// jingle-xtls #proto: the initiator is the TLS client.
 async fn handshake(
     opened: &Opened,
     announced: Vec<Fingerprint>,
     io: Bytestream,
 ) -> Result<Secured<Bytestream>, Error> {
-    let Config { identity, trust, timeouts, .. } = &opened.config;
-    let expectation = Expectation { peer: opened.peer.to_bare(), announced, trust: trust.clone() };
+    let Config { tls, timeouts, .. } = &opened.config;
+    let announced = Announced::ByJingle(announced);
+    let expectation = Expectation { peer: opened.peer.to_bare(), announced, options: tls.clone() };
     let handshake = async {
         match opened.role {
-            Role::Initiator => tls_io::connect(io, identity, expectation).await,
-            Role::Responder => tls_io::accept(io, identity, expectation).await,
+            Role::Initiator => tls_io::connect(io, expectation).await,
+            Role::Responder => tls_io::accept(io, expectation).await,
         }
     };
     let in_time = tokio::time::timeout(timeouts.tls, handshake).await;
     let secured = in_time.map_err(|_| Error::Timeout(Step::Tls, timeouts.tls))??;
-    tracing::info!(tls = %secured.tls, verified = %secured.peer.verification(), "TLS is up");
+    tracing::info!(tls = %secured.connection.tls, "TLS is up");
     Ok(secured)
 }
 

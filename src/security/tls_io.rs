@@ -21,24 +21,43 @@ use tokio_rustls::{
     },
 };
 
-pub(crate) use super::verify::Expectation;
+pub(crate) use super::verify::{Announced, Expectation};
 use super::{
+    code::CodeKey,
     fingerprint::Fingerprint,
     identity::Identity,
-    verify::{PeerVerified, Verifier},
+    options::KeyExchange,
+    sasl::Binding,
+    verify::{Presented, Verifier},
 };
+use zeroize::Zeroizing;
+
 use crate::error::{Error, PeerMisbehaved, SecurityError};
 
 /// How long the alert that tells the peer of a failed handshake may take to be written. The failure is reported
 /// after that all the same: a peer that stops reading must not turn it into a timeout.
 const ALERT_DEADLINE: Duration = Duration::from_secs(2);
 
+/// RFC 9266 §2.
+const CHANNEL_BINDING: &[u8] = b"EXPORTER-Channel-Binding";
+
+/// What verification codes are made from. RFC 8446 §7.5 leaves labels without the prefix `EXPORTER` to experiments.
+const VERIFICATION_CODE: &[u8] = b"EXPERIMENTAL jingle-xmlstream verification code";
+
 /// An encrypted bytestream, and who is at the other end of it.
 #[derive(Debug)]
 pub(crate) struct Secured<IO> {
     pub(crate) io: TlsStream<IO>,
-    pub(crate) peer: PeerVerified,
+    pub(crate) connection: Connection,
+}
+
+/// What a handshake yields besides the encryption.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) presented: Presented,
     pub(crate) tls: TlsInfo,
+    pub(crate) binding: Binding,
+    pub(crate) code_key: CodeKey,
 }
 
 /// Runs the handshake as the Jingle initiator, who is the TLS client.
@@ -51,20 +70,16 @@ pub(crate) struct Secured<IO> {
 ///
 /// [`Error::Security`] if the responder is not who it should be, or refused us in the handshake;
 /// [`PeerMisbehaved::Tls`] for other failures of TLS; [`Error::Transport`] for those of the bytestream.
-pub(crate) async fn connect<IO>(
-    io: IO,
-    identity: &Identity,
-    expectation: Expectation,
-) -> Result<Secured<IO>, Error>
+pub(crate) async fn connect<IO>(io: IO, expectation: Expectation) -> Result<Secured<IO>, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let expectation = Arc::new(expectation);
-    let config = initiator_config(identity, Arc::clone(&expectation))?;
+    let config = initiator_config(Arc::clone(&expectation))?;
     // The responder has no name, and an address is never sent to it.
     let nameless = ServerName::from(std::net::IpAddr::from(Ipv4Addr::UNSPECIFIED));
     match TlsConnector::from(Arc::new(config)).connect(nameless, io).into_fallible().await {
-        Ok(stream) => Secured::new(stream.into(), identity, &expectation),
+        Ok(stream) => Secured::new(stream.into(), &expectation),
         Err((error, io)) => Err(failed(&error, io).await),
     }
 }
@@ -76,31 +91,39 @@ where
 /// # Errors
 ///
 /// As those of [`connect`].
-pub(crate) async fn accept<IO>(
-    io: IO,
-    identity: &Identity,
-    expectation: Expectation,
-) -> Result<Secured<IO>, Error>
+pub(crate) async fn accept<IO>(io: IO, expectation: Expectation) -> Result<Secured<IO>, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let expectation = Arc::new(expectation);
-    let config = responder_config(identity, Arc::clone(&expectation))?;
+    let config = responder_config(Arc::clone(&expectation))?;
     match TlsAcceptor::from(Arc::new(config)).accept(io).into_fallible().await {
-        Ok(stream) => Secured::new(stream.into(), identity, &expectation),
+        Ok(stream) => Secured::new(stream.into(), &expectation),
         Err((error, io)) => Err(failed(&error, io).await),
     }
 }
 
 impl<IO> Secured<IO> {
-    fn new(io: TlsStream<IO>, identity: &Identity, expectation: &Expectation) -> Result<Self, Error> {
+    fn new(io: TlsStream<IO>, expectation: &Expectation) -> Result<Self, Error> {
         let (_, connection) = io.get_ref();
-        let certificate = connection.peer_certificates().and_then(<[_]>::first);
-        let certificate = certificate.ok_or_else(no_certificate)?;
-        let peer = expectation.confirm(certificate)?;
-        let tls = TlsInfo::new(connection, identity, &peer)?;
-        Ok(Self { io, peer, tls })
+        let presented = expectation.confirm(connection.peer_certificates().unwrap_or_default())?;
+        let tls = TlsInfo::new(connection, &expectation.options.identity, &presented)?;
+        let binding = Binding(export(&io, CHANNEL_BINDING)?);
+        let code_key = CodeKey(export(&io, VERIFICATION_CODE)?);
+        Ok(Self { io, connection: Connection { presented, tls, binding, code_key } })
     }
+}
+
+/// 32 bytes that both ends of this TLS connection know and nobody else (RFC 8446 §7.5).
+fn export<IO>(io: &TlsStream<IO>, label: &[u8]) -> Result<Zeroizing<[u8; 32]>, Error> {
+    let mut exported = Zeroizing::new([0; 32]);
+    let context = Some(&[][..]);
+    match io {
+        TlsStream::Client(io) => io.get_ref().1.export_keying_material(&mut exported[..], label, context),
+        TlsStream::Server(io) => io.get_ref().1.export_keying_material(&mut exported[..], label, context),
+    }
+    .map_err(|error| error_from_tls(&error))?;
+    Ok(exported)
 }
 
 /// How a stream is encrypted.
@@ -114,7 +137,7 @@ pub struct TlsInfo {
 }
 
 impl TlsInfo {
-    fn new(connection: &CommonState, identity: &Identity, peer: &PeerVerified) -> Result<Self, Error> {
+    fn new(connection: &CommonState, identity: &Identity, presented: &Presented) -> Result<Self, Error> {
         let incomplete = || PeerMisbehaved::Tls("the handshake did not agree on TLS 1.3".to_owned());
         let version = match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -127,7 +150,7 @@ impl TlsInfo {
             cipher_suite: cipher_suite.ok_or_else(incomplete)?,
             key_exchange: key_exchange.ok_or_else(incomplete)?,
             own_fingerprint: identity.fingerprint().clone(),
-            peer_fingerprint: peer.fingerprint().clone(),
+            peer_fingerprint: presented.certificate().fingerprint().clone(),
         })
     }
 
@@ -221,12 +244,15 @@ async fn failed<IO: AsyncWrite + Unpin>(error: &io::Error, mut io: IO) -> Error 
 }
 
 /// Of our own, never the process's default: what the bot chose for its other connections may be weaker.
-fn provider() -> CryptoProvider {
-    CryptoProvider {
-        // Post-quantum first; the others for peers that lack it.
-        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
-        ..aws_lc_rs::default_provider()
-    }
+fn provider(groups: &[KeyExchange]) -> CryptoProvider {
+    let group = |group: &KeyExchange| match group {
+        KeyExchange::X25519MlKem768 => kx_group::X25519MLKEM768,
+        KeyExchange::MlKem768 => kx_group::MLKEM768,
+        KeyExchange::X25519 => kx_group::X25519,
+        KeyExchange::Secp256r1 => kx_group::SECP256R1,
+        KeyExchange::Secp384r1 => kx_group::SECP384R1,
+    };
+    CryptoProvider { kx_groups: groups.iter().map(group).collect(), ..aws_lc_rs::default_provider() }
 }
 
 fn tls13_only<Side: ConfigSide>(
@@ -238,13 +264,14 @@ fn tls13_only<Side: ConfigSide>(
 // Each session has a configuration of its own, without tickets or a session cache: a resumed TLS session would skip
 // the certificate verifier, and with it the pins.
 
-fn initiator_config(identity: &Identity, expectation: Arc<Expectation>) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(provider());
+fn initiator_config(expectation: Arc<Expectation>) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(provider(&expectation.options.key_exchange));
+    let key = SingleCertAndKey::from(expectation.options.identity.certified_key());
     let verifier = Verifier::new(expectation, provider.signature_verification_algorithms);
     let mut config = tls13_only(ClientConfig::builder_with_provider(provider))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
+        .with_client_cert_resolver(Arc::new(key));
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     // Other crates in the bot may switch compression on; a certificate is not worth a decompressor's risks.
@@ -253,12 +280,13 @@ fn initiator_config(identity: &Identity, expectation: Arc<Expectation>) -> Resul
     Ok(config)
 }
 
-fn responder_config(identity: &Identity, expectation: Arc<Expectation>) -> Result<ServerConfig, Error> {
-    let provider = Arc::new(provider());
+fn responder_config(expectation: Arc<Expectation>) -> Result<ServerConfig, Error> {
+    let provider = Arc::new(provider(&expectation.options.key_exchange));
+    let key = SingleCertAndKey::from(expectation.options.identity.certified_key());
     let verifier = Verifier::new(expectation, provider.signature_verification_algorithms);
     let mut config = tls13_only(ServerConfig::builder_with_provider(provider))?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
+        .with_cert_resolver(Arc::new(key));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.cert_compressors = Vec::new();

@@ -1,40 +1,84 @@
 //! Trust: which certificate a peer may present.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, time::SystemTime};
 
 use jid::BareJid;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use super::fingerprint::Fingerprint;
+use super::{
+    authorities::Authorities,
+    certificate::{Certificate, KeyPin},
+    fingerprint::Fingerprint,
+    known_peers::KnownPeers,
+    peer::Verification,
+    question::{self, Asker, Questions},
+    verify::Presented,
+};
 use crate::error::SecurityError;
-
-/// How many peers [`Trust::first_use`] remembers. A server can invent JIDs without end, and to forget an old peer for
-/// a new one would let it make us forget; so beyond this, unknown peers are refused. With the longest
-/// JIDs (RFC 7622: 2 KiB) this is 33 MB, with usual ones 2 MB.
-const MAX_FIRST_USES: usize = 16_384;
 
 /// Whose certificates are accepted.
 ///
 /// What Jingle announces comes through the servers, so it is only a hint which certificate to expect; what proves who
-/// holds it is decided here. Every certificate must be the announced one *and* pass this.
+/// holds it is decided here. Every certificate must be the announced one *and* pass this. What is asked, in this order:
 ///
-/// Clones share what [`first_use`](Self::first_use) has seen.
+/// 1. Is the peer's certificate, or its key, pinned ([`pin_for`](Self::pin_for), [`pinned`](Self::pinned))?
+/// 2. Do the [`KnownPeers`] list it? A peer that they know and that presents another one is refused, whatever the rest
+///    would say.
+/// 3. Did one of the [`authorities`](Self::authorities) issue it for the peer's address?
+/// 4. The peer is a stranger. It is believed ([`first_use`](Self::first_use)), asked about ([`ask`](Self::ask)), or
+///    refused ([`strict`](Self::strict)) unless it proves a shared secret
+///    ([`Config::secret_for`](crate::Config::secret_for)).
+///
+/// Clones share what was seen.
 #[derive(Clone, Debug)]
 pub struct Trust {
     /// Peers with pins of their own.
-    pins: HashMap<BareJid, Vec<Fingerprint>>,
-    everybody_else: Rule,
+    pins: HashMap<BareJid, Vec<Pin>>,
+    known: KnownPeers,
+    authorities: Option<Authorities>,
+    strangers: Strangers,
 }
 
-/// How the certificate of a peer without pins of its own is judged. A store of known peers that outlives the process
-/// would be a third variant: like [`FirstUses`], it checks without a trace and commits a first use at most once.
 #[derive(Clone, Debug)]
-enum Rule {
+enum Pin {
+    Certificate(Fingerprint),
+    Key(KeyPin),
+}
+
+/// What becomes of peers that nothing is known of.
+#[derive(Clone, Debug)]
+enum Strangers {
+    /// They must present one of these.
     Pinned(Vec<Fingerprint>),
-    FirstUse(Arc<FirstUses>),
+    Refused,
+    Believed,
+    AskedAbout(Asker),
+}
+
+/// How a certificate stands that nothing speaks against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is the peer's, as far as this says.
+    Accepted(Verification),
+    /// Nothing is known about the peer; it will be believed.
+    FirstUse,
+    /// Nothing is known about the peer; a shared secret has to show that it is who it says.
+    Unproven,
+    /// Nothing is known about the peer; the user has to say.
+    ToBeAsked,
+}
+
+/// What showed, beyond the certificate, that it is the peer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// It proved that it knows the shared secret.
+    Secret,
+    /// The user compared the code.
+    Code,
+    /// The user said yes.
+    Accepted,
+    /// The user said yes, for now.
+    Once,
 }
 
 impl Trust {
@@ -44,135 +88,196 @@ impl Trust {
     /// with none and add [`pin_for`](Self::pin_for).
     #[must_use]
     pub fn pinned(fingerprints: impl IntoIterator<Item = Fingerprint>) -> Self {
-        Self { pins: HashMap::new(), everybody_else: Rule::Pinned(fingerprints.into_iter().collect()) }
+        Self::new(KnownPeers::in_memory(), Strangers::Pinned(fingerprints.into_iter().collect()))
     }
 
     /// Trusts the first certificate of each bare JID, and from then on only that one, until the value and its clones
-    /// are gone: a later one is [`SecurityError::KeyChanged`], never accepted and never remembered.
+    /// are gone: a later one is [`SecurityError::KeyChanged`], never accepted and never remembered. A file outlives the
+    /// process: `Trust::from(KnownPeers::open(…)?)`.
     ///
-    /// A server that is the attacker at first use is not noticed: compare the fingerprints by other means.
-    /// At most 16,384 peers are remembered; after that, unknown ones are [`SecurityError::TooManyPeers`].
+    /// A server that is the attacker at first use is not noticed: verify the peer by other means.
+    /// At most 4,096 peers are remembered; after that, unknown ones are [`SecurityError::TooManyPeers`].
     #[must_use]
     pub fn first_use() -> Self {
-        Self { pins: HashMap::new(), everybody_else: Rule::FirstUse(Arc::default()) }
+        Self::from(KnownPeers::in_memory())
+    }
+
+    /// Only peers that the store lists, or that prove a shared secret, or that one of the
+    /// [`authorities`](Self::authorities) vouches for.
+    #[must_use]
+    pub fn strict(known: KnownPeers) -> Self {
+        Self::new(known, Strangers::Refused)
+    }
+
+    /// Asks the bot's user about each peer that is not known; the questions come out of the second value. While nobody
+    /// takes them there, and when it is dropped, unknown peers are refused.
+    #[must_use]
+    pub fn ask(known: KnownPeers) -> (Self, Questions) {
+        let (asker, questions) = question::channel();
+        (Self::new(known, Strangers::AskedAbout(asker)), questions)
+    }
+
+    fn new(known: KnownPeers, strangers: Strangers) -> Self {
+        Self { pins: HashMap::new(), known, authorities: None, strangers }
     }
 
     /// Pins a certificate for one peer, all its resources included. A peer with pins must present one of them; whatever
     /// the value says about others does not hold for it. Clones made before are not changed.
     #[must_use]
-    pub fn pin_for(mut self, peer: BareJid, fingerprint: Fingerprint) -> Self {
-        self.pins.entry(peer).or_default().push(fingerprint);
+    pub fn pin_for(self, peer: BareJid, fingerprint: Fingerprint) -> Self {
+        self.pin(peer, Pin::Certificate(fingerprint))
+    }
+
+    /// Pins a public key for one peer, like [`pin_for`](Self::pin_for). It holds through renewals of the certificate.
+    #[must_use]
+    pub fn pin_key_for(self, peer: BareJid, key: KeyPin) -> Self {
+        self.pin(peer, Pin::Key(key))
+    }
+
+    fn pin(mut self, peer: BareJid, pin: Pin) -> Self {
+        self.pins.entry(peer).or_default().push(pin);
         self
     }
 
-    /// Whether the peer may present this certificate; changes nothing, so a handshake that fails later on leaves no
+    /// Believes certificates that these authorities issued for the peer's address (RFC 6120 §13.7), unless the peer is
+    /// pinned or known with another one.
+    #[must_use]
+    pub fn authorities(mut self, authorities: Authorities) -> Self {
+        self.authorities = Some(authorities);
+        self
+    }
+
+    /// The peers that are known.
+    #[must_use]
+    pub fn known_peers(&self) -> &KnownPeers {
+        &self.known
+    }
+
+    /// How the peer stands with this certificate; changes nothing, so a handshake that fails later on leaves no
     /// trace.
-    pub(crate) fn check(&self, peer: &BareJid, der: &[u8]) -> Result<Verification, SecurityError> {
-        match self.judge_of(peer) {
-            Judge::Pins(pins) => pinned(pins, der),
-            Judge::FirstUses(uses) => uses.check(peer, der),
+    pub(crate) fn check(
+        &self,
+        peer: &BareJid,
+        certificate: &Certificate,
+        intermediates: &[CertificateDer<'_>],
+        has_secret: bool,
+        now: SystemTime,
+    ) -> Result<Standing, SecurityError> {
+        if let Some(pins) = self.pins.get(peer) {
+            return pinned(pins, certificate);
+        }
+        if let Some(verification) = self.known.find(peer, certificate)? {
+            return Ok(Standing::Accepted(verification));
+        }
+        let refusal = match &self.authorities {
+            Some(authorities) => match authorities.check(peer, certificate, intermediates, now) {
+                Ok(()) => return Ok(Standing::Accepted(Verification::Authority)),
+                Err(why) => Some(why),
+            },
+            None => None,
+        };
+        self.stranger(peer, certificate, has_secret, refusal, now)
+    }
+
+    fn stranger(
+        &self,
+        peer: &BareJid,
+        certificate: &Certificate,
+        has_secret: bool,
+        not_issued: Option<String>,
+        now: SystemTime,
+    ) -> Result<Standing, SecurityError> {
+        let presented = certificate.fingerprint().clone();
+        if let Strangers::Pinned(pins) = &self.strangers {
+            let pins: Vec<_> = pins.iter().cloned().map(Pin::Certificate).collect();
+            return pinned(&pins, certificate);
+        }
+        if let (Strangers::Refused, false) = (&self.strangers, has_secret) {
+            let peer = peer.clone();
+            return Err(match not_issued {
+                Some(why) => SecurityError::NotIssued { peer, presented, why },
+                None => SecurityError::NotListed { peer, presented },
+            });
+        }
+        certificate.check_first_use(peer, now).map_err(|why| SecurityError::Implausible {
+            peer: peer.clone(),
+            presented,
+            why,
+        })?;
+        Ok(match (&self.strangers, has_secret) {
+            (Strangers::AskedAbout(_), false) => Standing::ToBeAsked,
+            (Strangers::Believed, _) => Standing::FirstUse,
+            _ => Standing::Unproven,
+        })
+    }
+
+    /// What a complete handshake, and what came behind it, make of a peer; remembers it. Blocks on the disk.
+    pub(crate) fn settle(
+        &self,
+        presented: &Presented,
+        proof: Option<Proof>,
+    ) -> Result<Verification, SecurityError> {
+        let (peer, certificate) = (presented.peer(), presented.certificate());
+        let remember = |verification| self.known.remember(peer, certificate, verification);
+        match (presented.standing(), proof) {
+            // Stronger than what any proof shows, and the user's to change.
+            (Standing::Accepted(verification @ (Verification::Pinned | Verification::Authority)), _) => {
+                Ok(verification)
+            }
+            (_, Some(Proof::Secret)) => remember(Verification::Secret),
+            (_, Some(Proof::Code)) => remember(Verification::Code),
+            (_, Some(Proof::Accepted)) => remember(Verification::Accepted),
+            (_, Some(Proof::Once)) => Ok(Verification::Accepted),
+            (Standing::Accepted(verification), None) => remember(verification),
+            (Standing::FirstUse, None) => remember(Verification::FirstUse),
+            (Standing::Unproven | Standing::ToBeAsked, None) => Err(SecurityError::NotListed {
+                peer: peer.clone(),
+                presented: certificate.fingerprint().clone(),
+            }),
         }
     }
 
-    /// Like [`check`](Self::check), and remembers a first use. Only for a peer that has proved, by a complete
-    /// handshake, that it holds the certificate's key. Of two first uses at the same time one wins, and the
-    /// other fails if its certificate is another.
-    pub(crate) fn remember(&self, peer: &BareJid, der: &[u8]) -> Result<Verification, SecurityError> {
-        match self.judge_of(peer) {
-            Judge::Pins(pins) => pinned(pins, der),
-            Judge::FirstUses(uses) => uses.commit(peer, der),
+    /// Who is to be asked about strangers.
+    pub(crate) fn asker(&self) -> Option<&Asker> {
+        match &self.strangers {
+            Strangers::AskedAbout(asker) => Some(asker),
+            _ => None,
         }
     }
 
     /// Whether there is a certificate that the peer must present, so that it can't be talked to without one.
     pub(crate) fn expects_certificate_of(&self, peer: &BareJid) -> bool {
-        match self.judge_of(peer) {
-            Judge::Pins(_) => true,
-            Judge::FirstUses(uses) => uses.seen().contains_key(peer),
+        self.pins.contains_key(peer)
+            || self.known.knows(peer)
+            || matches!(self.strangers, Strangers::Pinned(_) | Strangers::Refused)
+    }
+}
+
+/// Believes strangers at first use.
+impl From<KnownPeers> for Trust {
+    fn from(known: KnownPeers) -> Self {
+        Self::new(known, Strangers::Believed)
+    }
+}
+
+fn pinned(pins: &[Pin], certificate: &Certificate) -> Result<Standing, SecurityError> {
+    let fits = |pin: &Pin| match pin {
+        Pin::Certificate(fingerprint) => fingerprint.matches_der(certificate.der()),
+        Pin::Key(key) => certificate.key() == Some(key),
+    };
+    if pins.iter().any(fits) {
+        return Ok(Standing::Accepted(Verification::Pinned));
+    }
+    let pinned = pins.iter().map(Pin::to_string).collect();
+    Err(SecurityError::NotPinned { presented: certificate.fingerprint().clone(), pinned })
+}
+
+impl std::fmt::Display for Pin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Certificate(fingerprint) => fingerprint.fmt(f),
+            Self::Key(key) => write!(f, "key {key}"),
         }
-    }
-
-    fn judge_of(&self, peer: &BareJid) -> Judge<'_> {
-        match (self.pins.get(peer), &self.everybody_else) {
-            (Some(pins), _) | (None, Rule::Pinned(pins)) => Judge::Pins(pins),
-            (None, Rule::FirstUse(uses)) => Judge::FirstUses(uses),
-        }
-    }
-}
-
-/// What decides about one peer.
-enum Judge<'a> {
-    Pins(&'a [Fingerprint]),
-    FirstUses(&'a FirstUses),
-}
-
-fn pinned(pins: &[Fingerprint], der: &[u8]) -> Result<Verification, SecurityError> {
-    if pins.iter().any(|pin| pin.matches_der(der)) {
-        return Ok(Verification::Pinned);
-    }
-    Err(SecurityError::NotPinned { presented: Fingerprint::of(der), pinned: pins.to_vec() })
-}
-
-/// The certificate that each peer presented first.
-#[derive(Debug, Default)]
-struct FirstUses(Mutex<Seen>);
-
-type Seen = HashMap<BareJid, Fingerprint>;
-
-impl FirstUses {
-    fn check(&self, peer: &BareJid, der: &[u8]) -> Result<Verification, SecurityError> {
-        compare(&self.seen(), peer, der)
-    }
-
-    fn commit(&self, peer: &BareJid, der: &[u8]) -> Result<Verification, SecurityError> {
-        // One lock over both steps, so that no other first use comes in between.
-        let mut seen = self.seen();
-        let verification = compare(&seen, peer, der)?;
-        if verification == Verification::FirstUse {
-            seen.insert(peer.clone(), Fingerprint::of(der));
-        }
-        Ok(verification)
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        // A panic elsewhere can't leave the map half-changed: one insertion is all that ever happens to it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn compare(seen: &Seen, peer: &BareJid, der: &[u8]) -> Result<Verification, SecurityError> {
-    match seen.get(peer) {
-        Some(known) if known.matches_der(der) => Ok(Verification::Known),
-        Some(known) => Err(SecurityError::KeyChanged {
-            peer: peer.clone(),
-            expected: known.clone(),
-            presented: Fingerprint::of(der),
-        }),
-        None if seen.len() < MAX_FIRST_USES => Ok(Verification::FirstUse),
-        None => Err(SecurityError::TooManyPeers { limit: MAX_FIRST_USES }),
-    }
-}
-
-/// Why a peer's certificate was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Verification {
-    /// The user pinned it.
-    Pinned,
-    /// The peer presented the same one before.
-    Known,
-    /// Nothing was known about the peer; the certificate is the one that Jingle announced, and the servers could have
-    /// changed that.
-    FirstUse,
-}
-
-impl fmt::Display for Verification {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pinned => "pinned",
-            Self::Known => "known from before",
-            Self::FirstUse => "first use",
-        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is verified in a handshake, and in which order; the proof that it held.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use jid::BareJid;
 use tokio_rustls::rustls::{
@@ -11,10 +11,7 @@ use tokio_rustls::rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
-use super::{
-    fingerprint::Fingerprint,
-    trust::{Trust, Verification},
-};
+use super::{certificate::Certificate, fingerprint::Fingerprint, options::TlsOptions, trust::Standing};
 use crate::error::SecurityError;
 
 /// The most that a peer's certificates may take together, in bytes of DER. Only the first is used; an RSA-8192
@@ -24,35 +21,52 @@ const MAX_CERTIFICATE_BYTES: usize = 32 * 1024;
 /// What is known about the peer before the handshake.
 #[derive(Clone, Debug)]
 pub(crate) struct Expectation {
-    /// Whom Jingle connects us to.
+    /// Whom we are connected to, as the servers say, or for want of those the peer itself.
     pub(crate) peer: BareJid,
-    /// Its certificate's fingerprints, as announced in `<security/>`. Several are of the same certificate, with
-    /// several hashes, so all of them must match; and one there must be.
-    pub(crate) announced: Vec<Fingerprint>,
+    pub(crate) announced: Announced,
     /// Whose certificates the user accepts.
-    pub(crate) trust: Trust,
+    pub(crate) options: TlsOptions,
+}
+
+/// What the peer announced before the handshake.
+#[derive(Clone, Debug)]
+pub(crate) enum Announced {
+    /// Its certificate's fingerprints, in `<security/>`. Several are of the same certificate, with several hashes, so all
+    /// of them must match; and one there must be.
+    ByJingle(Vec<Fingerprint>),
+    /// STARTTLS announces nothing.
+    Nothing,
 }
 
 impl Expectation {
     /// Changes nothing.
-    fn check(&self, der: &[u8]) -> Result<Verification, SecurityError> {
-        self.check_announced(der)?;
-        self.trust.check(&self.peer, der)
+    fn check(
+        &self,
+        certificate: &Certificate,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<Standing, SecurityError> {
+        self.check_announced(certificate.der())?;
+        let has_secret = self.options.secret_of(&self.peer).is_some();
+        self.options.trust.check(&self.peer, certificate, intermediates, has_secret, SystemTime::now())
     }
 
-    /// The check once more, after a complete handshake: what it yields is the proof, and a first use is remembered.
-    pub(super) fn confirm(&self, der: &[u8]) -> Result<PeerVerified, SecurityError> {
-        self.check_announced(der)?;
-        let verification = self.trust.remember(&self.peer, der)?;
-        Ok(PeerVerified { fingerprint: Fingerprint::of(der), verification })
+    /// The check once more, after a complete handshake: what it yields shows that the peer holds the key.
+    pub(super) fn confirm(&self, chain: &[CertificateDer<'_>]) -> Result<Presented, SecurityError> {
+        let Some((end_entity, intermediates)) = chain.split_first() else {
+            return Err(SecurityError::BadCertificate("none was presented".to_owned()));
+        };
+        let certificate = Certificate::from_der(end_entity);
+        let standing = self.check(&certificate, intermediates)?;
+        Ok(Presented { peer: self.peer.clone(), certificate, standing })
     }
 
     /// `jingle-xtls` #proto: the certificate in the handshake is the one whose fingerprint was exchanged.
     fn check_announced(&self, der: &[u8]) -> Result<(), SecurityError> {
-        if self.announced.is_empty() {
+        let Announced::ByJingle(announced) = &self.announced else { return Ok(()) };
+        if announced.is_empty() {
             return Err(SecurityError::NoFingerprint);
         }
-        match self.announced.iter().find(|announced| !announced.matches_der(der)) {
+        match announced.iter().find(|announced| !announced.matches_der(der)) {
             None => Ok(()),
             Some(announced) => Err(SecurityError::FingerprintMismatch {
                 announced: announced.clone(),
@@ -62,25 +76,28 @@ impl Expectation {
     }
 }
 
-/// The proof that the peer holds the key of a certificate that it announced and that the user accepts. There is no
-/// other way to get one than a handshake in which all of that held.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerVerified {
-    fingerprint: Fingerprint,
-    verification: Verification,
+/// The peer holds the key of this certificate, which it announced and which nothing speaks against. Whether it is the
+/// peer's, [`Trust::settle`](super::Trust) says. There is no other way to get one than a handshake in which all of that
+/// held.
+#[derive(Clone, Debug)]
+pub(crate) struct Presented {
+    peer: BareJid,
+    certificate: Certificate,
+    standing: Standing,
 }
 
-impl PeerVerified {
-    /// The SHA-256 fingerprint of the peer's certificate.
-    #[must_use]
-    pub fn fingerprint(&self) -> &Fingerprint {
-        &self.fingerprint
+impl Presented {
+    /// Who it says it is.
+    pub(crate) fn peer(&self) -> &BareJid {
+        &self.peer
     }
 
-    /// Why the certificate was accepted.
-    #[must_use]
-    pub fn verification(&self) -> Verification {
-        self.verification
+    pub(crate) fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing
     }
 }
 
@@ -106,7 +123,7 @@ impl Verifier {
             let excess = format!("the certificates have {bytes} bytes, more than {MAX_CERTIFICATE_BYTES}");
             Err(SecurityError::BadCertificate(excess))
         } else {
-            self.expectation.check(end_entity).map(drop)
+            self.expectation.check(&Certificate::from_der(end_entity), others).map(drop)
         };
         // Inside rustls' error our own comes back out of the handshake whole. The peer is told certificate_unknown,
         // and nothing of what we expected.

@@ -191,7 +191,7 @@ impl Sessions {
         let Some(own) = self.bound.clone() else { return };
         let bytestream = transport.bytestream_sid().map(ToOwned::to_owned);
         let security = if needs.xtls { Precondition::Xtls } else { Precondition::Plaintext };
-        let identity = self.config.identity.clone();
+        let identity = self.config.tls.identity.clone();
         let timeout = self.config.timeouts.accept;
         let Some(session) = self.table.get_mut(id) else { return };
 

@@ -333,7 +333,7 @@ impl Sessions {
         if announced == Announced::Nothing {
             tracing::warn!("the stream is in plaintext: both servers can read it");
         } else {
-            content = content.with_child(security::announcement(&self.config.identity));
+            content = content.with_child(security::announcement(&self.config.tls.identity));
         }
         let mut accept = Jingle::new(Action::SessionAccept, session.sid.clone()).with_content(content);
         if let Some(own) = own {

@@ -4,12 +4,14 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::{Sink, Stream};
 use jid::Jid;
+use tokio::time::timeout;
 use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::stanza::Stanza;
 
@@ -18,10 +20,14 @@ use super::{
     e2e_bytestream::Bytestream,
     e2e_closer::Closer,
     e2e_moves::Moves,
+    e2e_peer::Remote,
     e2e_shared::{Intent, Shared, Task, now},
-    options::StreamInfo,
+    options::{Established, StreamInfo},
 };
-use crate::{ApiMisuse, Error, TransportInfo};
+use crate::{
+    ApiMisuse, Error, SecurityError, TransportInfo,
+    security::{Peer, VerificationCode},
+};
 
 /// An open XML stream to the peer.
 ///
@@ -49,8 +55,14 @@ pub struct E2eStream {
 }
 
 impl E2eStream {
-    pub(super) fn new(shared: Arc<Shared>, info: StreamInfo, carrier: Option<Weak<dyn Carrier>>) -> Self {
-        let handle = Arc::new(Handle { shared, info, carrier });
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        info: StreamInfo,
+        carrier: Option<Weak<dyn Carrier>>,
+        remote: Option<Arc<Remote>>,
+    ) -> Self {
+        let remote = remote.map_or_else(OnceLock::new, OnceLock::from);
+        let handle = Arc::new(Handle { shared, info, carrier, remote });
         Self {
             sender: StreamSender { handle: handle.clone(), mark: 0 },
             receiver: StreamReceiver { handle, rest: Rest::ToCome },
@@ -63,10 +75,58 @@ impl E2eStream {
         &self.sender.handle.info
     }
 
-    /// The peer's address, if known.
+    /// Who the peer is, its certificate, and what shows that it is the peer's.
     #[must_use]
-    pub fn peer(&self) -> Option<&Jid> {
-        self.info().peer.as_ref()
+    pub fn peer(&self) -> Peer {
+        self.sender.peer()
+    }
+
+    /// The code to compare with the peer's user: both sides show the same twelve digits if nobody is in between; see
+    /// [`manual`](crate::manual#verification-code). The first call of either side exchanges what it is made of, which takes
+    /// two round trips.
+    ///
+    /// Cancel safe: calling it again goes on where it was.
+    ///
+    /// # Errors
+    ///
+    /// [`SecurityError::NoCode`](crate::SecurityError::NoCode) without encryption, or if the peer does not know of codes;
+    /// otherwise whatever ended the stream.
+    pub async fn verification_code(&self) -> Result<VerificationCode, Error> {
+        self.sender.verification_code().await
+    }
+
+    /// The users have compared the verification code, and it is the same: from now on the peer is verified
+    /// ([`Verification::Code`](crate::security::Verification::Code)), in the [`KnownPeers`](crate::KnownPeers) too.
+    ///
+    /// # Errors
+    ///
+    /// [`SecurityError::NoCode`](crate::SecurityError::NoCode) if there is no code yet;
+    /// [`SecurityError::KnownPeers`](crate::SecurityError::KnownPeers) if it can't be written down.
+    pub async fn confirm_code(&self) -> Result<(), Error> {
+        self.sender.confirm_code().await
+    }
+
+    /// Asks the bot's user whether the peer is to be believed, for so long.
+    pub(super) async fn ask(&mut self, established: Established, patience: Duration) -> Result<(), Error> {
+        let presented = &established.connection.presented;
+        let refused = SecurityError::UserRefused {
+            peer: presented.peer().clone(),
+            presented: presented.certificate().fingerprint().clone(),
+        };
+        let asked = timeout(patience, Remote::ask(established, self.sender())).await;
+        match asked.unwrap_or_else(|_| Err(refused.into())) {
+            Ok(remote) => {
+                let _ = self.sender.handle.remote.set(remote);
+                Ok(())
+            }
+            Err(error) => {
+                self.sender.handle.shared.with(|inner, wakes| {
+                    inner.queue(wakes, |machine| machine.refuse(now(), error.clone()));
+                    inner.wake_worker(wakes);
+                });
+                Err(error)
+            }
+        }
     }
 
     /// Our address, if known.
@@ -202,6 +262,37 @@ pub struct StreamSender {
 }
 
 impl StreamSender {
+    /// See [`E2eStream::peer`].
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        let jid = self.handle.info.peer.clone();
+        match self.handle.remote.get() {
+            Some(remote) => remote.peer(jid),
+            None => Peer::new(jid, None),
+        }
+    }
+
+    /// See [`E2eStream::verification_code`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn verification_code(&self) -> Result<VerificationCode, Error> {
+        Err(SecurityError::NoCode("the stream is not encrypted".to_owned()).into())
+    }
+
+    /// See [`E2eStream::confirm_code`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn confirm_code(&self) -> Result<(), Error> {
+        match self.handle.remote.get() {
+            Some(remote) => remote.confirm_code().await,
+            None => Err(SecurityError::NoCode("the stream is not encrypted".to_owned()).into()),
+        }
+    }
+
     /// Sends a request (iq `get` or `set`) and waits for its reply, which may be an error reply. Works while
     /// another task receives; the reply does not show up there.
     ///
@@ -299,6 +390,8 @@ struct Handle {
     shared: Arc<Shared>,
     info: StreamInfo,
     carrier: Option<Weak<dyn Carrier>>,
+    /// Set once the peer is known, if the stream is encrypted.
+    remote: OnceLock<Arc<Remote>>,
 }
 
 impl Drop for Handle {

@@ -1,17 +1,19 @@
 //! Opening a stream.
 
-use std::{fmt::Write as _, future::poll_fn, io};
+use std::{fmt::Write as _, future::poll_fn, io, sync::Arc};
 
 use aws_lc_rs::rand;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     e2e::E2eStream,
+    e2e_peer::{Judgement, Remote},
+    e2e_shared::now,
     e2e_worker::{Bytes, Worker},
     machine::Role,
-    options::{Session, StreamInfo, StreamOptions},
+    options::{Protection, Session, StreamInfo, StreamOptions},
 };
-use crate::Error;
+use crate::{Error, security::Proof};
 
 /// Opens an XML stream as the initiator, who sends its header first.
 ///
@@ -64,22 +66,65 @@ pub(super) async fn open(
     session: Session,
     options: StreamOptions,
 ) -> Result<E2eStream, Error> {
-    let nonce = nonce()?;
-    let mut worker = Worker::new(io, early, role, session, options, nonce);
-    if let Err(error) = poll_fn(|cx| worker.poll_open(cx)).await {
-        // Telling the peer may take a while.
-        tokio::spawn(worker.give_up(error.clone()));
-        return Err(error);
+    let Opened { mut worker, proof } = negotiate(io, early, role, session, options).await?;
+    let judgement = match std::mem::replace(&mut worker.options.protection, Protection::None) {
+        Protection::Tls(established) => Some(Remote::judge(*established, proof).await),
+        Protection::Settled(remote) => Some(Ok(Judgement::Known(remote))),
+        Protection::None | Protection::Starttls(_) => None,
+    };
+    let (remote, to_be_asked) = match judgement {
+        Some(Ok(Judgement::Known(remote))) => (Some(remote), None),
+        Some(Ok(Judgement::ToBeAsked(established))) => (None, Some(established)),
+        Some(Err(error)) => return Err(refuse(worker, error)),
+        None => (None, None),
+    };
+    if let Some(remote) = &remote {
+        worker.options.protection = Protection::Settled(Arc::clone(remote));
     }
+    let decision = worker.options.timeouts.decision;
     let info = worker.shared.with(|inner, _| StreamInfo {
         local: worker.options.local.clone(),
         peer: inner.machine.peer().cloned(),
         id: inner.machine.stream_id().map(str::to_owned),
         negotiated: worker.options.negotiated.clone(),
+        tls: worker.options.tls.clone(),
     });
-    let stream = E2eStream::new(worker.shared.clone(), info, worker.session.carrier());
+    let mut stream = E2eStream::new(worker.shared.clone(), info, worker.session.carrier(), remote);
     tokio::spawn(worker.run());
+    if let Some(established) = to_be_asked {
+        stream.ask(established, decision).await?;
+    }
     Ok(stream)
+}
+
+/// An XML stream that is up, and what was proved on the way.
+struct Opened {
+    worker: Worker,
+    proof: Option<Proof>,
+}
+
+/// Opens XML streams on a bytestream until one of them has nothing more to negotiate (RFC 6120 §4.3).
+async fn negotiate(
+    io: Box<dyn Bytes>,
+    early: &[u8],
+    role: Role,
+    session: Session,
+    options: StreamOptions,
+) -> Result<Opened, Error> {
+    let mut worker = Worker::new(io, early, role, session, options, nonce()?);
+    if let Err(error) = poll_fn(|cx| worker.poll_open(cx)).await {
+        // Telling the peer may take a while.
+        tokio::spawn(worker.give_up(error.clone()));
+        return Err(error);
+    }
+    Ok(Opened { worker, proof: None })
+}
+
+/// Ends a stream that is up with a peer that is not who it should be.
+fn refuse(worker: Worker, error: Error) -> Error {
+    worker.shared.with(|inner, _| inner.machine.refuse(now(), error.clone()));
+    tokio::spawn(worker.give_up(error.clone()));
+    error
 }
 
 /// 128 random bits in hexadecimal: nobody can guess the id of a stream (RFC 6120 §4.7.3).

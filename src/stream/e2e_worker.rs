@@ -106,6 +106,7 @@ impl Worker {
             timeouts: options.timeouts,
             limits: options.limits,
             nonce,
+            channel: options.protection.channel(),
         };
         Self {
             io,

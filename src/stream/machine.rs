@@ -27,7 +27,10 @@ use super::{
     outbox::Outbox,
     violation::Violation,
 };
-use crate::{ApiMisuse, Direction, Error, Limits, Step, StreamFailure, Timeouts, TransportError};
+use crate::{
+    ApiMisuse, Direction, Error, Limits, Step, StreamFailure, Timeouts, TransportError,
+    security::{Certificate, code::CodeKey},
+};
 
 /// Bytes of answers that we make ourselves (to pings, to requests that nobody answers) and that the peer
 /// does not read. Reading can't just stop there: where both sides do that, neither ever reads again. Two
@@ -67,6 +70,16 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     /// Random: the stream's id, where we are the responder, and what our iq ids begin with.
     pub(crate) nonce: String,
+    /// `None` without encryption.
+    pub(crate) channel: Option<Channel>,
+}
+
+/// What is known of the TLS connection around the stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Channel {
+    pub(crate) code_key: CodeKey,
+    pub(crate) own: Certificate,
+    pub(crate) peer: Certificate,
 }
 
 /// See the module's documentation.
@@ -85,6 +98,7 @@ pub(crate) struct Machine {
     replies: Replies,
     violations: u64,
     audience: Audience,
+    channel: Option<Channel>,
 }
 
 #[derive(Debug)]
@@ -143,7 +157,7 @@ enum Audience {
 impl Machine {
     /// The initiator's header is queued at once.
     pub(crate) fn new(now: Instant, setup: Setup) -> Self {
-        let Setup { role, local, peer, timeouts, limits, nonce } = setup;
+        let Setup { role, local, peer, timeouts, limits, nonce, channel } = setup;
         let prefix = format!("{}-", nonce.get(..8).unwrap_or(&nonce));
         let mut machine = Self {
             role,
@@ -159,6 +173,7 @@ impl Machine {
             violations: 0,
             audience: Audience::Present,
             nonce,
+            channel,
         };
         if role == Role::Initiator {
             machine.queue_header(now);
@@ -290,6 +305,12 @@ impl Machine {
         tracing::warn!(%condition, text, "the peer broke the rules of XML streams");
         self.send_stream_error(now, condition.clone(), &text);
         self.fail(Error::Stream(StreamFailure { direction: Direction::Sent, condition, text: Some(text) }));
+    }
+
+    /// The peer is not who it should be (RFC 6120 §4.9.3.12). It is told no more than that.
+    pub(crate) fn refuse(&mut self, now: Instant, error: Error) {
+        self.send_stream_error(now, DefinedCondition::NotAuthorized, "the peer could not be authenticated");
+        self.fail(error);
     }
 
     /// Nobody reads the inbox any more: what comes in is dropped, and requests are refused.

@@ -21,6 +21,7 @@ mod e2e_closer;
 mod e2e_end;
 mod e2e_moves;
 mod e2e_open;
+mod e2e_peer;
 mod e2e_shared;
 mod e2e_worker;
 mod encode;
@@ -41,7 +42,6 @@ mod e2e_tests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::e2e_closer::Closer;
 pub use self::{
     e2e::{E2eStream, StreamReceiver, StreamSender},
     e2e_bytestream::Bytestream,
@@ -49,6 +49,7 @@ pub use self::{
     e2e_open::{accept, initiate},
     options::{Negotiated, StreamInfo, StreamOptions},
 };
+pub(crate) use self::{e2e_closer::Closer, options::Established};
 
 use std::task::{Context, Poll};
 

@@ -8,8 +8,11 @@ use std::{
 use futures::future::BoxFuture;
 use jid::Jid;
 
-use super::{Carrier, Path};
-use crate::{Error, Fingerprint, Limits, Reason, Timeouts, TransportInfo};
+use super::{Carrier, Path, e2e_peer::Remote, machine::Channel};
+use crate::{
+    Error, Limits, Reason, Timeouts, TransportInfo,
+    security::{Certificate, TlsInfo, TlsOptions, tls_io::Connection},
+};
 
 /// Settings for [`initiate`](super::initiate) and [`accept`](super::accept).
 ///
@@ -33,6 +36,46 @@ pub struct StreamOptions {
     pub(crate) negotiated: Option<Negotiated>,
     pub(crate) carrier: Option<Arc<dyn Carrier>>,
     pub(crate) map_io: fn(&io::Error) -> Error,
+    pub(crate) protection: Protection,
+    /// How the bytestream is encrypted.
+    pub(crate) tls: Option<TlsInfo>,
+}
+
+/// What protects a stream.
+#[derive(Clone, Debug)]
+pub(crate) enum Protection {
+    /// Nothing, or what nobody here knows of.
+    None,
+    /// The bytestream is encrypted.
+    Tls(Box<Established>),
+    /// STARTTLS, before anything is said.
+    Starttls(Box<TlsOptions>),
+    /// It was encrypted, and the peer is who it should be: for another stream on the same bytestream.
+    Settled(Arc<Remote>),
+}
+
+impl Protection {
+    /// What the machine needs to know of TLS, if it is up.
+    pub(super) fn channel(&self) -> Option<Channel> {
+        let established = match self {
+            Self::Tls(established) => established,
+            Self::Settled(remote) => remote.established(),
+            Self::None | Self::Starttls(_) => return None,
+        };
+        let Established { options, connection } = established;
+        Some(Channel {
+            code_key: connection.code_key.clone(),
+            own: Certificate::from_der(options.identity.certificate_der()),
+            peer: connection.presented.certificate().clone(),
+        })
+    }
+}
+
+/// TLS that is up.
+#[derive(Clone, Debug)]
+pub(crate) struct Established {
+    pub(crate) options: TlsOptions,
+    pub(crate) connection: Connection,
 }
 
 impl StreamOptions {
@@ -47,6 +90,8 @@ impl StreamOptions {
             negotiated: None,
             carrier: None,
             map_io: Error::io,
+            protection: Protection::None,
+            tls: None,
         }
     }
 
@@ -76,6 +121,23 @@ impl StreamOptions {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Encrypts the stream by STARTTLS before anything is said (XEP-0246 #encryption): the responder offers it as
+    /// required, the initiator insists on it. Both authenticate each other as these options say.
+    ///
+    /// The responder learns from the initiator's header who to expect, unless [`peer`](Self::peer) says so.
+    #[must_use]
+    pub fn starttls(mut self, options: TlsOptions) -> Self {
+        self.protection = Protection::Starttls(Box::new(options));
+        self
+    }
+
+    /// The bytestream is encrypted, and this is how.
+    pub(crate) fn encrypted(mut self, established: Established) -> Self {
+        self.tls = Some(established.connection.tls.clone());
+        self.protection = Protection::Tls(Box::new(established));
         self
     }
 
@@ -128,6 +190,8 @@ pub struct StreamInfo {
     pub id: Option<String>,
     /// How the bytestream came about; `None` if Jingle had no part in it.
     pub negotiated: Option<Negotiated>,
+    /// How it is encrypted; `None` if it is not.
+    pub tls: Option<TlsInfo>,
 }
 
 /// How a bytestream came about.
@@ -138,33 +202,11 @@ pub struct Negotiated {
     pub transport: TransportInfo,
     /// Why SOCKS5 bytestreams were tried and did not come about, where in-band bytestreams took their place.
     pub fallback: Option<Error>,
-    /// The version of TLS; `None` without encryption.
-    pub tls_version: Option<String>,
-    /// The cipher suite.
-    pub cipher: Option<String>,
-    /// The group of the key exchange.
-    pub key_exchange: Option<String>,
-    /// The fingerprint of our certificate.
-    pub own_fingerprint: Option<Fingerprint>,
-    /// The fingerprint of the certificate that the peer presented.
-    pub peer_fingerprint: Option<Fingerprint>,
-    /// What shows that the certificate is the peer's.
-    pub verification: Option<String>,
 }
 
 impl Negotiated {
-    /// Without encryption.
     pub(crate) fn on(transport: TransportInfo, fallback: Option<Error>) -> Self {
-        Self {
-            transport,
-            fallback,
-            tls_version: None,
-            cipher: None,
-            key_exchange: None,
-            own_fingerprint: None,
-            peer_fingerprint: None,
-            verification: None,
-        }
+        Self { transport, fallback }
     }
 }
 

@@ -94,7 +94,7 @@ fn each_stanza_says_what_it_must() {
         assert!(find(content, "security").has_ns("urn:xmpp:jingle:security:xtls:0"));
         let fingerprint = find(content, "fingerprint");
         assert_eq!(fingerprint.attr("algo"), Some("sha-256"));
-        assert_eq!(fingerprint.text(), config(side).identity.fingerprint().to_string());
+        assert_eq!(fingerprint.text(), config(side).tls.identity.fingerprint().to_string());
         assert_eq!(find(content, "method").attr("name"), Some("x509"));
     }
 
@@ -109,8 +109,8 @@ fn each_stanza_says_what_it_must() {
     assert_eq!(find(terminate, "text").text(), "bye");
 
     let announced = |pair: &mut Pair, side, id| pair.end(side).sessions.announced(id).unwrap();
-    assert_eq!(announced(&mut pair, Romeo, romeos), [config(Juliet).identity.fingerprint().clone()]);
-    assert_eq!(announced(&mut pair, Juliet, juliets), [config(Romeo).identity.fingerprint().clone()]);
+    assert_eq!(announced(&mut pair, Romeo, romeos), [config(Juliet).tls.identity.fingerprint().clone()]);
+    assert_eq!(announced(&mut pair, Juliet, juliets), [config(Romeo).tls.identity.fingerprint().clone()]);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn the_stanzas_of_jingle_xtls_with_real_fingerprints_make_a_session() {
     let now = Instant::now();
     let mut juliet = End::new(Juliet, config(Juliet), now);
     let mended = |name: &str| {
-        let fingerprint = config(Romeo).identity.fingerprint().to_string();
+        let fingerprint = config(Romeo).tls.identity.fingerprint().to_string();
         let text = fixture(&format!("xtls/{name}-mended")).replace("RomeoX509CertificateHash", &fingerprint);
         text.parse::<Element>().unwrap()
     };
@@ -189,7 +189,7 @@ fn the_stanzas_of_jingle_xtls_with_real_fingerprints_make_a_session() {
     juliet.receives(now, &mended("session-initiate"));
     assert_eq!(describe_all(&mut juliet), ["result"]);
     let id = juliet.incoming.pop_front().unwrap();
-    assert_eq!(juliet.sessions.announced(id).unwrap(), [config(Romeo).identity.fingerprint().clone()]);
+    assert_eq!(juliet.sessions.announced(id).unwrap(), [config(Romeo).tls.identity.fingerprint().clone()]);
     juliet.sessions.accept(now, id).unwrap();
     assert_eq!(describe_all(&mut juliet), ["set session-accept"]);
     juliet.receives(now, &mended("security-info"));

@@ -1,0 +1,1 @@
+//! Certificates over the stream (`jingle-xtls` #exchange, XEP-0189).

@@ -1,0 +1,100 @@
+//! Who is at the other end of an encrypted stream, and what shows it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jid::Jid;
+
+use super::{e2e::StreamSender, options::Established};
+use crate::{
+    ApiMisuse, Error, SecurityError,
+    security::{Peer, Presented, Proof, Standing, TlsOptions, Verification},
+};
+
+/// The peer, proved to hold its key, and as verified as the user requires.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    established: Established,
+    verification: Mutex<Verification>,
+}
+
+/// What the certificate and the stream showed; the user may have to be asked.
+pub(super) enum Judgement {
+    Known(Arc<Remote>),
+    ToBeAsked(Established),
+}
+
+impl Remote {
+    /// Judges a peer by its certificate, and by what it proved on the stream.
+    pub(super) async fn judge(established: Established, proof: Option<Proof>) -> Result<Judgement, Error> {
+        match (established.connection.presented.standing(), proof) {
+            (Standing::ToBeAsked, None) => Ok(Judgement::ToBeAsked(established)),
+            _ => Self::settle(established, proof).await.map(Judgement::Known),
+        }
+    }
+
+    /// Asks the bot's user about a peer; the stream is up, and nobody has it yet.
+    pub(super) async fn ask(established: Established, stream: StreamSender) -> Result<Arc<Self>, Error> {
+        let presented = &established.connection.presented;
+        let (peer, certificate) = (presented.peer().clone(), presented.certificate().clone());
+        let refused =
+            SecurityError::UserRefused { peer: peer.clone(), presented: certificate.fingerprint().clone() };
+        let answer = match established.options.trust.asker() {
+            Some(asker) => asker.ask(peer, certificate, stream).await,
+            None => None,
+        };
+        Self::settle(established, Some(answer.ok_or(refused)?)).await
+    }
+
+    async fn settle(established: Established, proof: Option<Proof>) -> Result<Arc<Self>, Error> {
+        let Established { options, connection } = &established;
+        let presented = &connection.presented;
+        let verification = remember(options, presented, proof).await?;
+        let (required, reached) = (options.required_of(presented.peer()), verification.level());
+        if reached < required {
+            return Err(SecurityError::Insufficient {
+                peer: presented.peer().clone(),
+                required,
+                reached,
+                presented: presented.certificate().fingerprint().clone(),
+            }
+            .into());
+        }
+        tracing::info!(%verification, fingerprint = %presented.certificate().fingerprint(), "the peer is authenticated");
+        Ok(Arc::new(Self { established, verification: Mutex::new(verification) }))
+    }
+
+    /// The user compared the verification code.
+    pub(super) async fn confirm_code(&self) -> Result<(), Error> {
+        let verification = remember(&self.established.options, self.presented(), Some(Proof::Code)).await?;
+        *self.verification.lock().unwrap_or_else(PoisonError::into_inner) = verification;
+        Ok(())
+    }
+
+    pub(super) fn peer(&self, jid: Option<Jid>) -> Peer {
+        let verification = *self.verification.lock().unwrap_or_else(PoisonError::into_inner);
+        Peer::new(jid, Some((self.presented().certificate().clone(), verification)))
+    }
+
+    pub(super) fn established(&self) -> &Established {
+        &self.established
+    }
+
+    fn presented(&self) -> &Presented {
+        &self.established.connection.presented
+    }
+}
+
+/// It may wait for the disk, or for another process.
+async fn remember(
+    options: &TlsOptions,
+    presented: &Presented,
+    proof: Option<Proof>,
+) -> Result<Verification, Error> {
+    let (trust, presented) = (options.trust.clone(), presented.clone());
+    let settled = tokio::task::spawn_blocking(move || trust.settle(&presented, proof)).await;
+    match settled {
+        Ok(verification) => Ok(verification?),
+        // The runtime is shutting down.
+        Err(_) => Err(ApiMisuse::EndpointClosed.into()),
+    }
+}
