@@ -126,7 +126,7 @@ enum Sending {
 impl Talk<'_> {
     async fn hold(&self, mut stream: E2eStream) -> Result<(), Failure> {
         let (output, peer) = (self.output, &self.arguments.peer);
-        output.negotiated(peer, stream.info());
+        output.negotiated(peer, &stream);
         output.stream_open(peer, stream.info());
         let started = Instant::now();
         let moves = stream.moves();

@@ -130,7 +130,7 @@ impl Sessions {
 
 async fn serve(incoming: Incoming, peer: &FullJid, output: Output) -> Result<(), Error> {
     let mut stream = incoming.accept().await?;
-    output.negotiated(peer, stream.info());
+    output.negotiated(peer, &stream);
     output.stream_open(peer, stream.info());
     let moves = stream.moves();
     output.telling_moves(peer, moves, echo(&mut stream, peer, output)).await?;

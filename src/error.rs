@@ -593,7 +593,7 @@ mod tests {
     #[test]
     fn the_peer_does_not_learn_whom_we_trust() {
         let presented = Fingerprint::of(b"presented");
-        let pinned = vec![Fingerprint::of(b"pinned")];
+        let pinned = vec![Fingerprint::of(b"pinned").to_string()];
         let refused = Error::Security(SecurityError::NotPinned { presented, pinned });
         assert_eq!(refused.peer_text(), None);
         let mismatch = SecurityError::FingerprintMismatch {

@@ -11,7 +11,7 @@
 mod support;
 
 use futures::{SinkExt, StreamExt, future};
-use jingle_xmlstream::{E2eStream, Endpoint, Error, Reason, Trust};
+use jingle_xmlstream::{E2eStream, Endpoint, Error, Level, Reason, Trust, security::Verification};
 use support::{
     JULIET, ROMEO, World, body, element, message,
     wire::{IBB, JINGLE, JINGLE_IBB, XMLSTREAM, XTLS, content_child},
@@ -76,9 +76,9 @@ async fn each_stanza_says_what_the_specifications_show() {
     let (romeo, juliet) = world.usual_pair().await;
     let (mut romeos, mut juliets) = support::streams(&romeo, &juliet).await;
     support::talk(&mut romeos, &mut juliets).await;
-    let negotiated = romeos.info().negotiated.clone().unwrap();
-    let own_fingerprint = negotiated.own_fingerprint.clone().unwrap().to_string();
-    let peers_fingerprint = negotiated.peer_fingerprint.clone().unwrap().to_string();
+    let tls = romeos.info().tls.clone().unwrap();
+    let own_fingerprint = tls.own_fingerprint().to_string();
+    let peers_fingerprint = tls.peer_fingerprint().to_string();
     let (closed, _) = within(future::join(romeos.close(), juliets.close())).await;
     closed.unwrap();
 
@@ -160,15 +160,18 @@ async fn what_is_known_about_the_stream_is_the_same_on_both_sides() {
     assert!(at_romeo.id.is_some());
     assert_eq!(at_romeo.peer, at_juliet.local);
     assert_eq!(at_romeo.local, at_juliet.peer);
-    assert_eq!(romeos.peer().unwrap().to_string(), JULIET);
+    assert_eq!(romeos.peer().jid().unwrap().to_string(), JULIET);
 
-    let (at_romeo, at_juliet) = (at_romeo.negotiated.unwrap(), at_juliet.negotiated.unwrap());
-    assert_eq!(at_romeo.transport.method(), "ibb");
-    assert_eq!(at_romeo.tls_version.as_deref(), Some("TLSv1.3"));
-    assert_eq!(at_romeo.key_exchange.as_deref(), Some("X25519MLKEM768"));
-    assert_eq!(at_romeo.cipher, at_juliet.cipher);
-    assert_eq!(at_romeo.own_fingerprint, at_juliet.peer_fingerprint);
-    assert_eq!(at_romeo.peer_fingerprint, at_juliet.own_fingerprint);
+    assert_eq!(at_romeo.negotiated.unwrap().transport.method(), "ibb");
+    let (at_romeo, at_juliet) = (at_romeo.tls.unwrap(), at_juliet.tls.unwrap());
+    assert_eq!(at_romeo.version(), "TLSv1.3");
+    assert_eq!(at_romeo.key_exchange(), "X25519MLKEM768");
+    assert_eq!(at_romeo.cipher_suite(), at_juliet.cipher_suite());
+    assert_eq!(at_romeo.own_fingerprint(), at_juliet.peer_fingerprint());
+    assert_eq!(at_romeo.peer_fingerprint(), at_juliet.own_fingerprint());
+    assert_eq!(romeos.peer().fingerprint(), Some(at_romeo.peer_fingerprint()));
+    assert_eq!(romeos.peer().verification(), Some(Verification::FirstUse));
+    assert_eq!(juliets.peer().level(), Some(Level::FirstUse));
 }
 
 #[tokio::test]
@@ -199,8 +202,8 @@ async fn the_offer_tells_who_offers_and_with_which_certificate() {
         (shown, incoming.accept().await.unwrap())
     }))
     .await;
-    let own = connected.unwrap().info().negotiated.clone().unwrap().own_fingerprint.unwrap();
-    assert_eq!(shown.0, [own]);
+    let tls = connected.unwrap().info().tls.clone().unwrap();
+    assert_eq!(shown.0, [tls.own_fingerprint().clone()]);
 }
 
 #[tokio::test]

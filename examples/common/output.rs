@@ -13,7 +13,10 @@ use futures::{
     future::{Either, select},
 };
 use jid::FullJid;
-use jingle_xmlstream::{CandidateType, Fingerprint, Moves, Negotiated, Reason, StreamInfo, TransportInfo};
+use jingle_xmlstream::{
+    CandidateType, E2eStream, Fingerprint, Level, Moves, Peer, Reason, StreamInfo, TransportInfo,
+    security::{TlsInfo, Verification},
+};
 use serde_json::{Value, json};
 use xmpp_parsers::{iq::Iq, stanza::Stanza};
 
@@ -51,22 +54,39 @@ impl Output {
         });
     }
 
-    pub(crate) fn negotiated(self, peer: &FullJid, info: &StreamInfo) {
+    pub(crate) fn negotiated(self, peer: &FullJid, stream: &E2eStream) {
+        let info = stream.info();
         // Without Jingle there is no stream here.
         let Some(negotiated) = &info.negotiated else { return };
+        let tls = info.tls.as_ref();
         let mut event = json!({
             "event": "negotiated",
             "peer": text(peer),
-            "tls_version": negotiated.tls_version,
-            "cipher": negotiated.cipher,
-            "key_exchange": negotiated.key_exchange,
-            "peer_fingerprint": negotiated.peer_fingerprint.as_ref().map(text),
-            "own_fingerprint": negotiated.own_fingerprint.as_ref().map(text),
-            "verification": negotiated.verification,
+            "tls_version": tls.map(TlsInfo::version),
+            "cipher": tls.map(TlsInfo::cipher_suite),
+            "key_exchange": tls.map(TlsInfo::key_exchange),
+            "peer_fingerprint": tls.map(TlsInfo::peer_fingerprint).map(text),
+            "own_fingerprint": tls.map(TlsInfo::own_fingerprint).map(text),
             "fallback": negotiated.fallback.as_ref().map(text),
         });
         add_transport(&mut event, &negotiated.transport);
-        self.line(event, || format!("negotiated with {peer}\n{}", describe(negotiated)));
+        self.line(event, || format!("negotiated with {peer}\n{}", describe(stream)));
+        self.peer(peer, &stream.peer());
+    }
+
+    /// Who the peer is, and what shows it.
+    pub(crate) fn peer(self, address: &FullJid, peer: &Peer) {
+        let event = json!({
+            "event": "peer",
+            "peer": text(address),
+            "fingerprint": peer.fingerprint().map(text),
+            "level": peer.level().map(Level::name),
+            "verification": peer.verification().map(Verification::name),
+        });
+        self.line(event, || match (peer.level(), peer.verification()) {
+            (Some(level), Some(verification)) => format!("{address} is {level} ({verification})"),
+            _ => format!("{address} is NOT AUTHENTICATED"),
+        });
     }
 
     pub(crate) fn stream_open(self, peer: &FullJid, info: &StreamInfo) {
@@ -206,22 +226,22 @@ fn say(line: &str) {
 }
 
 /// What was negotiated, for people.
-pub(crate) fn describe(negotiated: &Negotiated) -> String {
+pub(crate) fn describe(stream: &E2eStream) -> String {
+    let info = stream.info();
+    let Some(negotiated) = &info.negotiated else { return String::new() };
     let fallback = negotiated.fallback.as_ref().map(|error| format!("\n  no direct way    {error}"));
     let transport = format!("{}{}", negotiated.transport, fallback.unwrap_or_default());
-    let Some(version) = &negotiated.tls_version else {
+    let Some(tls) = &info.tls else {
         return format!("  transport        {transport}\n  encryption       NONE");
     };
-    let or_none = |text: &Option<String>| text.clone().unwrap_or_default();
-    let fingerprint = |of: &Option<Fingerprint>| of.as_ref().map(text).unwrap_or_default();
     format!(
-        "  transport        {transport}\n  encryption       {version}, {}, key exchange {}\n  \
-         its certificate  {}\n  our certificate  {}\n  verified by      {}",
-        or_none(&negotiated.cipher),
-        or_none(&negotiated.key_exchange),
-        fingerprint(&negotiated.peer_fingerprint),
-        fingerprint(&negotiated.own_fingerprint),
-        or_none(&negotiated.verification),
+        "  transport        {transport}\n  encryption       {}, {}, key exchange {}\n  \
+         its certificate  {}\n  our certificate  {}",
+        tls.version(),
+        tls.cipher_suite(),
+        tls.key_exchange(),
+        tls.peer_fingerprint(),
+        tls.own_fingerprint(),
     )
 }
 

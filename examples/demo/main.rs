@@ -161,7 +161,7 @@ async fn play(
     let (mut romeos, mut juliets) =
         tokio::try_join!(romeo.endpoint.connect(&juliet.jid), accept(juliet, ladder))?;
 
-    let negotiated = romeos.info().negotiated.as_ref().map(output::describe).unwrap_or_default();
+    let negotiated = output::describe(&romeos);
     tell(&format!("\nThe stream is open, as {} sees it:\n{negotiated}\n", romeo.name));
 
     // XEP-0247's own first words.
