@@ -128,6 +128,8 @@ impl Talk<'_> {
         let (output, peer) = (self.output, &self.arguments.peer);
         output.negotiated(peer, &stream);
         output.stream_open(peer, stream.info());
+        let trust = &self.arguments.options.trust;
+        trust.show_code(&stream, output).await.map_err(|error| self.failed(error))?;
         let started = Instant::now();
         let moves = stream.moves();
         output.telling_moves(peer, moves, self.exchange(&mut stream)).await?;

@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use common::{
@@ -14,6 +14,7 @@ use common::{
     options::Options,
     output::{Direction, Output},
     transport_options::TransportOptions,
+    trust_options::TrustOptions,
 };
 use futures::{StreamExt, future::ready};
 use jid::FullJid;
@@ -42,7 +43,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arc::new(Arguments::parse());
     common::start_logging(common::WARNINGS);
     let output = arguments.options.output();
     match run(&arguments, output).await {
@@ -51,13 +52,13 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Failure> {
+async fn run(arguments: &Arc<Arguments>, output: Output) -> Result<ExitCode, Failure> {
     let endpoint = tokio::select! {
         online = common::login(&arguments.options, |config| arguments.transport.apply(config), output) => online?,
         () = common::interrupted() => return Ok(ExitCode::SUCCESS),
     };
     let mut sessions =
-        Sessions { decline: arguments.decline, output, streams: 0, failed: 0, tasks: JoinSet::new() };
+        Sessions { arguments: Arc::clone(arguments), output, streams: 0, failed: 0, tasks: JoinSet::new() };
     let result = tokio::select! {
         result = sessions.serve(&endpoint, arguments.options.once) => result,
         () = common::interrupted() => Ok(()),
@@ -73,7 +74,7 @@ async fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Failure>
 
 /// The sessions that were offered, each served by a task of its own.
 struct Sessions {
-    decline: bool,
+    arguments: Arc<Arguments>,
     output: Output,
     streams: u64,
     failed: u64,
@@ -102,14 +103,15 @@ impl Sessions {
         let (output, peer) = (self.output, incoming.peer().clone());
         output.incoming(&peer, incoming.security());
         self.streams += 1;
-        if self.decline {
+        if self.arguments.decline {
             incoming.decline(Reason::Decline);
             output.terminated(&peer, &Reason::Decline);
             self.tasks.spawn(async { Ok(()) });
             return;
         }
+        let arguments = Arc::clone(&self.arguments);
         self.tasks.spawn(async move {
-            let served = serve(incoming, &peer, output).await;
+            let served = serve(incoming, &peer, &arguments.options.trust, output).await;
             served.map_err(|error| Failure::Stream { peer, error })
         });
     }
@@ -128,10 +130,16 @@ impl Sessions {
     }
 }
 
-async fn serve(incoming: Incoming, peer: &FullJid, output: Output) -> Result<(), Error> {
+async fn serve(
+    incoming: Incoming,
+    peer: &FullJid,
+    trust: &TrustOptions,
+    output: Output,
+) -> Result<(), Error> {
     let mut stream = incoming.accept().await?;
     output.negotiated(peer, &stream);
     output.stream_open(peer, stream.info());
+    trust.show_code(&stream, output).await?;
     let moves = stream.moves();
     output.telling_moves(peer, moves, echo(&mut stream, peer, output)).await?;
     stream.close().await?;

@@ -51,6 +51,12 @@ impl Config {
         }
     }
 
+    /// Who we are.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.tls.identity
+    }
+
     /// How streams are encrypted.
     #[must_use]
     pub fn encryption(mut self, encryption: Encryption) -> Self {

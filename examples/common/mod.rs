@@ -5,12 +5,13 @@ pub(crate) mod failure;
 pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod transport_options;
+pub(crate) mod trust_options;
 
 use std::{env, io, time::Duration};
 
 use futures::StreamExt;
 use jid::{FullJid, Jid};
-use jingle_xmlstream::{Config, Connector, Endpoint, Identity, Trust};
+use jingle_xmlstream::{Config, Connector, Endpoint};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use xmpp_parsers::{message::Message, stanza::Stanza};
@@ -35,20 +36,9 @@ pub(crate) async fn login(
     transport: impl FnOnce(Config) -> Config,
     output: Output,
 ) -> Result<Endpoint, Failure> {
-    let password = password("XMPP_PASSWORD")?;
-    let identity = match &options.identity {
-        Some(file) => Identity::load_or_generate(file)?,
-        None => Identity::generate()?,
-    };
-    let fingerprint = identity.fingerprint().clone();
-    let trust = match options.pin.as_slice() {
-        [] => Trust::first_use(),
-        pins => Trust::pinned(pins.iter().cloned()),
-    };
-    let mut config = transport(Config::new(identity, trust));
-    if options.allow_plaintext {
-        config.dangerous().allow_plaintext();
-    }
+    let password = environment("XMPP_PASSWORD", "the password")?;
+    let config = transport(options.trust.config(&options.jid.to_bare(), output)?);
+    let fingerprint = config.identity().fingerprint().clone();
     let (endpoint, jid) = online(&options.jid, password, options.server.connector(), config).await?;
     output.online(&jid, &fingerprint);
     Ok(endpoint)
@@ -70,10 +60,10 @@ pub(crate) async fn online(
     }
 }
 
-/// The password in this environment variable: as an argument, other users of the machine could see it.
-pub(crate) fn password(variable: &str) -> Result<String, Failure> {
+/// What is in this environment variable: as an argument, other users of the machine could see it.
+pub(crate) fn environment(variable: &str, what: &str) -> Result<String, Failure> {
     env::var(variable)
-        .map_err(|_| Failure::Usage(format!("the environment variable {variable} has to hold the password")))
+        .map_err(|_| Failure::Usage(format!("the environment variable {variable} has to hold {what}")))
 }
 
 /// Resolves at SIGINT (Ctrl-C) or SIGTERM.

@@ -1,12 +1,12 @@
 //! The options that `listen` and `connect` have in common, and `demo` in part.
 
-use std::{path::PathBuf, str::FromStr};
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use jid::Jid;
-use jingle_xmlstream::{Connector, Fingerprint};
+use jingle_xmlstream::Connector;
 
-use super::output::Output;
+use super::{output::Output, trust_options::TrustOptions};
 
 /// RFC 6120 §14.7.
 const CLIENT_PORT: u16 = 5222;
@@ -18,22 +18,14 @@ pub(crate) struct Options {
     pub(crate) jid: Jid,
     #[command(flatten)]
     pub(crate) server: ServerOptions,
-    /// File with our certificate and key, made if it is not there; without it, a new one each time, which a peer that
-    /// remembers the last one refuses
-    #[arg(long, value_name = "FILE")]
-    pub(crate) identity: Option<PathBuf>,
-    /// Only accept a peer with this certificate (repeatable); without it, the first one of each peer is believed
-    #[arg(long, value_name = "FINGERPRINT")]
-    pub(crate) pin: Vec<Fingerprint>,
-    /// DANGEROUS: go on without encryption if the peer does not offer it
-    #[arg(long)]
-    pub(crate) allow_plaintext: bool,
     /// End after one stream (`connect` always does)
     #[arg(long)]
     pub(crate) once: bool,
     /// One JSON object a line on stdout, one for each event
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub(crate) trust: TrustOptions,
 }
 
 impl Options {

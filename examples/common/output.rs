@@ -15,7 +15,7 @@ use futures::{
 use jid::FullJid;
 use jingle_xmlstream::{
     CandidateType, E2eStream, Fingerprint, Level, Moves, Peer, Reason, StreamInfo, TransportInfo,
-    security::{TlsInfo, Verification},
+    security::{PeerEvent, TlsInfo, Verification, VerificationCode},
 };
 use serde_json::{Value, json};
 use xmpp_parsers::{iq::Iq, stanza::Stanza};
@@ -87,6 +87,45 @@ impl Output {
             (Some(level), Some(verification)) => format!("{address} is {level} ({verification})"),
             _ => format!("{address} is NOT AUTHENTICATED"),
         });
+    }
+
+    /// The code that both sides can compare.
+    pub(crate) fn code(self, peer: &Peer, code: &VerificationCode) {
+        let address = peer.jid().map(text);
+        self.line(json!({ "event": "code", "peer": address, "code": text(code) }), || {
+            format!("the code to compare with {}: {code}", address.as_deref().unwrap_or("the peer"))
+        });
+    }
+
+    /// Something happened to what is known of a peer.
+    pub(crate) fn peer_event(self, event: &PeerEvent) {
+        let (name, peer, said) = match event {
+            PeerEvent::FirstUse { peer, certificate } => {
+                let said = format!(
+                    "was never seen before; its certificate {} is believed",
+                    certificate.fingerprint()
+                );
+                ("first_use", peer, said)
+            }
+            PeerEvent::Verified { peer, verification, .. } => {
+                ("verified", peer, format!("is verified: {verification}"))
+            }
+            PeerEvent::Renewed { peer, certificate } => (
+                "renewed",
+                peer,
+                format!("has a new certificate with the same key, {}", certificate.fingerprint()),
+            ),
+            PeerEvent::Refused { peer, error } => ("refused", peer, format!("was refused: {error}")),
+            _ => return,
+        };
+        self.line(json!({ "event": "known_peer", "what": name, "peer": text(peer), "text": said }), || {
+            format!("{peer} {said}")
+        });
+    }
+
+    /// There is nobody to ask.
+    pub(crate) fn no_terminal(self, error: &io::Error) {
+        eprintln!("nobody can be asked about the peer, so it is refused: there is no terminal ({error})");
     }
 
     pub(crate) fn stream_open(self, peer: &FullJid, info: &StreamInfo) {

@@ -112,7 +112,8 @@ async fn over_own_server(transport: &InitiatorOptions) -> Result<(), Failure> {
 
 async fn over_real_server(arguments: &Arguments, romeo: &Jid, juliet: &Jid) -> Result<(), Failure> {
     let Arguments { server, transport, .. } = arguments;
-    let (romeos, juliets) = (common::password("ROMEO_PASSWORD")?, common::password("JULIET_PASSWORD")?);
+    let romeos = common::environment("ROMEO_PASSWORD", "Romeo's password")?;
+    let juliets = common::environment("JULIET_PASSWORD", "Juliet's password")?;
     let romeo = Bot::login("Romeo", romeo, &romeos, server.connector(), transport).await?;
     let juliet = Bot::login("Juliet", juliet, &juliets, server.connector(), transport).await?;
     play(&romeo, &juliet, transport, None).await
