@@ -103,19 +103,43 @@
 //! that differs is refused; but a server that replaces the fingerprint *and* answers the TLS handshake itself can only be
 //! found out by something that it does not control. That is what [`Trust`](crate::Trust) is about:
 //!
-//! - [`Trust::pinned`](crate::Trust::pinned): the fingerprint came by another way. This proves the peer.
-//! - [`Trust::first_use`](crate::Trust::first_use): the first certificate of a bare JID is believed, every other one is refused
-//!   from then on. A server in the middle succeeds if it is there the first time and always; it can't come later. What was
-//!   seen is remembered as long as the value lives.
+//! - A pin ([`Trust::pin_for`](crate::Trust::pin_for)), or a fingerprint that the user put into
+//!   [`KnownPeers`](crate::KnownPeers): it came by another way. This proves the peer.
+//! - A shared secret ([`Config::secret_for`](crate::Config::secret_for)): each side proves to the other that it knows it, by SCRAM
+//!   on the XML stream, with what the exporter of this TLS connection gives mixed in (RFC 9266). Whoever is in the middle has two TLS
+//!   connections with two such values, so the proof of one is worth nothing on the other. Mechanisms without channel binding
+//!   are neither offered nor accepted, and a peer that ought to offer one and does not is refused. A man in the
+//!   middle gets one thing: a proof by which guesses can be checked at leisure, and so a
+//!   [`Secret`](crate::Secret) has 60 bits at least.
+//! - A code ([`E2eStream::verification_code`](crate::E2eStream::verification_code)) that people compare; see below.
+//! - An authority ([`Trust::authorities`](crate::Trust::authorities)) that issued the certificate for this address.
+//! - The certificate that was there before. A server in the middle succeeds if it is there the first time and always; it can't come
+//!   later.
+//!
+//! What is known of a peer goes before what an authority says of it, and a pin before that. A certificate that is
+//! not the known one is refused under every policy, with a secret too: whoever gets hold of the secret later can't take the peer's place.
+//!
+//! When a certificate is written down: after the handshake has shown that the peer holds the key, the responder has
+//! answered on the XML stream (in TLS 1.3 the initiator is through with the handshake before its own certificate was
+//! looked at), and the secret, if there is one, was proved. What [`Config::require`](crate::Config::require) demands is checked then;
+//! the bot gets no stream before.
+//!
+//! Names and dates in a certificate say what its holder wished to say. They are checked where they can only do harm by
+//! being wrong: with an authority, and at first use, where a certificate that has expired or names another address is refused. A
+//! pinned or known certificate is good whatever its dates say; to refuse it would only teach people to accept new ones.
+//!
+//! STARTTLS on the XML stream ([`Encryption`](crate::Encryption)) has no announced fingerprint. As the announcement proves nothing,
+//! whom we trust is the same. Nothing that was said before TLS counts, and what was sent behind `<starttls/>` or `<proceed/>` in
+//! the clear ends the stream.
 //!
 //! Where plaintext is allowed ([`Dangerous::allow_plaintext`](crate::Dangerous::allow_plaintext)), it is still never used with a peer
 //! whose certificate is pinned or known from before: a server that strips the encryption from the negotiation gets nothing.
 //!
 //! What the peer is told when a session ends is what it did, never whom we trust.
 //!
-//! How a certificate was verified is in [`Negotiated::verification`](crate::Negotiated::verification).
+//! How a certificate was verified is in [`E2eStream::peer`](crate::E2eStream::peer).
 //!
-//! TLS is 1.3 only, with X25519MLKEM768 preferred, so that what is recorded today is safe from a quantum computer tomorrow. Session
+//! TLS is 1.3 only (1.2 is behind [`dangerous`](crate::Dangerous::allow_tls12)), with X25519MLKEM768 preferred, so that what is recorded today is safe from a quantum computer tomorrow. Session
 //! resumption is off: it would skip the certificates. The responder demands a certificate of the initiator.
 //!
 //! Metadata is not protected: servers see who talks to whom, when, and how much.
@@ -136,7 +160,11 @@
 //! | roles in TLS | initiator is the client, responder the server |
 //! | fingerprint | `<fingerprint algo='sha-256'>AB:CD:…</fingerprint>` over the certificate's DER; other spellings are understood |
 //! | security-info | sent by the initiator, not waited for, not required |
-//! | method `srp` | not offered: TLS 1.3 has no SRP |
+//! | method `srp` | not offered: TLS 1.3 has no SRP. What it is for, a first contact with a shared secret, is done by SASL with channel binding, which the same draft names |
+//! | SASL roles | the initiator of the stream is the client, the responder the server; the user name is the bare JID |
+//! | SASL EXTERNAL | where SCRAM is offered and the certificates prove both sides already |
+//! | a certificate in `<pubkeys/>` | given on an encrypted e2e stream, in `urn:xmpp:tmp:pubkey` and `urn:xmpp:pubkey:2`; refused on the server's stream and on one in the clear |
+//! | who may call | others get `service-unavailable`, as from a program without Jingle (XEP-0166 #security) |
 //! | accept without `<security/>` | the session ends with `security-error` |
 //! | end | `</stream:stream>` both ways, `<close/>`, session-terminate `success`; `item-not-found` in reply is fine |
 //! | an offer that crosses ours | XEP-0166's tie-break; both users get the one session that is left |
@@ -153,9 +181,9 @@
 //! | more sessions than the limits allow | acknowledged, then session-terminate `busy`, which says more than `resource-constraint` |
 //! | an error in reply to a block | the bytestream fails: with several blocks in flight, sending one again would break their order (XEP-0047 #send suggests to) |
 //! | JIDs of sessions | full on both sides; services without a resource are left out |
-//! | dates in certificates | not checked: the pins and what was seen before decide, and self-signed certificates have nobody to renew them |
+//! | dates in certificates | count at first use and with an authority, not with pins and known peers |
 //! | `xml:lang` of the stream header | sent by the responder, as RFC 6120 §4.7.4 demands, and without effect on what stanzas say |
-//! | stream features | none are needed; a peer that demands one (STARTTLS, SASL) is refused with `unsupported-feature` |
+//! | stream features | STARTTLS and SASL where they are set up; a peer that demands anything else is refused with `unsupported-feature` |
 //!
 //! # Addresses on the stream
 //!
