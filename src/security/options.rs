@@ -84,8 +84,8 @@ impl TlsOptions {
         self
     }
 
-    /// The key exchange groups, the preferred first. Default: X25519MLKEM768, X25519, P-256. With none, every handshake
-    /// fails.
+    /// The key exchange groups, the preferred first. Default: X25519MLKEM768, X25519, P-256. A peer that has none of them gets
+    /// no stream. With none at all there is no TLS: streams fail with [`ApiMisuse::Config`](crate::ApiMisuse::Config).
     #[must_use]
     pub fn key_exchange(mut self, groups: impl IntoIterator<Item = KeyExchange>) -> Self {
         self.key_exchange = groups.into_iter().collect();

@@ -1,5 +1,5 @@
-//! Mutual TLS 1.3 over the negotiated bytestream (`jingle-xtls` #proto): the initiator is the TLS client, the
-//! responder the TLS server.
+//! Mutual TLS over a bytestream (`jingle-xtls` #proto): the initiator is the TLS client, the responder the TLS server.
+//! TLS 1.3, and 1.2 only where the user allowed it.
 
 use std::{fmt, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio_rustls::{
     TlsAcceptor, TlsConnector, TlsStream,
     rustls::{
         self, AlertDescription, CertificateError, ClientConfig, CommonState, ConfigBuilder, ConfigSide,
-        ProtocolVersion, ServerConfig, WantsVerifier, WantsVersions,
+        PeerIncompatible, ProtocolVersion, ServerConfig, SupportedProtocolVersion, WantsVerifier, WantsVersions,
         client::Resumption,
         crypto::{
             CryptoProvider,
@@ -17,28 +17,27 @@ use tokio_rustls::{
         pki_types::ServerName,
         server::NoServerSessionStorage,
         sign::SingleCertAndKey,
-        version::TLS13,
+        version::{TLS12, TLS13},
     },
 };
+use zeroize::Zeroizing;
 
 pub(crate) use super::verify::{Announced, Expectation};
 use super::{
     code::CodeKey,
     fingerprint::Fingerprint,
-    identity::Identity,
-    options::KeyExchange,
+    options::{KeyExchange, TlsOptions, Versions},
     sasl::Binding,
     verify::{Presented, Verifier},
 };
-use zeroize::Zeroizing;
-
-use crate::error::{Error, PeerMisbehaved, SecurityError};
+use crate::error::{ApiMisuse, Error, PeerMisbehaved, SecurityError};
 
 /// How long the alert that tells the peer of a failed handshake may take to be written. The failure is reported
 /// after that all the same: a peer that stops reading must not turn it into a timeout.
 const ALERT_DEADLINE: Duration = Duration::from_secs(2);
 
-/// RFC 9266 §2.
+/// RFC 9266 §2. Its §4.2 wants TLS 1.2 to have the extended master secret, without which it is refused here, and no
+/// renegotiation, which rustls does not know.
 const CHANNEL_BINDING: &[u8] = b"EXPORTER-Channel-Binding";
 
 /// What verification codes are made from. RFC 8446 §7.5 leaves labels without the prefix `EXPORTER` to experiments.
@@ -69,7 +68,8 @@ pub(crate) struct Connection {
 /// # Errors
 ///
 /// [`Error::Security`] if the responder is not who it should be, or refused us in the handshake;
-/// [`PeerMisbehaved::Tls`] for other failures of TLS; [`Error::Transport`] for those of the bytestream.
+/// [`PeerMisbehaved::Tls`] for other failures of TLS; [`ApiMisuse::Config`] without any key exchange group;
+/// [`Error::Transport`] for those of the bytestream.
 pub(crate) async fn connect<IO>(io: IO, expectation: Expectation) -> Result<Secured<IO>, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -107,7 +107,7 @@ impl<IO> Secured<IO> {
     fn new(io: TlsStream<IO>, expectation: &Expectation) -> Result<Self, Error> {
         let (_, connection) = io.get_ref();
         let presented = expectation.confirm(connection.peer_certificates().unwrap_or_default())?;
-        let tls = TlsInfo::new(connection, &expectation.options.identity, &presented)?;
+        let tls = TlsInfo::new(connection, &expectation.options, &presented)?;
         let binding = Binding(export(&io, CHANNEL_BINDING)?);
         let code_key = CodeKey(export(&io, VERIFICATION_CODE)?);
         Ok(Self { io, connection: Connection { presented, tls, binding, code_key } })
@@ -137,10 +137,11 @@ pub struct TlsInfo {
 }
 
 impl TlsInfo {
-    fn new(connection: &CommonState, identity: &Identity, presented: &Presented) -> Result<Self, Error> {
-        let incomplete = || PeerMisbehaved::Tls("the handshake did not agree on TLS 1.3".to_owned());
-        let version = match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+    fn new(connection: &CommonState, options: &TlsOptions, presented: &Presented) -> Result<Self, Error> {
+        let incomplete = || PeerMisbehaved::Tls("the handshake agreed on nothing that was offered".to_owned());
+        let version = match (connection.protocol_version(), options.versions) {
+            (Some(ProtocolVersion::TLSv1_3), _) => "TLSv1.3",
+            (Some(ProtocolVersion::TLSv1_2), Versions::Tls12AndTls13) => "TLSv1.2",
             _ => return Err(incomplete().into()),
         };
         let cipher_suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
@@ -149,12 +150,13 @@ impl TlsInfo {
             version,
             cipher_suite: cipher_suite.ok_or_else(incomplete)?,
             key_exchange: key_exchange.ok_or_else(incomplete)?,
-            own_fingerprint: identity.fingerprint().clone(),
+            own_fingerprint: options.identity.fingerprint().clone(),
             peer_fingerprint: presented.certificate().fingerprint().clone(),
         })
     }
 
-    /// The protocol version, `TLSv1.3`.
+    /// The protocol version: `TLSv1.3`, or `TLSv1.2` if
+    /// [`Dangerous::allow_tls12`](crate::config::Dangerous::allow_tls12) was called and the peer has nothing newer.
     #[must_use]
     pub fn version(&self) -> &'static str {
         self.version
@@ -211,9 +213,47 @@ fn error_from_tls(error: &rustls::Error) -> Error {
         rustls::Error::NoCertificatesPresented => no_certificate().into(),
         rustls::Error::AlertReceived(alert) => match refusal(*alert) {
             Some(text) => SecurityError::PeerRefused(Some(text.to_owned())).into(),
-            None => PeerMisbehaved::Tls(format!("the peer ended it with the alert {alert:?}")).into(),
+            None => PeerMisbehaved::Tls(ended(*alert)).into(),
         },
+        rustls::Error::PeerIncompatible(why) => PeerMisbehaved::Tls(incompatible(why)).into(),
         other => PeerMisbehaved::Tls(other.to_string()).into(),
+    }
+}
+
+const TOO_OLD: &str = "TLS 1.3 was expected, and it has nothing newer than TLS 1.2; update it, or, if that can't be, allow \
+                       TLS 1.2 (Config::dangerous, allow_tls12)";
+
+/// What was expected of the peer's TLS, and what came.
+fn incompatible(why: &PeerIncompatible) -> String {
+    match why {
+        PeerIncompatible::SupportedVersionsExtensionRequired
+        | PeerIncompatible::Tls12NotOfferedOrEnabled
+        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => TOO_OLD.to_owned(),
+        PeerIncompatible::Tls12NotOffered | PeerIncompatible::ServerDoesNotSupportTls12Or13 => {
+            "TLS 1.3 was expected, or 1.2 where that is allowed, and it has nothing newer than TLS 1.1: update it".to_owned()
+        }
+        PeerIncompatible::NoKxGroupsInCommon => {
+            "it was expected to have one of our key exchange groups, and has none of them: add one that it has to \
+             TlsOptions::key_exchange"
+                .to_owned()
+        }
+        PeerIncompatible::ExtendedMasterSecretExtensionRequired => {
+            "it was expected to have the extended master secret with TLS 1.2 (RFC 7627), and has not: update it".to_owned()
+        }
+        other => format!("it lacks something ({other:?})"),
+    }
+}
+
+/// An alert that is not about our certificate.
+fn ended(alert: AlertDescription) -> String {
+    match alert {
+        AlertDescription::ProtocolVersion => format!("it has no version in common with us: {TOO_OLD}"),
+        AlertDescription::HandshakeFailure => {
+            "it has nothing in common with us (alert handshake_failure): most likely no key exchange group, which \
+             TlsOptions::key_exchange sets, or no version of TLS"
+                .to_owned()
+        }
+        other => format!("it ended the connection with the alert {other:?}"),
     }
 }
 
@@ -244,7 +284,7 @@ async fn failed<IO: AsyncWrite + Unpin>(error: &io::Error, mut io: IO) -> Error 
 }
 
 /// Of our own, never the process's default: what the bot chose for its other connections may be weaker.
-fn provider(groups: &[KeyExchange]) -> CryptoProvider {
+fn provider(options: &TlsOptions) -> Result<Arc<CryptoProvider>, Error> {
     let group = |group: &KeyExchange| match group {
         KeyExchange::X25519MlKem768 => kx_group::X25519MLKEM768,
         KeyExchange::MlKem768 => kx_group::MLKEM768,
@@ -252,27 +292,39 @@ fn provider(groups: &[KeyExchange]) -> CryptoProvider {
         KeyExchange::Secp256r1 => kx_group::SECP256R1,
         KeyExchange::Secp384r1 => kx_group::SECP384R1,
     };
-    CryptoProvider { kx_groups: groups.iter().map(group).collect(), ..aws_lc_rs::default_provider() }
+    if options.key_exchange.is_empty() {
+        let what = "TlsOptions::key_exchange (or Config's) names no group, so that no TLS is possible: name one, or leave it out";
+        return Err(ApiMisuse::Config(what.to_owned()).into());
+    }
+    let kx_groups = options.key_exchange.iter().map(group).collect();
+    Ok(Arc::new(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() }))
 }
 
-fn tls13_only<Side: ConfigSide>(
+fn with_versions<Side: ConfigSide>(
     builder: ConfigBuilder<Side, WantsVersions>,
+    versions: Versions,
 ) -> Result<ConfigBuilder<Side, WantsVerifier>, Error> {
-    builder.with_protocol_versions(&[&TLS13]).map_err(|error| error_from_tls(&error))
+    let versions: &[&SupportedProtocolVersion] = match versions {
+        Versions::Tls13 => &[&TLS13],
+        Versions::Tls12AndTls13 => &[&TLS13, &TLS12],
+    };
+    builder.with_protocol_versions(versions).map_err(|error| error_from_tls(&error))
 }
 
 // Each session has a configuration of its own, without tickets or a session cache: a resumed TLS session would skip
 // the certificate verifier, and with it the pins.
 
 fn initiator_config(expectation: Arc<Expectation>) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(provider(&expectation.options.key_exchange));
+    let provider = provider(&expectation.options)?;
+    let versions = expectation.options.versions;
     let key = SingleCertAndKey::from(expectation.options.identity.certified_key());
     let verifier = Verifier::new(expectation, provider.signature_verification_algorithms);
-    let mut config = tls13_only(ClientConfig::builder_with_provider(provider))?
+    let mut config = with_versions(ClientConfig::builder_with_provider(provider), versions)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(key));
     config.resumption = Resumption::disabled();
+    config.require_ems = true;
     config.enable_sni = false;
     // Other crates in the bot may switch compression on; a certificate is not worth a decompressor's risks.
     config.cert_compressors = Vec::new();
@@ -281,13 +333,16 @@ fn initiator_config(expectation: Arc<Expectation>) -> Result<ClientConfig, Error
 }
 
 fn responder_config(expectation: Arc<Expectation>) -> Result<ServerConfig, Error> {
-    let provider = Arc::new(provider(&expectation.options.key_exchange));
+    let provider = provider(&expectation.options)?;
+    let versions = expectation.options.versions;
     let key = SingleCertAndKey::from(expectation.options.identity.certified_key());
     let verifier = Verifier::new(expectation, provider.signature_verification_algorithms);
-    let mut config = tls13_only(ServerConfig::builder_with_provider(provider))?
+    let mut config = with_versions(ServerConfig::builder_with_provider(provider), versions)?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(key));
+    // With it, and with rustls' ticketer, which makes none, TLS 1.2 resumes nothing either.
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.require_ems = true;
     config.send_tls13_tickets = 0;
     config.cert_compressors = Vec::new();
     config.cert_decompressors = Vec::new();

@@ -6,17 +6,18 @@ use jid::BareJid;
 use tokio_rustls::rustls::{
     self, CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature},
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
-use super::{certificate::Certificate, fingerprint::Fingerprint, options::TlsOptions, trust::Standing};
+use super::{
+    certificate::{Certificate, MAX_CERTIFICATE_BYTES},
+    fingerprint::Fingerprint,
+    options::{TlsOptions, Versions},
+    trust::Standing,
+};
 use crate::error::SecurityError;
-
-/// The most that a peer's certificates may take together, in bytes of DER. Only the first is used; an RSA-8192
-/// certificate has 3 KB, a post-quantum one (ML-DSA-87) 8 KB.
-const MAX_CERTIFICATE_BYTES: usize = 32 * 1024;
 
 /// What is known about the peer before the handshake.
 #[derive(Clone, Debug)]
@@ -103,9 +104,9 @@ impl Presented {
 
 /// Asks the [`Expectation`] in the middle of the handshake, on either side of it.
 ///
-/// Neither names nor issuers nor dates in the certificate count. It is self-signed, so they say only what its holder
-/// wished them to say; what is trusted is this one certificate, by its fingerprint, for as long as the user trusts it.
-/// A date that passes would only teach people to accept new certificates.
+/// Names, issuers and dates in the certificate count as far as [`Trust`](super::Trust) says. Where a certificate is pinned or
+/// known they do not: what is trusted then is this one certificate, for as long as the user trusts it, and a date that passes
+/// would only teach people to accept new ones.
 #[derive(Debug)]
 pub(super) struct Verifier {
     expectation: Arc<Expectation>,
@@ -139,11 +140,22 @@ impl Verifier {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
-}
 
-/// Never asked: TLS 1.2 is not offered. Were it, this would be the end of it.
-fn refuse_tls12() -> rustls::Error {
-    rustls::Error::General("TLS 1.2 is not allowed".to_owned())
+    /// The same in TLS 1.2, where that is allowed. Else it is not offered, and never asked about; were it, this would be the
+    /// end of it.
+    fn verify_possession_tls12(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        match self.expectation.options.versions {
+            Versions::Tls12AndTls13 => {
+                verify_tls12_signature(message, certificate, signature, &self.algorithms)
+            }
+            Versions::Tls13 => Err(rustls::Error::General("TLS 1.2 is not allowed".to_owned())),
+        }
+    }
 }
 
 /// The initiator's view: the responder is the TLS server.
@@ -162,11 +174,11 @@ impl ServerCertVerifier for Verifier {
 
     fn verify_tls12_signature(
         &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(refuse_tls12())
+        self.verify_possession_tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -202,11 +214,11 @@ impl ClientCertVerifier for Verifier {
 
     fn verify_tls12_signature(
         &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(refuse_tls12())
+        self.verify_possession_tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
