@@ -111,9 +111,8 @@ fn is_for(peer: &BareJid, content: &Content, end_entity: &EndEntityCert<'_>) -> 
     }
     let domain = peer.domain().as_str();
     let by_dns = || {
-        DnsName::try_from(domain).is_ok_and(|name| {
-            end_entity.verify_is_valid_for_subject_name(&ServerName::DnsName(name)).is_ok()
-        })
+        DnsName::try_from(domain)
+            .is_ok_and(|name| end_entity.verify_is_valid_for_subject_name(&ServerName::DnsName(name)).is_ok())
     };
     content.names_xmpp_service(domain) || by_dns()
 }
@@ -128,9 +127,11 @@ fn explain(error: &webpki::Error, content: &Content, now: SystemTime) -> String 
             .check_dates(now)
             .err()
             .unwrap_or_else(|| format!("the certificate of one of its issuers expired on {}", at(not_after))),
-        webpki::Error::CertNotValidYet { not_before, .. } => content.check_dates(now).err().unwrap_or_else(|| {
-            format!("the certificate of one of its issuers is not valid before {}", at(not_before))
-        }),
+        webpki::Error::CertNotValidYet { not_before, .. } => {
+            content.check_dates(now).err().unwrap_or_else(|| {
+                format!("the certificate of one of its issuers is not valid before {}", at(not_before))
+            })
+        }
         webpki::Error::UnknownIssuer if content.is_self_issued() => {
             "it is self-signed, and so not issued by a trusted authority".to_owned()
         }

@@ -233,5 +233,12 @@ fn pem_section(label: &str, der: &[u8]) -> String {
     text
 }
 
+/// One of `fixtures/tls`.
+#[cfg(test)]
+pub(super) fn fixture(name: &str) -> Identity {
+    let path = format!("{}/fixtures/tls/{name}.pem", env!("CARGO_MANIFEST_DIR"));
+    Identity::from_pem(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
 #[cfg(test)]
 mod tests;

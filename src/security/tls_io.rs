@@ -8,7 +8,8 @@ use tokio_rustls::{
     TlsAcceptor, TlsConnector, TlsStream,
     rustls::{
         self, AlertDescription, CertificateError, ClientConfig, CommonState, ConfigBuilder, ConfigSide,
-        PeerIncompatible, ProtocolVersion, ServerConfig, SupportedProtocolVersion, WantsVerifier, WantsVersions,
+        PeerIncompatible, ProtocolVersion, ServerConfig, SupportedProtocolVersion, WantsVerifier,
+        WantsVersions,
         client::Resumption,
         crypto::{
             CryptoProvider,
@@ -138,7 +139,8 @@ pub struct TlsInfo {
 
 impl TlsInfo {
     fn new(connection: &CommonState, options: &TlsOptions, presented: &Presented) -> Result<Self, Error> {
-        let incomplete = || PeerMisbehaved::Tls("the handshake agreed on nothing that was offered".to_owned());
+        let incomplete =
+            || PeerMisbehaved::Tls("the handshake agreed on nothing that was offered".to_owned());
         let version = match (connection.protocol_version(), options.versions) {
             (Some(ProtocolVersion::TLSv1_3), _) => "TLSv1.3",
             (Some(ProtocolVersion::TLSv1_2), Versions::Tls12AndTls13) => "TLSv1.2",

@@ -239,62 +239,100 @@ impl ClientCertVerifier for Verifier {
 mod tests {
     use tokio_rustls::rustls::crypto::aws_lc_rs;
 
-    use super::*;
-    use crate::security::HashAlgo;
+    use super::{
+        super::{HashAlgo, Identity, KnownPeers, Secret, Trust, Verification, identity::fixture},
+        *,
+    };
 
-    const CERTIFICATE: &[u8] = b"a certificate";
+    fn certificate() -> Certificate {
+        fixture("p256").certificate().clone()
+    }
 
     fn expectation(announced: Vec<Fingerprint>, trust: Trust) -> Expectation {
-        Expectation { peer: "juliet@capulet.lit".parse().unwrap(), announced, trust }
+        Expectation {
+            peer: "juliet@capulet.lit".parse().unwrap(),
+            announced: Announced::ByJingle(announced),
+            options: TlsOptions::new(Identity::generate().unwrap(), trust),
+        }
+    }
+
+    /// What becomes of the certificate in a handshake.
+    fn confirm(expectation: &Expectation) -> Result<Standing, SecurityError> {
+        let chain = [CertificateDer::from(certificate().der().to_vec())];
+        let before = expectation.check(&certificate(), &[]);
+        let after = expectation.confirm(&chain).map(|presented| presented.standing());
+        assert_eq!(before, after, "the two checks differ");
+        after
     }
 
     #[test]
     fn every_announced_fingerprint_must_match() {
-        let sha256 = Fingerprint::of(CERTIFICATE);
-        let sha512 = Fingerprint::of_with(HashAlgo::Sha512, CERTIFICATE);
+        let sha256 = certificate().fingerprint().clone();
+        let sha512 = Fingerprint::of_with(HashAlgo::Sha512, certificate().der());
         let wrong = Fingerprint::of_with(HashAlgo::Sha512, b"another certificate");
         let both = expectation(vec![sha256.clone(), sha512.clone()], Trust::first_use());
-        assert_eq!(both.check(CERTIFICATE), Ok(Verification::FirstUse));
+        assert_eq!(confirm(&both), Ok(Standing::FirstUse));
 
         let one_is_wrong = expectation(vec![sha256, wrong.clone()], Trust::first_use());
         // The two that are shown are of the same hash, so that they can be compared.
         let refused = SecurityError::FingerprintMismatch { announced: wrong, presented: sha512 };
-        assert_eq!(one_is_wrong.check(CERTIFICATE), Err(refused.clone()));
-        assert_eq!(one_is_wrong.confirm(CERTIFICATE), Err(refused));
+        assert_eq!(confirm(&one_is_wrong), Err(refused));
     }
 
     #[test]
     fn nothing_announced_is_nothing_verified_even_if_pinned() {
-        let silent = expectation(vec![], Trust::pinned([Fingerprint::of(CERTIFICATE)]));
-        assert_eq!(silent.check(CERTIFICATE), Err(SecurityError::NoFingerprint));
-        assert_eq!(silent.confirm(CERTIFICATE), Err(SecurityError::NoFingerprint));
+        let silent = expectation(vec![], Trust::pinned([certificate().fingerprint().clone()]));
+        assert_eq!(confirm(&silent), Err(SecurityError::NoFingerprint));
+    }
+
+    #[test]
+    fn starttls_announces_nothing_and_the_rest_holds() {
+        let mut silent = expectation(vec![], Trust::pinned([certificate().fingerprint().clone()]));
+        silent.announced = Announced::Nothing;
+        assert_eq!(confirm(&silent), Ok(Standing::Accepted(Verification::Pinned)));
+        silent.options.trust = Trust::pinned([]);
+        assert!(matches!(confirm(&silent), Err(SecurityError::NotPinned { .. })));
     }
 
     #[test]
     fn what_was_announced_is_not_trusted_for_that() {
-        let announced = expectation(vec![Fingerprint::of(CERTIFICATE)], Trust::pinned([]));
-        assert!(matches!(announced.check(CERTIFICATE), Err(SecurityError::NotPinned { .. })));
+        let announced = vec![certificate().fingerprint().clone()];
+        let announced = expectation(announced, Trust::pinned([]));
+        assert!(matches!(confirm(&announced), Err(SecurityError::NotPinned { .. })));
     }
 
     #[test]
-    fn a_first_use_is_remembered_when_confirmed() {
-        let first = expectation(vec![Fingerprint::of(CERTIFICATE)], Trust::first_use());
-        assert_eq!(first.check(CERTIFICATE), Ok(Verification::FirstUse));
-        assert_eq!(first.check(CERTIFICATE), Ok(Verification::FirstUse));
-        let verified = first.confirm(CERTIFICATE).unwrap();
-        assert_eq!(verified.verification(), Verification::FirstUse);
-        assert_eq!(verified.fingerprint(), &Fingerprint::of(CERTIFICATE));
-        assert_eq!(first.check(CERTIFICATE), Ok(Verification::Known));
+    fn a_shared_secret_lets_a_stranger_in_that_still_has_to_prove_it() {
+        let announced = vec![certificate().fingerprint().clone()];
+        let mut strict = expectation(announced, Trust::strict(KnownPeers::in_memory()));
+        assert!(matches!(confirm(&strict), Err(SecurityError::NotListed { .. })));
+        strict.options = strict.options.secret(Secret::generate().unwrap());
+        assert_eq!(confirm(&strict), Ok(Standing::Unproven));
+    }
+
+    #[test]
+    fn to_confirm_a_certificate_leaves_no_trace() {
+        let first = expectation(vec![certificate().fingerprint().clone()], Trust::first_use());
+        assert_eq!(confirm(&first), Ok(Standing::FirstUse));
+        assert_eq!(confirm(&first), Ok(Standing::FirstUse));
+    }
+
+    #[test]
+    fn no_certificate_is_nobodys() {
+        let first = expectation(vec![certificate().fingerprint().clone()], Trust::first_use());
+        let refused = SecurityError::BadCertificate("none was presented".to_owned());
+        assert_eq!(first.confirm(&[]).map(drop), Err(refused));
     }
 
     #[test]
     fn a_chain_that_is_too_long_is_refused() {
-        let first = expectation(vec![Fingerprint::of(CERTIFICATE)], Trust::first_use());
+        let first = expectation(vec![certificate().fingerprint().clone()], Trust::first_use());
         let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
         let verifier = Verifier::new(Arc::new(first), algorithms);
-        let fitting = CertificateDer::from(vec![0; MAX_CERTIFICATE_BYTES - CERTIFICATE.len()]);
+        let certificate = certificate();
+        let fitting = CertificateDer::from(vec![0; MAX_CERTIFICATE_BYTES - certificate.der().len()]);
         let one_more = CertificateDer::from(vec![0; 1]);
-        assert!(verifier.judge(CERTIFICATE, std::slice::from_ref(&fitting)).is_ok());
-        assert!(verifier.judge(CERTIFICATE, &[fitting, one_more]).is_err());
+        assert!(verifier.judge(certificate.der(), std::slice::from_ref(&fitting)).is_ok());
+        assert!(verifier.judge(certificate.der(), &[fitting, one_more]).is_err());
     }
 }

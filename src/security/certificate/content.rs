@@ -61,8 +61,7 @@ impl Content {
         let constraints = certificate
             .get_extension::<BasicConstraints>()
             .map_err(|_| "its basic constraints can't be read")?;
-        let names =
-            certificate.get_extension::<SubjectAltName>().map_err(|_| "its names can't be read")?;
+        let names = certificate.get_extension::<SubjectAltName>().map_err(|_| "its names can't be read")?;
         let names = names.map_or_else(Vec::new, |(_, SubjectAltName(names))| names);
         if names.len() > MAX_NAMES {
             return Err("it has too many names");
@@ -201,5 +200,6 @@ fn shown(text: &str) -> String {
 
 /// As certificates have it, `2009-01-31T00:00:00Z`.
 pub(in crate::security) fn date(time: SystemTime) -> String {
-    DateTime::from_system_time(time).map_or_else(|_| "out of the calendar".to_owned(), |date| date.to_string())
+    DateTime::from_system_time(time)
+        .map_or_else(|_| "out of the calendar".to_owned(), |date| date.to_string())
 }
