@@ -24,12 +24,13 @@ const MAX_PEM_BYTES: u64 = 1024 * 1024;
 /// Authorities whose certificates are taken for what they say; see
 /// [`Trust::authorities`](super::Trust::authorities).
 ///
-/// A certificate counts if one of them issued it, directly or by intermediates that the peer sends along, if it and those
-/// are valid now and made for TLS clients or servers, and if it is for the peer's address (RFC 6120 §13.7.1):
+/// A certificate counts if one of them issued it, directly or by intermediates that the peer sends along, if it and
+/// those are valid now and made for TLS clients or servers, and if it is for the peer's address (RFC 6120 §13.7.1):
 ///
 /// - for an account, the bare JID as an `XmppAddr`; one with a resource does not count;
-/// - for a service (a JID that is a domain), that, or an SRVName `_xmpp-client.…` or `_xmpp-server.…`, or a DNS name, where a
-///   wildcard may stand for the whole left-most label. A domain that is not ASCII is only compared with `XmppAddr`;
+/// - for a service (a JID that is a domain), that, or an SRVName `_xmpp-client.…` or `_xmpp-server.…`, or a DNS
+///   name, where a wildcard may stand for the whole left-most label. A domain that is not ASCII is only compared with
+///   `XmppAddr`;
 /// - never the common name.
 ///
 /// **Revocation lists are not asked**, nor is OCSP. To refuse a certificate before it expires, revoke it in the

@@ -11,14 +11,14 @@ use super::fingerprint::{Fingerprint, FingerprintError};
 
 mod content;
 
-/// The longest certificate that is read: as much as a peer's certificates may take together, in bytes of DER. An RSA-8192 one
-/// has 3 KB, a post-quantum one (ML-DSA-87) 8 KB.
+/// The longest certificate that is read: as much as a peer's certificates may take together, in bytes of DER. An
+/// RSA-8192 one has 3 KB, a post-quantum one (ML-DSA-87) 8 KB.
 pub(super) const MAX_CERTIFICATE_BYTES: usize = 32 * 1024;
 
 /// A certificate, of a peer's or our own.
 ///
-/// What it says about names and dates only counts where [`Trust`](super::Trust) says so: whoever holds the key could have
-/// written it.
+/// What it says about names and dates only counts where [`Trust`](super::Trust) says so: whoever holds the key could
+/// have written it.
 #[derive(Clone)]
 pub struct Certificate(Arc<Inner>);
 
@@ -98,8 +98,8 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// A hash over a public key: SHA-256 over the SubjectPublicKeyInfo (as in RFC 7469 §2.4). It pins a key through renewals of the
-/// certificate. It is written like a [`Fingerprint`].
+/// A hash over a public key: SHA-256 over the SubjectPublicKeyInfo (as in RFC 7469 §2.4). It pins a key through
+/// renewals of the certificate. It is written like a [`Fingerprint`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct KeyPin(Fingerprint);
 

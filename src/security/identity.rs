@@ -42,11 +42,12 @@ struct Inner {
 }
 
 impl Identity {
-    /// Makes a new self-signed certificate with an ECDSA P-256 key, valid from yesterday for 20 years, that names nobody.
+    /// Makes a new self-signed certificate with an ECDSA P-256 key, valid from yesterday for 20 years, that names
+    /// nobody.
     ///
-    /// For a bot with several accounts, which serves them all, or with peers that pin its fingerprint, which stays. For a
-    /// bot with one account [`generate_for`](Self::generate_for) is better: peers that know nothing of it yet refuse it
-    /// in another's name.
+    /// For a bot with several accounts, which serves them all, or with peers that pin its fingerprint, which stays.
+    /// For a bot with one account [`generate_for`](Self::generate_for) is better: peers that know nothing of it yet
+    /// refuse it in another's name.
     ///
     /// # Errors
     ///
@@ -66,8 +67,8 @@ impl Identity {
             .map_err(|cause| refused(format!("a new one can't be made: {cause}")))
     }
 
-    /// Makes another certificate for the same key and this account, valid from yesterday for two years. Peers that know the
-    /// [key](Self::key) know it, too; those that pin the [fingerprint](Self::fingerprint) do not.
+    /// Makes another certificate for the same key and this account, valid from yesterday for two years. Peers that
+    /// know the [key](Self::key) know it, too; those that pin the [fingerprint](Self::fingerprint) do not.
     ///
     /// # Errors
     ///
@@ -77,8 +78,8 @@ impl Identity {
             .map_err(|cause| refused(format!("it can't be renewed: {cause}")))
     }
 
-    /// Reads the identity from a file (see [`from_pem`](Self::from_pem)), or makes a [new one](Self::generate) and stores it
-    /// there if there is no such file. Blocks on the disk; meant for the start of a program.
+    /// Reads the identity from a file (see [`from_pem`](Self::from_pem)), or makes a [new one](Self::generate) and
+    /// stores it there if there is no such file. Blocks on the disk; meant for the start of a program.
     ///
     /// A new file appears complete or not at all, and can be read by its owner only (on Unix). Of several programs
     /// that do this at the same time, all end up with the same identity.
@@ -92,31 +93,32 @@ impl Identity {
         file::load_or_generate(path).map_err(|cause| refused(format!("{}: {cause}", path.display())))
     }
 
-    /// The same for an account: makes one [for it](Self::generate_for), and [renews](Self::renew) it when less than a third of
-    /// its time is left. Blocks on the disk; meant for the start of a program, and to be called again by one that runs for
-    /// months.
+    /// The same for an account: makes one [for it](Self::generate_for), and [renews](Self::renew) it when less than a
+    /// third of its time is left. Blocks on the disk; meant for the start of a program, and to be called again by one
+    /// that runs for months.
     ///
-    /// Only self-signed certificates that this crate made are ever renewed; others, those of authorities above all, are taken as
-    /// they are. The file is replaced in one step and keeps its mode. Of several programs that do this at the same time, all
-    /// end up with the same identity; where files can't be locked, at least with the same key.
+    /// Only self-signed certificates that this crate made are ever renewed; others, those of authorities above all,
+    /// are taken as they are. The file is replaced in one step and keeps its mode. Of several programs that do this
+    /// at the same time, all end up with the same identity; where files can't be locked, at least with the same key.
     ///
     /// # Errors
     ///
     /// As those of [`load_or_generate`](Self::load_or_generate); also if the certificate that is there names another
-    /// account, since each needs a file of its own then. One that names nobody is left as it is until it is to be renewed.
-    /// A renewed one that can't be stored is only an error if the old one is no longer valid.
+    /// account, since each needs a file of its own then. One that names nobody is left as it is until it is to be
+    /// renewed. A renewed one that can't be stored is only an error if the old one is no longer valid.
     pub fn load_or_generate_for(path: impl AsRef<Path>, jid: &BareJid) -> Result<Self, Error> {
         let path = path.as_ref();
         file::load_or_generate_for(path, jid, SystemTime::now())
             .map_err(|cause| refused(format!("{}: {cause}", path.display())))
     }
 
-    /// Reads a certificate and its private key (PKCS#8, not encrypted) from PEM text. The first certificate is our own; up to
-    /// seven more are those between it and an authority that peers trust, and are sent along.
+    /// Reads a certificate and its private key (PKCS#8, not encrypted) from PEM text. The first certificate is our
+    /// own; up to seven more are those between it and an authority that peers trust, and are sent along.
     ///
     /// # Errors
     ///
-    /// [`SecurityError::Identity`] if either is missing or damaged, or they do not belong together, or there are too many.
+    /// [`SecurityError::Identity`] if either is missing or damaged, or they do not belong together, or there are too
+    /// many.
     pub fn from_pem(pem: &str) -> Result<Self, Error> {
         parse(pem).map_err(refused)
     }

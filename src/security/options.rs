@@ -55,8 +55,8 @@ impl TlsOptions {
 
     /// A secret that every peer has to know whose certificate is not verified yet.
     ///
-    /// It is proved on the stream by SASL SCRAM, bound to the TLS connection, in both directions; where that fails there
-    /// is no stream. Whoever knows it may use any address; [`secret_for`](Self::secret_for) is for one.
+    /// It is proved on the stream by SASL SCRAM, bound to the TLS connection, in both directions; where that fails
+    /// there is no stream. Whoever knows it may use any address; [`secret_for`](Self::secret_for) is for one.
     #[must_use]
     pub fn secret(mut self, secret: Secret) -> Self {
         self.secrets.everybody = Some(secret);
@@ -84,8 +84,9 @@ impl TlsOptions {
         self
     }
 
-    /// The key exchange groups, the preferred first. Default: X25519MLKEM768, X25519, P-256. A peer that has none of them gets
-    /// no stream. With none at all there is no TLS: streams fail with [`ApiMisuse::Config`](crate::ApiMisuse::Config).
+    /// The key exchange groups, the preferred first. Default: X25519MLKEM768, X25519, P-256. A peer that has none of
+    /// them gets no stream. With none at all there is no TLS: streams fail with
+    /// [`ApiMisuse::Config`](crate::ApiMisuse::Config).
     #[must_use]
     pub fn key_exchange(mut self, groups: impl IntoIterator<Item = KeyExchange>) -> Self {
         self.key_exchange = groups.into_iter().collect();

@@ -32,8 +32,8 @@ pub(crate) struct Expectation {
 /// What the peer announced before the handshake.
 #[derive(Clone, Debug)]
 pub(crate) enum Announced {
-    /// Its certificate's fingerprints, in `<security/>`. Several are of the same certificate, with several hashes, so all
-    /// of them must match; and one there must be.
+    /// Its certificate's fingerprints, in `<security/>`. Several are of the same certificate, with several hashes, so
+    /// all of them must match; and one there must be.
     ByJingle(Vec<Fingerprint>),
     /// STARTTLS announces nothing.
     Nothing,
@@ -104,9 +104,9 @@ impl Presented {
 
 /// Asks the [`Expectation`] in the middle of the handshake, on either side of it.
 ///
-/// Names, issuers and dates in the certificate count as far as [`Trust`](super::Trust) says. Where a certificate is pinned or
-/// known they do not: what is trusted then is this one certificate, for as long as the user trusts it, and a date that passes
-/// would only teach people to accept new ones.
+/// Names, issuers and dates in the certificate count as far as [`Trust`](super::Trust) says. Where a certificate is
+/// pinned or known they do not: what is trusted then is this one certificate, for as long as the user trusts it, and
+/// a date that passes would only teach people to accept new ones.
 #[derive(Debug)]
 pub(super) struct Verifier {
     expectation: Arc<Expectation>,
@@ -141,8 +141,8 @@ impl Verifier {
         verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
-    /// The same in TLS 1.2, where that is allowed. Else it is not offered, and never asked about; were it, this would be the
-    /// end of it.
+    /// The same in TLS 1.2, where that is allowed. Else it is not offered, and never asked about; were it, this would
+    /// be the end of it.
     fn verify_possession_tls12(
         &self,
         message: &[u8],

@@ -57,7 +57,8 @@ fn is_due(identity: &Identity, jid: &BareJid, now: SystemTime) -> Result<bool, S
 fn renew(path: &Path, jid: &BareJid, now: SystemTime) -> Result<Identity, String> {
     // A link to it stays one.
     let path = fs::canonicalize(path).map_err(|error| format!("can't be found: {error}"))?;
-    // Of several programs one gets the lock on what is to be replaced. The others wait, and then find the new one there.
+    // Of several programs one gets the lock on what is to be replaced. The others wait, and then find the new one
+    // there.
     let lock = File::open(&path).and_then(|file| file.lock().map(|()| file));
     if let Err(error) = &lock {
         tracing::debug!("{} can't be locked: {error}", path.display());

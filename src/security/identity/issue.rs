@@ -10,7 +10,8 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::{super::certificate::Content, Identity};
 
-/// The subject and issuer of our certificates. It says nothing about the bot, and by it we know which ones are of our making.
+/// The subject and issuer of our certificates. It says nothing about the bot, and by it we know which ones are of our
+/// making.
 const COMMON_NAME: &str = "jingle-xmlstream";
 
 /// How [`Content`] writes that.
@@ -19,12 +20,12 @@ const SUBJECT: &str = "CN=jingle-xmlstream";
 /// How long before now a new certificate becomes valid: peers' clocks may be behind.
 const BACKDATED: Duration = DAY;
 
-/// How long a certificate is valid that names nobody. Nothing renews it: peers know it by its fingerprint, and to replace it
-/// they all have to be told; 20 years keep those peers happy that look at the date all the same.
+/// How long a certificate is valid that names nobody. Nothing renews it: peers know it by its fingerprint, and to
+/// replace it they all have to be told; 20 years keep those peers happy that look at the date all the same.
 const NAMELESS_FOR: Duration = DAY.saturating_mul(20 * 365);
 
-/// How long a certificate is valid that names its account. Long enough that a bot which is started once a year renews it in
-/// time; short enough that one which is found in an old backup is soon worth nothing to strangers.
+/// How long a certificate is valid that names its account. Long enough that a bot which is started once a year renews
+/// it in time; short enough that one which is found in an old backup is soon worth nothing to strangers.
 const NAMED_FOR: Duration = DAY.saturating_mul(2 * 365);
 
 /// It is renewed when less than one part in so many of its time is left.

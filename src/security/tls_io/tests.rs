@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{
 
 use super::{super::identity::fixture, *};
 use crate::{
-    error::TransportError,
+    error::{SecurityError, TransportError},
     reason::Reason,
     security::{HashAlgo, Identity, Standing, Trust, Verification},
 };

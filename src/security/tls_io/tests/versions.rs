@@ -1,6 +1,6 @@
 //! Versions of TLS, and key exchange groups.
 
-use super::*;
+use super::{super::failure::TOO_OLD, *};
 
 impl Parties {
     /// Both speak TLS 1.2, too.
