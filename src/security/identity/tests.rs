@@ -37,6 +37,11 @@ fn start_in(days: u32, path: &Path) -> Result<Identity, String> {
     file::load_or_generate_for(path, &romeo(), SystemTime::now() + days * DAY)
 }
 
+fn serial_number(identity: &Identity) -> Vec<u8> {
+    let der = CertificateDer::from(identity.certificate_der());
+    webpki::EndEntityCert::try_from(&der).unwrap().serial().to_vec()
+}
+
 fn cause(result: Result<Identity, Error>) -> String {
     let Err(Error::Security(SecurityError::Identity(cause))) = result else { panic!("{result:?}") };
     cause
@@ -103,6 +108,7 @@ fn a_renewed_one_has_another_certificate_and_the_same_key() {
     let new = old.renew(&romeo()).unwrap();
     assert_eq!(new.key(), old.key());
     assert_ne!(new.fingerprint(), old.fingerprint());
+    assert_ne!(serial_number(&new), serial_number(&old), "both are by one issuer");
     // Ed25519 and RSA keys of others, too.
     for name in ["ed25519", "rsa2048"] {
         let old = fixture(name);
