@@ -554,7 +554,7 @@ fn in_brackets(text: &Option<String>) -> String {
     text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
 }
 
-fn stanza_error(error: &StanzaError) -> String {
+pub(crate) fn stanza_error(error: &StanzaError) -> String {
     let said = error.texts.values().next().cloned();
     format!("{}{}", stanza_condition_name(error), in_brackets(&said))
 }

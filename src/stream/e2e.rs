@@ -25,8 +25,10 @@ use super::{
     options::{Established, StreamInfo},
 };
 use crate::{
-    ApiMisuse, Error, SecurityError, TransportInfo,
-    security::{Peer, VerificationCode},
+    ApiMisuse, Error, PeerIncompatible, SecurityError, TransportInfo,
+    error::stanza_error,
+    security::{Certificate, Level, Peer, VerificationCode, pubkeys},
+    wire::pubkeys::Dialect,
 };
 
 /// An open XML stream to the peer.
@@ -85,12 +87,14 @@ impl E2eStream {
     /// [`manual`](crate::manual#verification-code). The first call of either side exchanges what it is made of, which takes
     /// two round trips.
     ///
-    /// Cancel safe: calling it again goes on where it was.
+    /// Cancel safe: calling it again goes on where it was. A stream has one code: where its exchange failed, or took longer
+    /// than [`Timeouts::iq`](crate::Timeouts::iq), only another stream has another one.
     ///
     /// # Errors
     ///
-    /// [`SecurityError::NoCode`](crate::SecurityError::NoCode) without encryption, or if the peer does not know of codes;
-    /// otherwise whatever ended the stream.
+    /// [`SecurityError::NoCode`](crate::SecurityError::NoCode) without encryption, if the peer does not know of codes, does
+    /// not answer in time, or does not keep to what it promised, as somebody in between might; otherwise whatever ended
+    /// the stream.
     pub async fn verification_code(&self) -> Result<VerificationCode, Error> {
         self.sender.verification_code().await
     }
@@ -100,10 +104,29 @@ impl E2eStream {
     ///
     /// # Errors
     ///
-    /// [`SecurityError::NoCode`](crate::SecurityError::NoCode) if there is no code yet;
+    /// [`SecurityError::NoCode`](crate::SecurityError::NoCode) if [`verification_code`](Self::verification_code) has not
+    /// shown a code of this stream, or if the bot's user has yet to accept the peer;
     /// [`SecurityError::KnownPeers`](crate::SecurityError::KnownPeers) if it can't be written down.
     pub async fn confirm_code(&self) -> Result<(), Error> {
         self.sender.confirm_code().await
+    }
+
+    /// Asks the peer for its certificates (`jingle-xtls` #exchange, XEP-0189): the one of this stream, and those of its user's
+    /// other devices, if it tells. It is what the peer says, so only a peer that is
+    /// [verified](crate::Level::Verified) is asked. Our own is told to whoever asks on an encrypted stream.
+    ///
+    /// Nothing is remembered: a bot that believes them adds them itself, as
+    /// [`KnownPeers::add`](crate::KnownPeers::add) does, and has no first use with those devices.
+    ///
+    /// If the future is dropped, the request may have been sent; nothing else is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::BadStanza`] without encryption; [`SecurityError::Insufficient`](crate::SecurityError::Insufficient) if
+    /// the peer is not verified; [`Error::PeerIncompatible`] if it refuses; [`Error::PeerMisbehaved`] if its answer is too
+    /// large, or lacks the certificate of this stream; otherwise as [`send_iq`](Self::send_iq).
+    pub async fn certificates(&self) -> Result<Vec<Certificate>, Error> {
+        self.sender.certificates().await
     }
 
     /// Asks the bot's user whether the peer is to be believed, for so long.
@@ -278,7 +301,15 @@ impl StreamSender {
     ///
     /// As there.
     pub async fn verification_code(&self) -> Result<VerificationCode, Error> {
-        Err(SecurityError::NoCode("the stream is not encrypted".to_owned()).into())
+        let shared = &self.handle.shared;
+        let code = shared.with(|inner, wakes| {
+            // The task may have to look at the clock earlier than it thought.
+            inner.wake_worker(wakes);
+            inner.queue(wakes, |machine| machine.verification_code(now()))
+        })?;
+        let code = code.await.unwrap_or_else(|_| Err(ApiMisuse::StreamClosed.into()))?;
+        shared.with(|inner, _| inner.machine.handle_code_shown());
+        Ok(code)
     }
 
     /// See [`E2eStream::confirm_code`].
@@ -287,10 +318,45 @@ impl StreamSender {
     ///
     /// As there.
     pub async fn confirm_code(&self) -> Result<(), Error> {
+        self.handle.shared.with(|inner, _| inner.machine.check_code_shown())?;
         match self.handle.remote.get() {
             Some(remote) => remote.confirm_code().await,
-            None => Err(SecurityError::NoCode("the stream is not encrypted".to_owned()).into()),
+            None => {
+                Err(SecurityError::NoCode("answer the question about the peer instead".to_owned()).into())
+            }
         }
+    }
+
+    /// See [`E2eStream::certificates`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn certificates(&self) -> Result<Vec<Certificate>, Error> {
+        let presented = self.verified_certificate()?;
+        match self.send_iq(IqRequest::Get(Dialect::Tmp.request())).await? {
+            IqResponse::Result(answer) => Ok(pubkeys::certificates(answer.as_ref(), &presented)?),
+            IqResponse::Error(error) => {
+                let refusal = PeerIncompatible::Unsupported(stanza_error(&error));
+                Err(Error::PeerIncompatible(refusal))
+            }
+        }
+    }
+
+    /// `jingle-xtls` #exchange: nothing is asked where others can answer.
+    fn verified_certificate(&self) -> Result<Certificate, Error> {
+        let Some(remote) = self.handle.remote.get() else {
+            let why =
+                "certificates are only asked for on an encrypted stream, and with a peer that was accepted";
+            return Err(ApiMisuse::BadStanza(why.to_owned()).into());
+        };
+        let presented = &remote.established().connection.presented;
+        let (required, reached) = (Level::Verified, remote.level());
+        if reached < required {
+            let (peer, presented) = (presented.peer().clone(), presented.certificate().fingerprint().clone());
+            return Err(SecurityError::Insufficient { peer, required, reached, presented }.into());
+        }
+        Ok(presented.certificate().clone())
     }
 
     /// Sends a request (iq `get` or `set`) and waits for its reply, which may be an error reply. Works while

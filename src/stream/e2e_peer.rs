@@ -7,7 +7,7 @@ use jid::Jid;
 use super::{e2e::StreamSender, options::Established};
 use crate::{
     ApiMisuse, Error, SecurityError,
-    security::{Peer, Presented, Proof, Standing, TlsOptions, Verification},
+    security::{Level, Peer, Presented, Proof, Standing, TlsOptions, Verification},
 };
 
 /// The peer, proved to hold its key, and as verified as the user requires.
@@ -73,6 +73,10 @@ impl Remote {
     pub(super) fn peer(&self, jid: Option<Jid>) -> Peer {
         let verification = *self.verification.lock().unwrap_or_else(PoisonError::into_inner);
         Peer::new(jid, Some((self.presented().certificate().clone(), verification)))
+    }
+
+    pub(super) fn level(&self) -> Level {
+        self.verification.lock().unwrap_or_else(PoisonError::into_inner).level()
     }
 
     pub(super) fn established(&self) -> &Established {

@@ -10,6 +10,7 @@
 mod parting;
 mod reading;
 mod relay;
+mod services;
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use jid::Jid;
 use tokio_xmpp::IqRequest;
 use xmpp_parsers::{iq::Iq, stanza::Stanza, stream_error::DefinedCondition};
 
-use self::relay::Relay;
+use self::{relay::Relay, services::Services};
 use super::{
     Path,
     addressing::Parties,
@@ -99,6 +100,7 @@ pub(crate) struct Machine {
     violations: u64,
     audience: Audience,
     channel: Option<Channel>,
+    services: Services,
 }
 
 #[derive(Debug)]
@@ -173,6 +175,7 @@ impl Machine {
             violations: 0,
             audience: Audience::Present,
             nonce,
+            services: Services::new(role, channel.as_ref()),
             channel,
         };
         if role == Role::Initiator {
@@ -220,6 +223,7 @@ impl Machine {
     /// A deadline may have passed.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.replies.expire(now);
+        self.services.expire(now);
         self.nudge(now);
         match &self.state {
             State::HeaderAwaited(HeaderAwaited { deadline }) if *deadline <= now => {
@@ -358,7 +362,8 @@ impl Machine {
             }
             State::Closed(_) | State::Failed(_) => None,
         };
-        [step, self.replies.next_deadline(), self.nudge_deadline()].into_iter().flatten().min()
+        let replies = [self.replies.next_deadline(), self.services.next_deadline()];
+        replies.into_iter().chain([step, self.nudge_deadline()]).flatten().min()
     }
 
     // Questions.
@@ -490,6 +495,7 @@ impl Machine {
 
     fn fail(&mut self, error: Error) {
         self.replies.fail_all(&error);
+        self.services.fail_all(&error);
         self.state = State::Failed(error);
     }
 }

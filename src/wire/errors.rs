@@ -98,6 +98,11 @@ pub(crate) fn feature_not_implemented(text: impl Into<String>) -> StanzaError {
     error(ErrorType::Cancel, DefinedCondition::FeatureNotImplemented, Some(text.into()))
 }
 
+/// Nobody may do that here, or at this moment (RFC 6120 §8.3.3.10).
+pub(crate) fn not_allowed(text: impl Into<String>) -> StanzaError {
+    error(ErrorType::Cancel, DefinedCondition::NotAllowed, Some(text.into()))
+}
+
 /// Nobody here for that; says nothing about why, so that strangers learn nothing.
 pub(crate) fn service_unavailable() -> StanzaError {
     error(ErrorType::Cancel, DefinedCondition::ServiceUnavailable, None)

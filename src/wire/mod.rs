@@ -4,15 +4,26 @@
 //! `parse` takes whatever a peer or a server may send, and says what was wrong with it.
 
 pub(crate) mod bytestreams;
+pub(crate) mod code;
 pub(crate) mod errors;
 pub(crate) mod ibb;
 pub(crate) mod jingle;
 pub(crate) mod ns;
+pub(crate) mod pubkeys;
 pub(crate) mod s5b;
 pub(crate) mod xtls;
 
 #[cfg(test)]
 mod tests;
+
+use base64::{DecodeError, Engine, engine::general_purpose::STANDARD};
+
+/// Base64 as RFC 4648 §4 has it, with the white space of XML anywhere: the examples of several XEPs are wrapped.
+fn decode_base64(text: &str) -> Result<Vec<u8>, DecodeError> {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let characters: Vec<u8> = text.bytes().filter(|byte| !is_space(byte)).collect();
+    STANDARD.decode(characters)
+}
 
 /// The longest piece of a peer's text that an error message repeats, in bytes: enough to recognise
 /// it, too little to fill a log.

@@ -36,3 +36,10 @@ pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 pub(crate) const CAPS: &str = "http://jabber.org/protocol/caps";
 /// XMPP ping (XEP-0199).
 pub(crate) const PING: &str = "urn:xmpp:ping";
+
+/// Certificates over the stream, as jingle-xtls #exchange prints it.
+pub(crate) const PUBKEY_TMP: &str = "urn:xmpp:tmp:pubkey";
+/// The same as XEP-0189 has it since its version 0.14.
+pub(crate) const PUBKEY: &str = "urn:xmpp:pubkey:2";
+/// What a verification code is made from; of this crate.
+pub(crate) const VERIFICATION_CODE: &str = "https://crates.io/crates/jingle-xmlstream#verification-code";

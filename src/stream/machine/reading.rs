@@ -21,7 +21,6 @@ use crate::{
         iq,
         violation::Violation,
     },
-    wire::ns,
 };
 
 impl Machine {
@@ -102,6 +101,7 @@ impl Machine {
         }
         match stanza {
             Stanza::Iq(iq @ (Iq::Result { .. } | Iq::Error { .. })) => {
+                let Some(iq) = self.handle_own_reply(now, iq) else { return };
                 if let Some(unexpected) = self.replies.matches(iq) {
                     self.deliver(now, Stanza::Iq(unexpected), bytes);
                 }
@@ -116,13 +116,7 @@ impl Machine {
             // Our footer is sent, so that it can't be answered.
             return self.deliver(now, Stanza::Iq(request), bytes);
         }
-        // XEP-0199 #c2c
-        if let Iq::Get { id, payload, .. } = &request
-            && payload.is("ping", ns::PING)
-        {
-            let pong = Iq::Result { from: None, to: None, id: id.clone(), payload: None };
-            return self.answer(now, pong);
-        }
+        let Some(request) = self.serve(now, request) else { return };
         if self.audience == Audience::Gone {
             return self.answer(now, iq::unanswered(request.id().to_owned()));
         }
@@ -137,7 +131,10 @@ impl Machine {
         tracing::debug!(name = bad.name, error = bad.error, "a stanza does not follow its schema");
         match bad.waiting {
             Waiting::Peer(id) if self.is_open() => self.answer(now, iq::malformed(id, &bad.error)),
-            Waiting::Us(id) => self.replies.malformed(&id, &bad.error),
+            Waiting::Us(id) => {
+                self.replies.malformed(&id, &bad.error);
+                self.services.malformed(&id, &bad.error);
+            }
             Waiting::Peer(_) | Waiting::Nobody => {}
         }
     }
@@ -162,6 +159,7 @@ impl Machine {
             State::HeaderAwaited(_) | State::Closed(_) | State::Failed(_) => return,
         }
         self.replies.fail_all(&ApiMisuse::StreamClosed.into());
+        self.services.fail_all(&ApiMisuse::StreamClosed.into());
     }
 
     fn deliver(&mut self, now: Instant, stanza: Stanza, bytes: usize) {
