@@ -144,6 +144,56 @@
 //!
 //! Metadata is not protected: servers see who talks to whom, when, and how much.
 //!
+//! # Verification code
+//!
+//! Two people who can talk to each other by other means find out with twelve digits whether anybody is between their bots.
+//! [`E2eStream::verification_code`](crate::E2eStream::verification_code) gives the code on both sides,
+//! [`confirm_code`](crate::E2eStream::confirm_code) takes note that it is the same.
+//!
+//! Both ends of a TLS connection have a key K that nobody else has: 32 bytes of its exporter (RFC 8446 §7.5) with the label
+//! `EXPERIMENTAL jingle-xmlstream verification code` and an empty context. Of that alone a code must not be made, as will be
+//! seen. Each side adds a nonce of 32 random bytes, in iqs on the stream, in the namespace
+//! `https://crates.io/crates/jingle-xmlstream#verification-code`; all bytes are in base64:
+//!
+//! ```text
+//!   initiator                                                     responder
+//!     │ ◄───────────────────────────────────────── get: <request/>    │ only if its user asks first
+//!     │ set: <commitment>SHA-256(label ‖ Ni)</commitment> ──────────► │ stored
+//!     │ ◄─────────────────────────────── result: <nonce>Nr</nonce>    │
+//!     │ set: <reveal>Ni</reveal> ───────────────────────────────────► │ the hash is compared
+//!     │ ◄────────────────────────────────────────────────── result    │
+//! ```
+//!
+//! The label of the commitment is `jingle-xmlstream verification code commitment`. The code is 16 bytes of HKDF-SHA256 (RFC 5869) with
+//! the input K, the salt Ni ‖ Nr, and as info the label `jingle-xmlstream verification code`, then the SHA-256
+//! fingerprints of the initiator's certificate and of the responder's, 32 bytes each. These 16 bytes are a number, the most
+//! significant one first; its last twelve decimal digits are shown as `1234 5678 9012`. That some codes
+//! are thereby more likely than others by 1 in 2⁸⁸ is of no use to anybody. Vectors are in `fixtures/verification-code/`.
+//!
+//! Initiator and responder are those of the XML stream. The initiator commits itself, whoever asks, so that there is one exchange per stream and
+//! both users see the same code. A second commitment, a reveal without one, and whatever else is out of turn is answered with
+//! `not-allowed`; what can't be read with `bad-request`. After a reveal that does not fit, after a refusal, and after
+//! [`Timeouts::iq`](crate::Timeouts::iq) without an answer, this stream has no code for good.
+//!
+//! Why the codes differ if somebody is in between:
+//!
+//! - He has one TLS connection with each side, and so two keys. If he passes on all that is said, everything but K is the
+//!   same, or the fingerprints differ too; the codes are the same with a probability of 10⁻¹².
+//! - He could make as many connections as he likes until two keys give the same code, were it made of K alone: a million on each
+//!   side would do, and nobody would see the failures. With nonces he has to choose his own before he knows the other's. Towards the responder the
+//!   commitment binds him; towards the initiator he has to name his before the initiator reveals. So he has one try for each pair of streams, and
+//!   learns only afterwards whether it was one in a million millions. What he can do then is to let the stream end. Each
+//!   further try is one more stream that at least one of the bots sees begin and end, and after a million of them he has a
+//!   chance of one in a million.
+//! - He can't send back to one side what it said itself: the roles are fixed, and the fingerprints are in the order of the
+//!   roles.
+//!
+//! What people must do: compare all twelve digits, with the person they mean, over something where they know each
+//! other and that whoever might be in between does not control: a telephone call with a voice that they know, or one table. A message that goes through
+//! the same servers proves nothing. What the code does not show: that the bot at the other end is not run by somebody
+//! else with the person's consent, or that its key will stay its own. A code holds for the stream on which it was shown; what
+//! is remembered is the certificate, and on later streams that is enough.
+//!
 //! # Decisions
 //!
 //! Where specifications contradict each other or leave something open:

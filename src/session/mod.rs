@@ -12,6 +12,7 @@ mod gathering;
 mod initiator;
 mod losing;
 mod moving;
+mod pubkeys;
 mod replacing;
 mod requests;
 mod responder;
@@ -235,6 +236,9 @@ impl Sessions {
         match iq {
             Iq::Get { from: Some(from), to, id, payload } => {
                 let ours = payload.is("query", ns::DISCO_INFO) && self.config.disco.answer;
+                if self.refuses_pubkeys(&from, to.as_ref(), &id, &payload) {
+                    return None;
+                }
                 if !ours || !self.is_for_us(to.as_ref()) {
                     return Some(Iq::Get { from: Some(from), to, id, payload });
                 }

@@ -48,7 +48,8 @@ use crate::{
 ///   id. After [`Timeouts::iq_unanswered`](crate::Timeouts::iq_unanswered), and when the stream is closed,
 ///   the stream answers by itself with `service-unavailable` (RFC 6120 §8.2.3); an answer that is sent after that
 ///   is silently dropped, as is one to a request that never came, because a request has one answer. The stream
-///   also answers pings (XEP-0199), which are not received at all.
+///   also answers pings (XEP-0199) and what is for verification codes and certificates; none of that is received at
+///   all.
 ///
 /// Dropping it, with every [`StreamSender`] of it, closes the stream in good order in the background.
 pub struct E2eStream {

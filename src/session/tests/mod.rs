@@ -15,6 +15,7 @@ mod moving;
 mod moving_random;
 mod net;
 mod offers;
+mod pubkeys;
 mod random;
 mod s5b;
 mod security;

@@ -5,6 +5,7 @@ mod hostile;
 mod ladder;
 mod relayed;
 mod requests;
+mod services;
 mod support;
 
 pub(super) use support::message;

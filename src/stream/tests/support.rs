@@ -126,6 +126,7 @@ pub(super) fn setup(role: Role, local: Option<&str>, peer: Option<&str>) -> Setu
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         nonce: NONCE.to_owned(),
+        channel: None,
     }
 }
 
