@@ -25,11 +25,12 @@ use xmpp_parsers::{minidom::Element, stanza_error::DefinedCondition};
 
 const PUBKEYS: [&str; 2] = ["urn:xmpp:tmp:pubkey", "urn:xmpp:pubkey:2"];
 
-/// The two ends of an encrypted stream.
-async fn streams() -> (E2eStream, E2eStream) {
+/// The two ends of an encrypted stream, and what they live on.
+async fn streams() -> (E2eStream, E2eStream, impl Sized) {
     let world = World::start().await;
-    let (romeo, juliet) = world.pair(Trust::first_use(), Trust::first_use()).await;
-    support::streams(&romeo, &juliet).await
+    let (romeo, juliet) = world.usual_pair().await;
+    let (romeos, juliets) = support::streams(&romeo, &juliet).await;
+    (romeos, juliets, (world, romeo, juliet))
 }
 
 /// The two ends of a TCP connection, with nothing in between.
@@ -57,7 +58,7 @@ fn refusal(response: IqResponse) -> DefinedCondition {
 
 #[tokio::test]
 async fn both_users_are_shown_the_same_code_and_confirm_it() {
-    let (romeo, juliet) = streams().await;
+    let (romeo, juliet, _world) = streams().await;
     assert_eq!(romeo.peer().level(), Some(Level::FirstUse));
 
     let juliets = within(juliet.verification_code()).await.unwrap();
@@ -76,7 +77,7 @@ async fn both_users_are_shown_the_same_code_and_confirm_it() {
 
 #[tokio::test]
 async fn a_code_that_nobody_saw_can_not_be_confirmed() {
-    let (romeo, juliet) = streams().await;
+    let (romeo, juliet, _world) = streams().await;
     within(juliet.verification_code()).await.unwrap();
     assert_shape!(
         within(romeo.confirm_code()).await,
@@ -87,7 +88,7 @@ async fn a_code_that_nobody_saw_can_not_be_confirmed() {
 
 #[tokio::test]
 async fn a_future_that_was_dropped_is_gone_on_with_by_the_next() {
-    let (romeo, juliet) = streams().await;
+    let (romeo, juliet, _world) = streams().await;
     assert!(romeo.verification_code().now_or_never().is_none());
     let (romeos, again, juliets) = within(future::join3(
         romeo.verification_code(),
@@ -101,7 +102,7 @@ async fn a_future_that_was_dropped_is_gone_on_with_by_the_next() {
 
 #[tokio::test]
 async fn the_peer_need_not_receive_anything_for_it() {
-    let (romeo, juliet) = streams().await;
+    let (romeo, juliet, _world) = streams().await;
     let (juliet, receiver) = juliet.split();
     drop(receiver);
     let romeos = within(romeo.verification_code()).await.unwrap();
@@ -110,14 +111,14 @@ async fn the_peer_need_not_receive_anything_for_it() {
 
 #[tokio::test]
 async fn whatever_ends_the_stream_ends_the_waiting() {
-    let (romeo, juliet) = streams().await;
+    let (romeo, juliet, _world) = streams().await;
     drop(juliet);
     assert_shape!(within(romeo.verification_code()).await, Err(Error::ApiMisuse(ApiMisuse::StreamClosed)));
 }
 
 #[tokio::test]
 async fn a_stream_that_is_reopened_has_another_code() {
-    let (romeo, juliet) = streams().await;
+    let (romeo, juliet, _world) = streams().await;
     let before = within(romeo.verification_code()).await.unwrap();
     let (romeo, juliet) = within(future::join(romeo.finish(), juliet.finish())).await;
     let (romeo, juliet) = within(future::join(romeo.unwrap().reopen(), juliet.unwrap().reopen())).await;

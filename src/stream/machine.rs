@@ -18,7 +18,6 @@ use jid::Jid;
 use tokio_xmpp::IqRequest;
 use xmpp_parsers::{iq::Iq, stanza::Stanza, stream_error::DefinedCondition};
 
-pub(super) use self::services::CodeReceiver;
 use self::{relay::Relay, services::Services};
 use super::{
     Path,

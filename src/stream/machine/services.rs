@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Where a code arrives that the user waits for.
-pub(in crate::stream) type CodeReceiver = oneshot::Receiver<Result<VerificationCode, Error>>;
+pub(crate) type CodeReceiver = oneshot::Receiver<Result<VerificationCode, Error>>;
 
 /// What is there only on an encrypted stream.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::channel::oneshot;
 use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::{iq::Iq, minidom::Element, stanza::Stanza};
 use zeroize::Zeroizing;
@@ -10,12 +11,14 @@ use super::support::{FOOTER, JULIET, ROMEO, Side, exchange, setup};
 use crate::{
     ApiMisuse, Error, SecurityError, Timeouts,
     security::{Certificate, VerificationCode, code::CodeKey, pubkeys},
-    stream::machine::{Channel, CodeReceiver, Role, Setup},
+    stream::machine::{Channel, Role, Setup},
     wire::ns,
 };
 
 const ROMEOS: &[u8] = b"Romeo's certificate";
 const JULIETS: &[u8] = b"Juliet's certificate";
+
+type CodeReceiver = oneshot::Receiver<Result<VerificationCode, Error>>;
 
 /// One end of a TLS connection.
 fn channel(key: u8, own: &[u8], peer: &[u8]) -> Option<Channel> {
