@@ -129,6 +129,14 @@ impl Encrypted {
     }
 }
 
+/// What the peer gets for a request.
+#[derive(Default)]
+struct Served {
+    payload: Option<Element>,
+    /// What we ask of it after that.
+    then: Option<CodeElement>,
+}
+
 fn refusal(error: &StanzaError) -> String {
     match error.defined_condition {
         DefinedCondition::ServiceUnavailable | DefinedCondition::FeatureNotImplemented => {
@@ -141,62 +149,60 @@ fn refusal(error: &StanzaError) -> String {
 impl Machine {
     /// Answers a request that is not for the user; gives back all others.
     pub(super) fn serve(&mut self, now: Instant, request: Iq) -> Option<Iq> {
-        let (Iq::Get { id, payload, .. } | Iq::Set { id, payload, .. }) = &request else {
-            return Some(request);
+        let served = match &request {
+            Iq::Get { payload, .. } if CodeElement::matches(payload) => {
+                self.serve_code(payload, |element| matches!(element, CodeElement::Request))
+            }
+            Iq::Set { payload, .. } if CodeElement::matches(payload) => self.serve_code(payload, |element| {
+                matches!(element, CodeElement::Commitment(_) | CodeElement::Reveal(_))
+            }),
+            // XEP-0199 #c2c
+            Iq::Get { payload, .. } if payload.is("ping", ns::PING) => Ok(Served::default()),
+            Iq::Get { payload, .. } => match Dialect::of(payload) {
+                Some(dialect) => self.serve_certificates(dialect),
+                None => return Some(request),
+            },
+            _ => return Some(request),
         };
-        let id = id.clone();
-        if CodeElement::matches(payload) {
-            let reply = self.serve_code(&request);
-            let (reply, then) = match reply {
-                Ok(Answer { result, then }) => (Ok(result.map(|element| element.to_element())), then),
-                Err(error) => (Err(error), None),
-            };
-            self.answer(now, answer(id, reply));
-            self.ask_for_code(now, then);
-            return None;
+        let id = request.id().to_owned();
+        match served {
+            Ok(Served { payload, then }) => {
+                self.answer(now, Iq::Result { from: None, to: None, id, payload });
+                self.ask_for_code(now, then);
+            }
+            Err(error) => self.answer(now, Iq::from_error(id, *error)),
         }
-        let Iq::Get { payload, .. } = &request else { return Some(request) };
-        // XEP-0199 #c2c
-        let reply = if payload.is("ping", ns::PING) {
-            Ok(None)
-        } else if let Some(dialect) = Dialect::of(payload) {
-            self.serve_certificates(dialect).map(Some)
-        } else {
-            return Some(request);
-        };
-        self.answer(now, answer(id, reply));
         None
     }
 
-    fn serve_certificates(&self, dialect: Dialect) -> Result<Element, StanzaError> {
+    fn serve_certificates(&self, dialect: Dialect) -> Result<Served, Box<StanzaError>> {
         match self.services.encrypted() {
-            Some(encrypted) => Ok(pubkeys::answer(dialect, &encrypted.own)),
-            // `jingle-xtls` #exchange: nobody may ask without encryption.
-            None => Err(errors::not_allowed("certificates are for encrypted streams only")),
+            Some(encrypted) => {
+                Ok(Served { payload: Some(pubkeys::answer(dialect, &encrypted.own)), then: None })
+            }
+            // `jingle-xtls` #exchange: nobody may ask without encryption (RFC 6120 §8.3.3.10).
+            None => Err(errors::not_allowed("certificates are for encrypted streams only").into()),
         }
     }
 
-    fn serve_code(&mut self, request: &Iq) -> Result<Answer, StanzaError> {
+    /// `fits` says what an iq of this type may carry.
+    fn serve_code(
+        &mut self,
+        payload: &Element,
+        fits: impl FnOnce(&CodeElement) -> bool,
+    ) -> Result<Served, Box<StanzaError>> {
         let Services::Encrypted(encrypted) = &mut self.services else {
-            return Err(errors::service_unavailable());
-        };
-        let (payload, is_get) = match request {
-            Iq::Get { payload, .. } => (payload, true),
-            Iq::Set { payload, .. } => (payload, false),
-            Iq::Result { .. } | Iq::Error { .. } => return Err(errors::bad_request("it is no request")),
+            return Err(errors::service_unavailable().into());
         };
         let element = CodeElement::parse(payload).map_err(|why| errors::bad_request(why.0))?;
-        match (&element, is_get) {
-            (CodeElement::Request, true) | (CodeElement::Commitment(_) | CodeElement::Reveal(_), false) => {}
-            _ => {
-                return Err(errors::bad_request(
-                    "<request/> is to be got, the commitment and its nonce are to be set",
-                ));
-            }
+        if !fits(&element) {
+            let what = "<request/> is of type get, <commitment/> and <reveal/> are of type set";
+            return Err(errors::bad_request(what).into());
         }
-        let answer = encrypted.exchange.handle_request(element).map_err(errors::not_allowed);
+        let answer = encrypted.exchange.handle_request(element);
         encrypted.tell();
-        answer
+        let Answer { result, then } = answer.map_err(errors::not_allowed)?;
+        Ok(Served { payload: result.map(|element| element.to_element()), then })
     }
 
     /// Hands the reply to a request of our own to whoever waits for it; gives back all others.
@@ -271,11 +277,4 @@ impl Machine {
 
 fn not_encrypted() -> SecurityError {
     SecurityError::NoCode("the stream is not encrypted".to_owned())
-}
-
-fn answer(id: String, reply: Result<Option<Element>, StanzaError>) -> Iq {
-    match reply {
-        Ok(payload) => Iq::Result { from: None, to: None, id, payload },
-        Err(error) => Iq::from_error(id, error),
-    }
 }
