@@ -53,17 +53,18 @@ impl fmt::Debug for Binding {
 pub(crate) struct Initiator(());
 
 impl Initiator {
-    /// `local` is who we say we are: our bare JID.
+    /// `local` is who we say we are: our bare JID; `peer`, whom the stream is with.
     pub(crate) fn scram(
         _mechanism: Mechanism,
         _local: &BareJid,
+        _peer: &BareJid,
         _secret: &Secret,
         _binding: &Binding,
     ) -> Result<Self, SecurityError> {
         Ok(Self(()))
     }
 
-    pub(crate) fn external() -> Self {
+    pub(crate) fn external(_peer: &BareJid) -> Self {
         Self(())
     }
 
@@ -80,6 +81,11 @@ impl Initiator {
     /// `<success/>` came, with this inside. Only `Ok` if the responder proved that it knows the secret, too.
     pub(crate) fn success(self, _additional: Option<&[u8]>) -> Result<(), SecurityError> {
         Ok(())
+    }
+
+    /// `<failure/>` came, with this condition, and perhaps a text: what it means for us.
+    pub(crate) fn failure(self, _condition: &str, _text: Option<&str>) -> SecurityError {
+        SecurityError::NotOffered
     }
 }
 
@@ -99,6 +105,13 @@ pub(crate) enum Reply {
 pub(crate) struct Refusal {
     pub(crate) condition: &'static str,
     pub(crate) error: SecurityError,
+}
+
+impl Refusal {
+    /// What goes into the `<text/>` of `<failure/>`, if anything.
+    pub(crate) fn text(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl Responder {
