@@ -1,12 +1,24 @@
 //! SASL on the e2e stream (RFC 6120 §6), without IO: SCRAM bound to the TLS connection, by the rsasl crate, and EXTERNAL.
+//!
+//! rsasl computes and compares; what comes from the peer is read by [`messages`] first, because rsasl panics on some of
+//! it, and believes too much of the rest.
 
 use std::fmt;
 
 use jid::BareJid;
+use rsasl::prelude::{ChannelBindingCallback, Registry};
 use zeroize::Zeroizing;
 
-use super::secret::Secret;
 use crate::error::SecurityError;
+
+mod initiator;
+mod keys;
+mod messages;
+mod responder;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{initiator::Initiator, responder::Responder};
 
 /// A mechanism, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,54 +55,17 @@ pub(crate) const TLS_EXPORTER: &str = "tls-exporter";
 #[derive(Clone)]
 pub(crate) struct Binding(pub(crate) Zeroizing<[u8; 32]>);
 
+impl ChannelBindingCallback for Binding {
+    fn get_cb_data(&self, name: &str) -> Option<&[u8]> {
+        (name == TLS_EXPORTER).then_some(self.0.as_slice())
+    }
+}
+
 impl fmt::Debug for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Binding(…)")
     }
 }
-
-/// The SASL client, who is the initiator of the stream.
-pub(crate) struct Initiator(());
-
-impl Initiator {
-    /// `local` is who we say we are: our bare JID; `peer`, whom the stream is with.
-    pub(crate) fn scram(
-        _mechanism: Mechanism,
-        _local: &BareJid,
-        _peer: &BareJid,
-        _secret: &Secret,
-        _binding: &Binding,
-    ) -> Result<Self, SecurityError> {
-        Ok(Self(()))
-    }
-
-    pub(crate) fn external(_peer: &BareJid) -> Self {
-        Self(())
-    }
-
-    /// What goes into `<auth/>`; empty is `=` on the wire.
-    pub(crate) fn initial_response(&mut self) -> Result<Vec<u8>, SecurityError> {
-        Ok(Vec::new())
-    }
-
-    /// The answer to a `<challenge/>`.
-    pub(crate) fn challenge(&mut self, _challenge: &[u8]) -> Result<Vec<u8>, SecurityError> {
-        Ok(Vec::new())
-    }
-
-    /// `<success/>` came, with this inside. Only `Ok` if the responder proved that it knows the secret, too.
-    pub(crate) fn success(self, _additional: Option<&[u8]>) -> Result<(), SecurityError> {
-        Ok(())
-    }
-
-    /// `<failure/>` came, with this condition, and perhaps a text: what it means for us.
-    pub(crate) fn failure(self, _condition: &str, _text: Option<&str>) -> SecurityError {
-        SecurityError::NotOffered
-    }
-}
-
-/// The SASL server, who is the responder of the stream.
-pub(crate) struct Responder(());
 
 /// What the responder says to what came.
 #[derive(Debug)]
@@ -108,29 +83,30 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// What goes into the `<text/>` of `<failure/>`, if anything.
+    /// What goes into the `<text/>` of `<failure/>`, if anything: SCRAM's word for it (RFC 5802 §7), from which
+    /// [`Initiator::failure`] knows an attack from a typing error.
     pub(crate) fn text(&self) -> Option<&'static str> {
-        None
+        match self.error {
+            SecurityError::ChannelBinding { .. } => Some(CHANNEL_BINDINGS_DONT_MATCH),
+            SecurityError::SecretMismatch { .. } => Some(INVALID_PROOF),
+            _ => None,
+        }
     }
 }
 
-impl Responder {
-    /// `peer` is who the stream is with.
-    pub(crate) fn scram(
-        _mechanism: Mechanism,
-        _peer: &BareJid,
-        _secret: &Secret,
-        _binding: &Binding,
-    ) -> Result<Self, SecurityError> {
-        Ok(Self(()))
-    }
+/// RFC 5802 §7, server-error-value: the proof is for another connection.
+const CHANNEL_BINDINGS_DONT_MATCH: &str = "channel-bindings-dont-match";
+/// RFC 5802 §7, server-error-value: the proof was made with another secret.
+const INVALID_PROOF: &str = "invalid-proof";
 
-    pub(crate) fn external(_peer: &BareJid) -> Self {
-        Self(())
-    }
+/// The mechanisms without `-PLUS` are left out: nothing may select them.
+static SCRAM_PLUS: [rsasl::prelude::Mechanism; 2] =
+    [rsasl::mechanisms::scram::SCRAM_SHA256_PLUS, rsasl::mechanisms::scram::SCRAM_SHA512_PLUS];
 
-    /// What is in `<auth/>` or `<response/>` came.
-    pub(crate) fn step(&mut self, _response: &[u8]) -> Result<Reply, Refusal> {
-        Ok(Reply::Success(None))
-    }
+fn registry() -> Registry {
+    Registry::with_mechanisms(&SCRAM_PLUS)
+}
+
+fn error(peer: &BareJid, why: impl Into<String>) -> SecurityError {
+    SecurityError::Sasl { peer: peer.clone(), why: why.into() }
 }
