@@ -148,7 +148,7 @@ fn step(position: fn(char) -> i32, from: char, to: char) -> Option<i32> {
 }
 
 fn position_by_code(character: char) -> i32 {
-    i32::try_from(u32::from(character)).unwrap_or(i32::MAX / 2)
+    u8::try_from(character).map_or(0, i32::from)
 }
 
 /// Rows are far from each other, and so is whatever is on none.
