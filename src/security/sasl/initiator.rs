@@ -14,7 +14,7 @@ use rsasl::{
 use super::{
     Binding, CHANNEL_BINDINGS_DONT_MATCH, INVALID_PROOF, Mechanism, error,
     keys::Hash,
-    messages::{ServerFinal, Unfit, check_server_first, shown},
+    messages::{ServerFinal, Unfit, check_server_first, client_first_nonce, shown},
     registry,
 };
 use crate::{error::SecurityError, security::Secret};
@@ -29,7 +29,7 @@ enum State {
     /// Nothing is said yet.
     Start(Exchange),
     /// client-first-message is.
-    Begun(Exchange),
+    Begun(Begun),
     /// client-final-message is: the responder knows that we know the secret.
     Proved(Exchange),
     /// The responder, too, proved that it knows the secret; `<success/>` is still to come.
@@ -38,6 +38,12 @@ enum State {
     External,
     /// Something was wrong. rsasl panics if it is used then.
     Over,
+}
+
+struct Begun {
+    exchange: Exchange,
+    /// What we chose; the responder's goes on from it.
+    nonce: String,
 }
 
 impl Initiator {
@@ -64,7 +70,8 @@ impl Initiator {
         match mem::replace(&mut self.state, State::Over) {
             State::Start(mut exchange) => {
                 let message = exchange.step(None).map_err(|failed| self.unsteppable(&failed))?;
-                self.state = State::Begun(exchange);
+                let nonce = client_first_nonce(&message).map_err(|unfit| self.unfit(unfit))?.to_owned();
+                self.state = State::Begun(Begun { exchange, nonce });
                 Ok(message)
             }
             State::External => {
@@ -78,9 +85,8 @@ impl Initiator {
     /// The answer to a `<challenge/>`.
     pub(crate) fn challenge(&mut self, challenge: &[u8]) -> Result<Vec<u8>, SecurityError> {
         match mem::replace(&mut self.state, State::Over) {
-            State::Begun(mut exchange) => {
-                check_server_first(challenge).map_err(|unfit| self.unfit(unfit))?;
-                let message = exchange.step(Some(challenge)).map_err(|failed| self.unsteppable(&failed))?;
+            State::Begun(begun) => {
+                let (exchange, message) = self.prove(begun, challenge)?;
                 self.state = State::Proved(exchange);
                 Ok(message)
             }
@@ -126,6 +132,19 @@ impl Initiator {
                 self.error(format!("it refuses us: {} ({})", shown(condition), shown(text)))
             }
         }
+    }
+
+    /// Returns client-final-message, too.
+    fn prove(&self, begun: Begun, server_first: &[u8]) -> Result<(Exchange, Vec<u8>), SecurityError> {
+        let Begun { mut exchange, nonce: ours } = begun;
+        let nonce = check_server_first(server_first).map_err(|unfit| self.unfit(unfit))?;
+        if nonce.strip_prefix(&ours).is_none_or(str::is_empty) {
+            return Err(self.error(
+                "expected a nonce that goes on from ours, and another came: somebody repeats what was said before",
+            ));
+        }
+        let message = exchange.step(Some(server_first)).map_err(|failed| self.unsteppable(&failed))?;
+        Ok((exchange, message))
     }
 
     /// Whether the responder knows the secret. rsasl does not compare in constant time, and need not: each
@@ -212,7 +231,7 @@ impl SessionCallback for Prover {
         }
         let iterations = context.get_ref::<Iterations>().copied().and_then(NonZeroU32::new);
         if let (Some(salt), Some(iterations)) = (context.get_ref::<Salt>(), iterations) {
-            let salted = self.hash.salted_password(&self.secret, salt, iterations);
+            let salted = self.hash.salted_password(self.secret.as_str(), salt, iterations);
             request.satisfy::<SaltedPassword>(&salted)?;
         }
         Ok(())

@@ -7,7 +7,6 @@ use aws_lc_rs::{digest, hmac, pbkdf2};
 use zeroize::Zeroizing;
 
 use super::Mechanism;
-use crate::security::Secret;
 
 /// The hash function of a mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +32,12 @@ impl Hash {
     /// SaltedPassword. There is nothing for SASLprep to do: secrets are printable ASCII.
     pub(super) fn salted_password(
         self,
-        secret: &Secret,
+        secret: &str,
         salt: &[u8],
         iterations: NonZeroU32,
     ) -> Zeroizing<Vec<u8>> {
         let mut salted = Zeroizing::new(vec![0; self.len()]);
-        pbkdf2::derive(self.pbkdf2(), iterations, salt, secret.as_str().as_bytes(), &mut salted);
+        pbkdf2::derive(self.pbkdf2(), iterations, salt, secret.as_bytes(), &mut salted);
         salted
     }
 

@@ -82,7 +82,16 @@ pub(super) fn check_authzid(authzid: &str, peer: &BareJid) -> Result<(), Unfit> 
     Err(Unfit { condition: "invalid-authzid", why })
 }
 
-/// Returns the nonce. Whether it begins with ours is compared by rsasl.
+/// The nonce of our own client-first-message, of which rsasl wrote that part.
+pub(super) fn client_first_nonce(message: &[u8]) -> Result<&str, Unfit> {
+    let mut reader = Reader::new("client-first-message", message)?;
+    reader.next("the channel binding")?;
+    reader.next("the authorization identity")?;
+    reader.attribute("n=")?;
+    reader.attribute("r=")
+}
+
+/// Returns the nonce.
 pub(super) fn check_server_first(message: &[u8]) -> Result<&str, Unfit> {
     let mut reader = Reader::new("server-first-message", message)?;
     let nonce = reader.attribute("r=")?;

@@ -179,7 +179,7 @@ impl Verifier {
     fn new(hash: Hash, secret: &Secret) -> Option<Self> {
         let mut salt = [0; SALT_BYTES];
         rand::fill(&mut salt).ok()?;
-        let salted = hash.salted_password(secret, &salt, ITERATIONS);
+        let salted = hash.salted_password(secret.as_str(), &salt, ITERATIONS);
         Some(Self { salt, stored_key: hash.stored_key(&salted), server_key: hash.server_key(&salted) })
     }
 }

@@ -28,7 +28,9 @@ pub(super) struct Strength {
     words: usize,
     digits: usize,
     others: usize,
-    /// Letters, digits and symbols that count nothing, since those before them foretell them.
+    /// Letters, digits and symbols that count something.
+    own: usize,
+    /// Those that count nothing, since what is before them foretells them.
     foretold: usize,
 }
 
@@ -50,8 +52,8 @@ impl Strength {
 
 impl fmt::Display for Strength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tenths, words, digits, others, foretold } = self;
-        if *foretold > words + digits + others {
+        let Self { tenths, words, digits, others, own, foretold } = self;
+        if foretold > own {
             f.write_str("it repeats itself or is a sequence")?;
         } else if digits + others == 0 {
             match words {
@@ -104,6 +106,7 @@ impl Estimate {
             return;
         }
         self.strength.words += 1;
+        self.strength.own += letters;
         self.strength.tenths += if letters >= WORD_LETTERS { WORD } else { SHORT_WORD };
     }
 
@@ -114,6 +117,7 @@ impl Estimate {
             self.strength.foretold += 1;
             return;
         }
+        self.strength.own += 1;
         self.strength.tenths += match character {
             '0'..='9' => DIGIT,
             'a'..='z' => LETTER,
@@ -227,8 +231,8 @@ mod tests {
 
     #[test]
     fn words_with_digits_and_symbols_are_still_words() {
-        assert_eq!(estimated("Tr0ub4dor&3"), "it is too short, worth about 43 bits");
-        assert_eq!(estimated("walnut1-orbit2-lantern3-clumsy4"), "it is too short, worth about 46 bits");
+        assert_eq!(estimated("Tr0ub4dor&3"), "it is too short, worth about 42 bits");
+        assert_eq!(estimated("walnut1-orbit2-lantern3-clumsy4"), "it is too short, worth about 53 bits");
         assert_eq!(estimated("Password1!"), "it is too short, worth about 17 bits");
     }
 

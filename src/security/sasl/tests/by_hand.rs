@@ -50,8 +50,12 @@ impl Client {
         BASE64_STANDARD.encode(bytes)
     }
 
+    fn hash(&self) -> Hash {
+        Hash::of(self.mechanism).unwrap()
+    }
+
     fn computed(&self, server_first: &str) -> Computed {
-        Computed::new(self.mechanism, &self.secret, server_first)
+        Computed::new(self.hash(), self.secret.as_str(), server_first)
     }
 }
 
@@ -83,7 +87,7 @@ impl Server {
 
     /// Believes the proof, whatever it is.
     pub(super) fn last(&self, client_first: &str, server_first: &str, client_final: &str) -> String {
-        let computed = Computed::new(self.mechanism, &self.secret, server_first);
+        let computed = Computed::new(Hash::of(self.mechanism).unwrap(), self.secret.as_str(), server_first);
         let signature = computed.signature(&auth_message(client_first, server_first, client_final));
         format!("v={}", BASE64_STANDARD.encode(signature))
     }
@@ -103,8 +107,7 @@ pub(super) struct Computed {
 }
 
 impl Computed {
-    pub(super) fn new(mechanism: Mechanism, secret: &Secret, server_first: &str) -> Self {
-        let hash = Hash::of(mechanism).unwrap();
+    pub(super) fn new(hash: Hash, secret: &str, server_first: &str) -> Self {
         let salt = BASE64_STANDARD.decode(value(server_first, "s=")).unwrap();
         let iterations = value(server_first, "i=").parse().unwrap();
         Self { hash, salted: hash.salted_password(secret, &salt, iterations).to_vec() }
