@@ -1,7 +1,8 @@
-//! SASL on the e2e stream (RFC 6120 §6), without IO: SCRAM bound to the TLS connection, by the rsasl crate, and EXTERNAL.
+//! SASL on the e2e stream (RFC 6120 §6), without IO: SCRAM bound to the TLS connection, by the rsasl crate, and
+//! EXTERNAL.
 //!
-//! rsasl computes and compares; what comes from the peer is read by [`messages`] first, because rsasl panics on some of
-//! it, and believes too much of the rest.
+//! rsasl computes and compares; what comes from the peer is read by [`messages`] first, because rsasl panics on some
+//! of it, and believes too much of the rest.
 
 use std::fmt;
 

@@ -29,9 +29,9 @@ const MAX_BYTES: usize = 1024;
 
 /// A secret that we share with a peer, strong enough that nobody who sees a proof of it can guess it.
 ///
-/// Whoever pretends to be the peer gets such a proof, and may try secrets on it at home, as fast as computers go. So weak ones
-/// are refused, by an estimate that rather takes a good one for weak: a word counts 10 bits, as the words of short
-/// lists for dice do, and 60 bits are needed. What comes from [`generate`](Self::generate) has 75.
+/// Whoever pretends to be the peer gets such a proof, and may try secrets on it at home, as fast as computers go. So
+/// weak ones are refused, by an estimate that rather takes a good one for weak: a word counts 10 bits, as the words
+/// of short lists for dice do, and 60 bits are needed. What comes from [`generate`](Self::generate) has 75.
 ///
 /// The estimate knows no quotations, names or birthdays: make secrets up by chance.
 ///
@@ -53,8 +53,8 @@ impl Secret {
     pub fn generate() -> Result<Self, Error> {
         for _ in 0..MAX_DRAWS {
             let drawn = draw()?;
-            // What looks like words, or like a sequence, `new` would refuse at the other end. To leave it out costs less
-            // than 5 of the 80 bits.
+            // What looks like words, or like a sequence, `new` would refuse at the other end. To leave it out costs
+            // less than 5 of the 80 bits.
             if Strength::of(&drawn).is_enough() {
                 return Ok(Self(drawn));
             }
@@ -183,8 +183,8 @@ mod tests {
     fn a_weak_secret_is_refused_with_the_reason_and_what_to_do() {
         assert_eq!(
             refused("correct horse battery staple"),
-            "the secret can't be used: it could be guessed, since it is 4 different words, worth about 40 bits of the 60 that \
-             are needed; use Secret::generate or six words chosen by dice"
+            "the secret can't be used: it could be guessed, since it is 4 different words, worth about 40 bits \
+             of the 60 that are needed; use Secret::generate or six words chosen by dice"
         );
         assert_eq!(
             refused("  "),
@@ -196,7 +196,8 @@ mod tests {
     fn what_is_not_written_alike_everywhere_is_refused() {
         assert_eq!(
             refused("clumsy walnut orbit seventy lantern müsli"),
-            "the secret can't be used: it has the character U+00FC, and only printable ASCII is written alike everywhere"
+            "the secret can't be used: it has the character U+00FC, and only printable ASCII is written alike \
+             everywhere"
         );
         assert!(refused("clumsy walnut orbit\tseventy lantern mischief").contains("U+0009"));
         assert!(refused(&"x3k9".repeat(257)).contains("1028 bytes"));

@@ -1,5 +1,5 @@
-//! What SCRAM derives from a secret (RFC 5802 §3). It is done here, not by rsasl, whose PBKDF2 takes seconds in a debug
-//! build.
+//! What SCRAM derives from a secret (RFC 5802 §3). It is done here, not by rsasl, whose PBKDF2 takes seconds in a
+//! debug build.
 
 use std::num::NonZeroU32;
 

@@ -1,7 +1,7 @@
 //! SCRAM's messages (RFC 5802 §7), read before rsasl reads them.
 //!
-//! rsasl panics on an attribute of less than two bytes, accepts a proof that is bound to nothing, hashes as often as the
-//! peer likes, and leaves out of its computation the extensions that it ignores. What passes here is none of that.
+//! rsasl panics on an attribute of less than two bytes, accepts a proof that is bound to nothing, hashes as often as
+//! the peer likes, and leaves out of its computation the extensions that it ignores. What passes here is none of that.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jid::{BareJid, NodePart};
@@ -55,8 +55,8 @@ fn check_channel_binding(flag: &str) -> Result<(), Unfit> {
     let (condition, came) = match flag {
         "y" => (
             "mechanism-too-weak",
-            "the peer takes us for unable to bind it, which we announced: somebody removed that from what we sent, or its \
-             program is at fault"
+            "the peer takes us for unable to bind it, which we announced: somebody removed that from what we sent, \
+             or its program is at fault"
                 .to_owned(),
         ),
         "n" => ("mechanism-too-weak", "it is bound to nothing: the peer's program has to support it".to_owned()),

@@ -167,8 +167,8 @@ impl Validation for Proved {
     type Value = Self;
 }
 
-/// What rsasl asks us. It compares the stored key without care for the time that takes, which tells nobody anything: the
-/// key is a hash of what would have to be guessed.
+/// What rsasl asks us. It compares the stored key without care for the time that takes, which tells nobody anything:
+/// the key is a hash of what would have to be guessed.
 struct Verifier {
     salt: [u8; SALT_BYTES],
     stored_key: Zeroizing<Vec<u8>>,

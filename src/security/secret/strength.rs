@@ -2,7 +2,10 @@
 
 use std::{collections::HashSet, fmt};
 
-/// In tenths of a bit: 60 bits. Guessed at 10,000 iterations each, they outlast whoever guesses.
+use zeroize::Zeroizing;
+
+/// In tenths of a bit: 60 bits. At 4096 iterations for each guess, the least that a responder may ask for, they
+/// outlast whoever guesses.
 const NEEDED: u32 = 600;
 
 /// Tenths of a bit for a word: short lists for dice have 1296 of them, which is 10.3 bits; people choose among less.
@@ -38,9 +41,10 @@ impl Strength {
     /// Words count once, wherever they are again. What continues a sequence (`abc`, `321`, `aaa`, `qwe`), and two
     /// neighbours that were neighbours before, count nothing.
     pub(super) fn of(text: &str) -> Self {
+        let lower_case = Zeroizing::new(text.to_ascii_lowercase());
         let mut estimate = Estimate::default();
-        for token in text.split(is_separator) {
-            estimate.token(token);
+        for (token, lower_case) in text.split(is_separator).zip(lower_case.split(is_separator)) {
+            estimate.token(&pieces(token, lower_case));
         }
         estimate.strength
     }
@@ -75,33 +79,31 @@ fn is_separator(character: char) -> bool {
 }
 
 #[derive(Default)]
-struct Estimate {
+struct Estimate<'a> {
     strength: Strength,
-    words: HashSet<String>,
+    words: HashSet<&'a str>,
     neighbours: HashSet<(char, char)>,
     /// The last two, the later one last.
     last: [Option<char>; 2],
 }
 
-impl Estimate {
+impl<'a> Estimate<'a> {
     /// What is between two separators.
-    fn token(&mut self, token: &str) {
-        let pieces = pieces(token);
-        let alone = pieces.len() == 1;
+    fn token(&mut self, pieces: &[&'a str]) {
         for piece in pieces {
             let letters = piece.chars().all(|character| character.is_ascii_alphabetic());
-            if letters && (alone || piece.len() >= WORD_LETTERS) {
-                self.word(&piece);
+            if letters && (pieces.len() == 1 || piece.len() >= WORD_LETTERS) {
+                self.word(piece);
             } else {
                 piece.chars().for_each(|character| self.character(character));
             }
         }
     }
 
-    fn word(&mut self, word: &str) {
+    fn word(&mut self, word: &'a str) {
         let letters = word.len();
         let own = word.chars().filter(|letter| !self.foretells(*letter)).count();
-        if !self.words.insert(word.to_owned()) || (letters >= WORD_LETTERS && own < WORD_LETTERS) {
+        if !self.words.insert(word) || (letters >= WORD_LETTERS && own < WORD_LETTERS) {
             self.strength.foretold += letters;
             return;
         }
@@ -166,20 +168,18 @@ fn position_on_keyboard(character: char) -> i32 {
     }
 }
 
-/// Runs of letters, of digits, of the rest, in lower case; `CamelCase` is two.
-fn pieces(token: &str) -> Vec<String> {
-    let mut pieces: Vec<String> = Vec::new();
-    let mut before = None;
-    for character in token.chars() {
-        let goes_on = before.is_some_and(|before: char| {
-            kind(before) == kind(character)
-                && !(before.is_ascii_lowercase() && character.is_ascii_uppercase())
-        });
-        before = Some(character);
-        match pieces.last_mut() {
-            Some(piece) if goes_on => piece.push(character.to_ascii_lowercase()),
-            _ => pieces.push(character.to_ascii_lowercase().to_string()),
-        }
+/// Runs of letters, of digits, of the rest; `CamelCase` is two. The lower-case text has no more and no less bytes.
+fn pieces<'a>(token: &str, lower_case: &'a str) -> Vec<&'a str> {
+    let neighbours = token.char_indices().zip(token.char_indices().skip(1));
+    let ends = neighbours.filter_map(|((_, before), (at, character))| {
+        let hump = before.is_ascii_lowercase() && character.is_ascii_uppercase();
+        (hump || kind(before) != kind(character)).then_some(at)
+    });
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    for end in ends.chain([token.len()]) {
+        pieces.extend(lower_case.get(start..end).filter(|piece| !piece.is_empty()));
+        start = end;
     }
     pieces
 }

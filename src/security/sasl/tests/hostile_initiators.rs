@@ -24,8 +24,8 @@ fn a_proof_that_is_not_bound_to_tls_is_refused() {
         (
             "y",
             "mechanism-too-weak",
-            "the peer takes us for unable to bind it, which we announced: somebody removed that from what we sent, or its \
-             program is at fault",
+            "the peer takes us for unable to bind it, which we announced: somebody removed that from what we sent, \
+             or its program is at fault",
         ),
         ("n", "mechanism-too-weak", "it is bound to nothing: the peer's program has to support it"),
         (
@@ -146,7 +146,8 @@ fn what_is_no_first_message_is_refused() {
 
 #[test]
 fn what_is_no_last_message_is_refused() {
-    let changes: [(&str, fn(String) -> Vec<u8>); 7] = [
+    type Change = fn(String) -> Vec<u8>;
+    let changes: [(&str, Change); 7] = [
         ("client-final-message has \"\" where c= is expected", |_| Vec::new()),
         ("client-final-message is not UTF-8", |_| vec![0xff]),
         ("the channel binding is not valid base64: Invalid symbol 33, offset 0.", |last| {
@@ -223,23 +224,21 @@ fn nothing_comes_after_success() {
 
 #[test]
 fn a_message_cut_anywhere_is_refused_in_good_order() {
-    for mechanism in SCRAM {
-        let romeo =
-            Client { gs2_header: "p=tls-exporter,a=romeo@montague.lit,", ..Client::honest(mechanism) };
-        let first = romeo.first();
-        let whole_nonce = first.len() - romeo.nonce.len();
-        for end in 0..=whole_nonce {
-            responder(mechanism, &secret(), &binding(1)).step(&first.as_bytes()[..end]).unwrap_err();
+    let romeo = Client { gs2_header: "p=tls-exporter,a=romeo@montague.lit,", ..Client::honest(SCRAM[1]) };
+    let first = romeo.first();
+    // A nonce that is cut is a nonce.
+    for end in 0..=first.len() - romeo.nonce.len() {
+        responder(SCRAM[1], &secret(), &binding(1)).step(&first.as_bytes()[..end]).unwrap_err();
+    }
+    let mut end = 0;
+    loop {
+        let mut juliet = responder(SCRAM[1], &secret(), &binding(1));
+        let server_first = String::from_utf8(challenge(juliet.step(first.as_bytes()))).unwrap();
+        let client_final = romeo.last(&server_first);
+        if end == client_final.len() {
+            break juliet.step(client_final.as_bytes()).map(drop).unwrap();
         }
-        let length = {
-            let mut juliet = responder(mechanism, &secret(), &binding(1));
-            let server_first = String::from_utf8(challenge(juliet.step(first.as_bytes()))).unwrap();
-            romeo.last(&server_first).len()
-        };
-        for end in 0..length {
-            let mut juliet = responder(mechanism, &secret(), &binding(1));
-            let server_first = String::from_utf8(challenge(juliet.step(first.as_bytes()))).unwrap();
-            juliet.step(&romeo.last(&server_first).as_bytes()[..end]).unwrap_err();
-        }
+        juliet.step(&client_final.as_bytes()[..end]).unwrap_err();
+        end += 1;
     }
 }
