@@ -1,17 +1,24 @@
 //! Peers whose certificates were seen before: ssh's known_hosts for XMPP.
 
+mod disk;
+mod document;
+mod events;
+mod list;
+
 use std::{
-    collections::HashMap,
     path::Path,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
-use futures::Stream;
 use jid::BareJid;
 
+pub use self::events::{PeerEvent, PeerEvents};
+use self::{
+    disk::{Disk, LOCK_DEADLINE, Stamp},
+    events::Broadcast,
+    list::{List, Weight},
+};
 use super::{
     certificate::{Certificate, KeyPin},
     fingerprint::Fingerprint,
@@ -19,18 +26,59 @@ use super::{
 };
 use crate::error::{Error, SecurityError};
 
-/// How many certificates are remembered without the user having said so. A server can invent JIDs without end, and to
-/// forget an old peer for a new one would let it make us forget; so beyond this, unknown peers are refused.
-const MAX_FIRST_USES: usize = 4096;
-
 /// The certificates that peers presented, and how they were verified; clones are the same store.
+///
+/// A peer that is listed must present one of its certificates, or a new one with the key of one of them. Another one is
+/// [`SecurityError::KeyChanged`], and nothing but the user changes that: with [`add`](Self::add) for a further device,
+/// with [`forget`](Self::forget) for a new start. What is [revoked](Self::revoke) is refused, with the key that belongs
+/// to it, and a peer whose certificates are all revoked does not become a stranger by that: a new certificate of it has
+/// to be added, too.
+///
+/// # The file
+///
+/// It is TOML, and people may edit it, also while programs use it:
+///
+/// ```toml
+/// version = 1
+///
+/// [[certificate]]
+/// peer = "juliet@capulet.lit"
+/// fingerprint = "sha-256:1A:2B:…"    # or sha-384, sha-512
+/// public-key = "sha-256:3C:4D:…"     # may be missing; a renewed certificate is known by it
+/// verified = "code"                  # or first-use, accepted, secret, compared
+/// first-seen = 2026-11-22T03:40:00Z  # may be missing
+/// last-seen = 2026-11-24T12:00:00Z   # may be missing
+/// label = "balcony"                  # may be missing; for people
+/// revoked = true                     # may be missing; or a date
+/// ```
+///
+/// What else is in it, comments and order are kept. A file that can't be understood is never overwritten, and nobody is
+/// believed while it is there. Several processes may share one file: each writes under a lock on a file beside it, with
+/// `.lock` at the end of its name, and sees at the next handshake what another wrote. A crash, or a power failure,
+/// leaves the old file or the new one. The file may have 8 MiB.
 #[derive(Clone, Debug)]
-pub struct KnownPeers(Arc<Mutex<Seen>>);
+pub struct KnownPeers(Arc<Store>);
 
-type Seen = HashMap<BareJid, Vec<KnownCertificate>>;
+#[derive(Debug)]
+struct Store {
+    /// `None`: in memory only.
+    disk: Option<Disk>,
+    /// Never held while another process is waited for: handshakes look at it.
+    current: Mutex<Current>,
+    /// One writer at a time also within the process, in fair order.
+    writing: Mutex<()>,
+    news: Arc<Broadcast>,
+}
+
+/// What was read last. With a disk, only good while the file has this stamp.
+#[derive(Debug, Default)]
+struct Current {
+    list: List,
+    stamp: Option<Stamp>,
+}
 
 /// A certificate of a peer's, as [`KnownPeers`] has it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KnownCertificate {
     /// Whose it is.
@@ -41,98 +89,136 @@ pub struct KnownCertificate {
     pub key: Option<KeyPin>,
     /// How it was verified; [`Verification::FirstUse`] if it was not.
     pub verification: Verification,
-    /// When it was seen for the first time, if it was.
+    /// When it was seen for the first time, if it was; to the minute.
     pub first_seen: Option<SystemTime>,
     /// When it was seen last, if it was; to the minute.
     pub last_seen: Option<SystemTime>,
     /// What the user calls the device.
     pub label: Option<String>,
-    /// When it was revoked, if it was: it is refused from then on.
+    /// When it was revoked, if it was: it is refused from then on. [`SystemTime::UNIX_EPOCH`] if the file only says
+    /// `true`.
     pub revoked: Option<SystemTime>,
 }
 
-/// Something to tell the bot's user about whom it talks to.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum PeerEvent {
-    /// A peer was seen for the first time, and its certificate believed.
-    FirstUse {
-        /// Who it says it is.
-        peer: BareJid,
-        /// What it presented.
-        certificate: Certificate,
-    },
-    /// A certificate was verified and is remembered so.
-    Verified {
-        /// Whose it is.
-        peer: BareJid,
-        /// What it presented.
-        certificate: Certificate,
-        /// How.
-        verification: Verification,
-    },
-    /// A peer has a new certificate with the key that it had before.
-    Renewed {
-        /// Whose it is.
-        peer: BareJid,
-        /// What it presented.
-        certificate: Certificate,
-    },
-    /// A peer presented another certificate than it had before, or a revoked one, and was refused.
-    Refused {
-        /// Who it says it is.
-        peer: BareJid,
-        /// Why.
-        error: SecurityError,
-    },
-}
-
-/// The events of [`KnownPeers`], as a stream; see [`KnownPeers::events`].
-#[derive(Debug)]
-pub struct PeerEvents(());
-
-impl Stream for PeerEvents {
-    type Item = PeerEvent;
-
-    fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<PeerEvent>> {
-        Poll::Ready(None)
-    }
-}
-
 impl KnownPeers {
-    /// Those in a file.
+    /// Those in a file. If there is none, nobody is known yet, and it is made when there is something to write, for its
+    /// owner only (mode 0600 on Unix). The mode of an existing file is kept; of a symbolic link, the target is written.
+    ///
+    /// Blocks on the disk; meant for the start of a program.
     ///
     /// # Errors
     ///
-    /// [`SecurityError::KnownPeers`].
-    pub fn open(_path: impl AsRef<Path>) -> Result<Self, Error> {
-        Ok(Self::in_memory())
+    /// [`SecurityError::KnownPeers`] with the path, the line and the cause: the file can't be read, is damaged, is of an
+    /// unknown version or too long, or its folder does not exist.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let known = Self::new(Some(Disk::new(path.as_ref())?));
+        known.look(|_| ())?;
+        Ok(known)
     }
 
     /// Nobody is known yet, and all is forgotten with the last clone.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self(Arc::default())
+        Self::new(None)
     }
 
-    /// Tells what happens from now on.
+    fn new(disk: Option<Disk>) -> Self {
+        Self(Arc::new(Store {
+            disk,
+            current: Mutex::default(),
+            writing: Mutex::default(),
+            news: Arc::default(),
+        }))
+    }
+
+    /// All the certificates, in the order of the file. Blocks on the disk if the file changed.
+    ///
+    /// # Errors
+    ///
+    /// [`SecurityError::KnownPeers`] if the file can't be read.
+    pub fn certificates(&self) -> Result<Vec<KnownCertificate>, Error> {
+        Ok(self.look(|list| list.all().cloned().collect())?)
+    }
+
+    /// Those of one peer. Blocks on the disk if the file changed.
+    ///
+    /// # Errors
+    ///
+    /// [`SecurityError::KnownPeers`] if the file can't be read.
+    pub fn certificates_of(&self, peer: &BareJid) -> Result<Vec<KnownCertificate>, Error> {
+        Ok(self.look(|list| list.of(peer).cloned().collect())?)
+    }
+
+    /// The user compared this fingerprint with the peer's: from now on it counts as [`Verification::Compared`], beside
+    /// what else is listed of the peer. A label that is there already is kept if none is given.
+    ///
+    /// Blocks on the disk, and for 5 seconds at most on other processes.
+    ///
+    /// # Errors
+    ///
+    /// [`SecurityError::KnownPeers`] if it can't be written, if the certificate is revoked, or if the fingerprint is
+    /// made with SHA-1.
+    pub fn add(&self, peer: &BareJid, fingerprint: Fingerprint, label: Option<&str>) -> Result<(), Error> {
+        Ok(self.change(|list| list.add(peer, fingerprint, label))?)
+    }
+
+    /// Says what the user calls the device with this certificate.
+    ///
+    /// Blocks on the disk, and for 5 seconds at most on other processes.
+    ///
+    /// # Errors
+    ///
+    /// [`SecurityError::KnownPeers`] if it is not listed, or can't be written.
+    pub fn label(&self, peer: &BareJid, fingerprint: &Fingerprint, label: &str) -> Result<(), Error> {
+        Ok(self.change(|list| list.label(peer, fingerprint, label))?)
+    }
+
+    /// Refuses this certificate of the peer's from now on, and each with the same key as far as that is known. It need not
+    /// be listed yet. Streams that are up stay up.
+    ///
+    /// Blocks on the disk, and for 5 seconds at most on other processes.
+    ///
+    /// # Errors
+    ///
+    /// [`SecurityError::KnownPeers`] if it can't be written, or if the fingerprint is made with SHA-1.
+    pub fn revoke(&self, peer: &BareJid, fingerprint: &Fingerprint) -> Result<(), Error> {
+        Ok(self.change(|list| list.revoke(peer, fingerprint, SystemTime::now()))?)
+    }
+
+    /// Forgets all that is listed of the peer, revocations included: it is a stranger again.
+    ///
+    /// Blocks on the disk, and for 5 seconds at most on other processes.
+    ///
+    /// # Errors
+    ///
+    /// [`SecurityError::KnownPeers`] if it can't be written.
+    pub fn forget(&self, peer: &BareJid) -> Result<(), Error> {
+        let forgotten = self.change(|list| {
+            list.forget(peer);
+            Ok(())
+        });
+        Ok(forgotten?)
+    }
+
+    /// Tells what happens from now on in this store and its clones, not what other processes do.
     #[must_use]
     pub fn events(&self) -> PeerEvents {
-        PeerEvents(())
+        self.0.news.subscribe()
     }
 
-    /// Whether there is a certificate that the peer must present.
+    /// Whether there is a certificate that the peer must present. What can't be read may have one.
     pub(crate) fn knows(&self, peer: &BareJid) -> bool {
-        self.seen().contains_key(peer)
+        self.look(|list| list.of(peer).next().is_some()).unwrap_or(true)
     }
 
-    /// What the store says of this certificate; `None` if the peer is unknown. Changes nothing.
+    /// What the store says of this certificate; `None` if the peer is unknown. Changes nothing; a refusal is an event.
     pub(crate) fn find(
         &self,
         peer: &BareJid,
         certificate: &Certificate,
     ) -> Result<Option<Verification>, SecurityError> {
-        find(&self.seen(), peer, certificate)
+        let found = self.look(|list| list.find(peer, certificate)).flatten();
+        self.report(peer, found)
     }
 
     /// Remembers the certificate of a peer, that has proved to hold its key. Of two first uses at the same time one wins.
@@ -143,44 +229,95 @@ impl KnownPeers {
         certificate: &Certificate,
         verification: Verification,
     ) -> Result<Verification, SecurityError> {
-        let mut seen = self.seen();
-        if let Some(known) = find(&seen, peer, certificate)? {
-            return Ok(known);
-        }
-        if seen.len() >= MAX_FIRST_USES {
-            return Err(SecurityError::TooManyPeers { limit: MAX_FIRST_USES });
-        }
-        let known = KnownCertificate {
-            peer: peer.clone(),
-            fingerprint: certificate.fingerprint().clone(),
-            key: certificate.key().cloned(),
-            verification,
-            first_seen: None,
-            last_seen: None,
-            label: None,
-            revoked: None,
-        };
-        seen.entry(peer.clone()).or_default().push(known);
-        Ok(verification)
+        self.report(peer, self.note(peer, certificate, Some(verification)))
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that a listed peer was here again.
+    pub(crate) fn meet_again(
+        &self,
+        peer: &BareJid,
+        certificate: &Certificate,
+    ) -> Result<Verification, SecurityError> {
+        self.report(peer, self.note(peer, certificate, None))
+    }
+
+    fn note(
+        &self,
+        peer: &BareJid,
+        certificate: &Certificate,
+        shown: Option<Verification>,
+    ) -> Result<Verification, SecurityError> {
+        let now = SystemTime::now();
+        let first_look = self.look(|list| list.plan(peer, certificate, shown, now)).flatten()?;
+        if first_look.weight() == Weight::Nothing {
+            return Ok(first_look.verification());
+        }
+        // Another process may have been here since.
+        let noted = self.change(|list| {
+            let plan = list.plan(peer, certificate, shown, now)?;
+            list.carry_out(&plan);
+            Ok(plan)
+        });
+        match noted {
+            Ok(plan) => {
+                plan.news(certificate).iter().for_each(|event| self.0.news.tell(event));
+                Ok(plan.verification())
+            }
+            // A file that only an administrator may write serves as well.
+            Err(SecurityError::KnownPeers(cause)) if first_look.weight() == Weight::LastSeen => {
+                tracing::warn!(%peer, %cause, "when the peer was seen last can't be written down");
+                Ok(first_look.verification())
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// A handshake asks until it is refused, so each refusal comes by here once.
+    fn report<T>(&self, peer: &BareJid, judged: Result<T, SecurityError>) -> Result<T, SecurityError> {
+        if let Err(error @ (SecurityError::KeyChanged { .. } | SecurityError::Revoked { .. })) = &judged {
+            self.0.news.tell(&PeerEvent::Refused { peer: peer.clone(), error: error.clone() });
+        }
+        judged
+    }
+
+    /// Looks at the list, as it is on the disk now.
+    fn look<T>(&self, question: impl FnOnce(&List) -> T) -> Result<T, SecurityError> {
+        let mut current = lock(&self.0.current);
+        if let Some(disk) = &self.0.disk
+            && disk.stamp()? != current.stamp
+        {
+            let (document, stamp) = disk.read()?;
+            if stamp.is_none() {
+                tracing::warn!("the file of the known peers is gone, and with it all that was known");
+            }
+            *current = Current { list: document.list().clone(), stamp };
+        }
+        Ok(question(&current.list))
+    }
+
+    /// Changes the list, here and on the disk, or nowhere. A `change` that fails must leave the list as it was.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut List) -> Result<T, SecurityError>,
+    ) -> Result<T, SecurityError> {
+        let deadline = Instant::now() + LOCK_DEADLINE;
+        let _turn = lock(&self.0.writing);
+        let Some(disk) = &self.0.disk else { return change(&mut lock(&self.0.current).list) };
+        let locked = disk.lock(deadline)?;
+        let document = locked.read()?;
+        let mut list = document.list().clone();
+        let changed = change(&mut list)?;
+        if list != *document.list() {
+            let stamp = Some(locked.write(&document.updated(&list))?);
+            *lock(&self.0.current) = Current { list, stamp };
+        }
+        Ok(changed)
     }
 }
 
-fn find(
-    seen: &Seen,
-    peer: &BareJid,
-    certificate: &Certificate,
-) -> Result<Option<Verification>, SecurityError> {
-    let Some(known) = seen.get(peer) else { return Ok(None) };
-    match known.iter().find(|known| known.fingerprint.matches_der(certificate.der())) {
-        Some(_) => Ok(Some(Verification::Known)),
-        None => Err(SecurityError::KeyChanged {
-            peer: peer.clone(),
-            expected: known.iter().map(|known| known.fingerprint.clone()).collect(),
-            presented: certificate.fingerprint().clone(),
-        }),
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

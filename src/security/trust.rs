@@ -205,9 +205,9 @@ impl Trust {
             why,
         })?;
         Ok(match (&self.strangers, has_secret) {
+            (_, true) | (Strangers::Pinned(_) | Strangers::Refused, false) => Standing::Unproven,
             (Strangers::AskedAbout(_), false) => Standing::ToBeAsked,
-            (Strangers::Believed, _) => Standing::FirstUse,
-            _ => Standing::Unproven,
+            (Strangers::Believed, false) => Standing::FirstUse,
         })
     }
 
@@ -227,8 +227,11 @@ impl Trust {
             (_, Some(Proof::Secret)) => remember(Verification::Secret),
             (_, Some(Proof::Code)) => remember(Verification::Code),
             (_, Some(Proof::Accepted)) => remember(Verification::Accepted),
-            (_, Some(Proof::Once)) => Ok(Verification::Accepted),
-            (Standing::Accepted(verification), None) => remember(verification),
+            // Another stream may have made it known meanwhile, with this certificate or with another.
+            (_, Some(Proof::Once)) => {
+                Ok(self.known.find(peer, certificate)?.unwrap_or(Verification::Accepted))
+            }
+            (Standing::Accepted(_), None) => self.known.meet_again(peer, certificate),
             (Standing::FirstUse, None) => remember(Verification::FirstUse),
             (Standing::Unproven | Standing::ToBeAsked, None) => Err(SecurityError::NotListed {
                 peer: peer.clone(),
@@ -245,11 +248,12 @@ impl Trust {
         }
     }
 
-    /// Whether there is a certificate that the peer must present, so that it can't be talked to without one.
+    /// Whether the peer must present a certificate, so that it can't be talked to without one. Only where strangers are
+    /// believed is there nothing that a stranger's certificate is needed for.
     pub(crate) fn expects_certificate_of(&self, peer: &BareJid) -> bool {
-        self.pins.contains_key(peer)
+        !matches!(self.strangers, Strangers::Believed)
+            || self.pins.contains_key(peer)
             || self.known.knows(peer)
-            || matches!(self.strangers, Strangers::Pinned(_) | Strangers::Refused)
     }
 }
 
@@ -282,117 +286,4 @@ impl std::fmt::Display for Pin {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::{super::HashAlgo, *};
-
-    const OLD: &[u8] = b"the old certificate";
-    const NEW: &[u8] = b"the new certificate";
-
-    fn juliet() -> BareJid {
-        "juliet@capulet.lit".parse().unwrap()
-    }
-
-    fn romeo() -> BareJid {
-        "romeo@montague.lit".parse().unwrap()
-    }
-
-    #[test]
-    fn a_pinned_certificate_is_accepted_and_no_other() {
-        let trust = Trust::pinned([Fingerprint::of(OLD)]);
-        assert_eq!(trust.check(&juliet(), OLD), Ok(Verification::Pinned));
-        assert_eq!(trust.remember(&juliet(), OLD), Ok(Verification::Pinned));
-        let refused =
-            SecurityError::NotPinned { presented: Fingerprint::of(NEW), pinned: vec![Fingerprint::of(OLD)] };
-        assert_eq!(trust.check(&juliet(), NEW), Err(refused.clone()));
-        assert_eq!(trust.remember(&juliet(), NEW), Err(refused));
-    }
-
-    #[test]
-    fn no_pins_accept_nobody() {
-        let trust = Trust::pinned([]);
-        assert!(matches!(trust.check(&juliet(), OLD), Err(SecurityError::NotPinned { .. })));
-    }
-
-    #[test]
-    fn a_first_use_is_remembered_only_when_told_to() {
-        let trust = Trust::first_use();
-        assert_eq!(trust.check(&juliet(), OLD), Ok(Verification::FirstUse));
-        assert_eq!(trust.check(&juliet(), NEW), Ok(Verification::FirstUse));
-        assert_eq!(trust.remember(&juliet(), OLD), Ok(Verification::FirstUse));
-        assert_eq!(trust.check(&juliet(), OLD), Ok(Verification::Known));
-        assert_eq!(trust.check(&romeo(), NEW), Ok(Verification::FirstUse));
-    }
-
-    #[test]
-    fn a_changed_key_is_refused_and_never_replaces_the_known_one() {
-        let trust = Trust::first_use();
-        trust.remember(&juliet(), OLD).unwrap();
-        let refused = SecurityError::KeyChanged {
-            peer: juliet(),
-            expected: Fingerprint::of(OLD),
-            presented: Fingerprint::of(NEW),
-        };
-        assert_eq!(trust.check(&juliet(), NEW), Err(refused.clone()));
-        assert_eq!(trust.remember(&juliet(), NEW), Err(refused));
-        assert_eq!(trust.check(&juliet(), OLD), Ok(Verification::Known));
-    }
-
-    #[test]
-    fn clones_share_what_was_seen() {
-        let trust = Trust::first_use();
-        trust.clone().remember(&juliet(), OLD).unwrap();
-        assert_eq!(trust.check(&juliet(), OLD), Ok(Verification::Known));
-    }
-
-    #[test]
-    fn of_simultaneous_first_uses_with_different_keys_one_wins() {
-        let trust = Trust::first_use();
-        let won = thread::scope(|scope| {
-            let tries: Vec<_> = (0..8_u8)
-                .map(|key| {
-                    let trust = trust.clone();
-                    scope.spawn(move || trust.remember(&juliet(), &[key]).is_ok())
-                })
-                .collect();
-            tries.into_iter().map(|one| one.join().unwrap()).filter(|won| *won).count()
-        });
-        assert_eq!(won, 1);
-    }
-
-    #[test]
-    fn a_peer_with_pins_needs_one_of_them_whatever_holds_for_others() {
-        let trust = Trust::first_use().pin_for(juliet(), Fingerprint::of(OLD));
-        assert_eq!(trust.check(&juliet(), OLD), Ok(Verification::Pinned));
-        assert!(matches!(trust.check(&juliet(), NEW), Err(SecurityError::NotPinned { .. })));
-        assert_eq!(trust.check(&romeo(), NEW), Ok(Verification::FirstUse));
-
-        let trust = Trust::pinned([Fingerprint::of(NEW)]).pin_for(juliet(), Fingerprint::of(OLD));
-        assert!(matches!(trust.check(&juliet(), NEW), Err(SecurityError::NotPinned { .. })));
-        assert_eq!(trust.check(&romeo(), NEW), Ok(Verification::Pinned));
-    }
-
-    #[test]
-    fn a_peer_may_have_several_pins() {
-        let trust = Trust::pinned([])
-            .pin_for(juliet(), Fingerprint::of(OLD))
-            .pin_for(juliet(), Fingerprint::of_with(HashAlgo::Sha512, NEW));
-        assert_eq!(trust.check(&juliet(), OLD), Ok(Verification::Pinned));
-        assert_eq!(trust.check(&juliet(), NEW), Ok(Verification::Pinned));
-        assert!(trust.check(&romeo(), OLD).is_err());
-    }
-
-    #[test]
-    fn too_many_peers_are_refused_and_none_is_forgotten() {
-        let trust = Trust::first_use();
-        for number in 0..MAX_FIRST_USES {
-            trust.remember(&format!("bot{number}@capulet.lit").parse().unwrap(), OLD).unwrap();
-        }
-        let refused = Err(SecurityError::TooManyPeers { limit: MAX_FIRST_USES });
-        assert_eq!(trust.check(&juliet(), OLD), refused);
-        assert_eq!(trust.remember(&juliet(), OLD), refused);
-        let first = "bot0@capulet.lit".parse().unwrap();
-        assert_eq!(trust.check(&first, OLD), Ok(Verification::Known));
-    }
-}
+mod tests;

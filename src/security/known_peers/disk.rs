@@ -1,0 +1,215 @@
+//! The file of the known peers: read whole, replaced whole, by one process at a time.
+//!
+//! A writer holds the lock on a file beside it (`….lock`), reads what is there, writes what shall be there to a new file
+//! (`….new`), and gives that the name of the old one. Readers need no lock: they see the old or the new one. A crash
+//! leaves one of them, and perhaps a `….new` that the next writer throws away.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{document::Document, list::refused};
+use crate::error::SecurityError;
+
+/// More than 4,096 peers that were met and ten times as many devices as people compare in a life; a larger file is
+/// something else.
+const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How long to wait for other processes. One needs some milliseconds for its turn; a peer waits for us meanwhile.
+pub(super) const LOCK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long to wait until the lock is tried again.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    path: PathBuf,
+}
+
+/// By which a file is recognised that has not changed. Every writer of ours makes a new inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: Option<SystemTime>,
+    bytes: u64,
+    #[cfg(unix)]
+    inode: (u64, u64),
+}
+
+/// The right to change the file, until it is dropped.
+pub(super) struct Locked<'a> {
+    disk: &'a Disk,
+    target: PathBuf,
+    /// Closing it unlocks it.
+    _lock: File,
+}
+
+impl Disk {
+    pub(super) fn new(path: &Path) -> Result<Self, SecurityError> {
+        let disk = Self { path: path.to_owned() };
+        let folder = folder_of(path);
+        if !folder.is_dir() {
+            return Err(disk.refuse(&format!("there is no folder {} to put it in", folder.display())));
+        }
+        Ok(disk)
+    }
+
+    /// `None` if there is no such file.
+    pub(super) fn stamp(&self) -> Result<Option<Stamp>, SecurityError> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(Stamp::of(&metadata))),
+            // Not even opened: a named pipe would keep us waiting.
+            Ok(_) => Err(self.refuse("is not a regular file")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.path.is_symlink() => Ok(None),
+            Err(error) => Err(self.refuse(&format!("can't be read: {error}"))),
+        }
+    }
+
+    /// What is in the file, and its stamp; an empty list and `None` if there is no such file.
+    pub(super) fn read(&self) -> Result<(Document, Option<Stamp>), SecurityError> {
+        if self.stamp()?.is_none() {
+            return Ok((Document::new(), None));
+        }
+        let unreadable = |error: io::Error| self.refuse(&format!("can't be read: {error}"));
+        let file = File::open(&self.path).map_err(unreadable)?;
+        // Of before the reading: a change in its middle will show.
+        let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
+        let mut text = String::new();
+        file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+        if text.len() as u64 > MAX_FILE_BYTES {
+            return Err(self.too_long());
+        }
+        let document = Document::parse(text).map_err(|damage| {
+            refused(format!("{}, line {}: {}", self.path.display(), damage.line, damage.cause))
+        })?;
+        Ok((document, Some(stamp)))
+    }
+
+    /// Waits for its turn. The lock is tried at least once, whatever the time.
+    pub(super) fn lock(&self, deadline: Instant) -> Result<Locked<'_>, SecurityError> {
+        // Through a symbolic link to its target; the link stays.
+        let target = match self.stamp()? {
+            Some(_) => fs::canonicalize(&self.path)
+                .map_err(|error| self.refuse(&format!("can't be found: {error}")))?,
+            None => self.path.clone(),
+        };
+        let path = beside(&target, ".lock");
+        let unusable = |error: io::Error| {
+            refused(format!("{}: the lock {} can't be had: {error}", self.path.display(), path.display()))
+        };
+        let lock = private(OpenOptions::new().write(true).create(true).truncate(false))
+            .open(&path)
+            .map_err(unusable)?;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Locked { disk: self, target, _lock: lock }),
+                Err(TryLockError::Error(error)) => return Err(unusable(error)),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    let waited = format!("another process has held it for {LOCK_DEADLINE:?}");
+                    return Err(unusable(io::Error::new(io::ErrorKind::TimedOut, waited)));
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            }
+        }
+    }
+
+    fn refuse(&self, cause: &str) -> SecurityError {
+        refused(format!("{}: {cause}", self.path.display()))
+    }
+
+    fn too_long(&self) -> SecurityError {
+        self.refuse(&format!("is, or would be, longer than {MAX_FILE_BYTES} bytes"))
+    }
+}
+
+impl Locked<'_> {
+    pub(super) fn read(&self) -> Result<Document, SecurityError> {
+        self.disk.read().map(|(document, _)| document)
+    }
+
+    /// When this returns, the new text survives a power failure; until then, the old one does.
+    pub(super) fn write(&self, text: &str) -> Result<Stamp, SecurityError> {
+        if text.len() as u64 > MAX_FILE_BYTES {
+            return Err(self.disk.too_long());
+        }
+        let fresh = beside(&self.target, ".new");
+        self.replace(&fresh, text).map_err(|error| {
+            // What can't be removed either is in nobody's way.
+            let _ = fs::remove_file(&fresh);
+            self.disk.refuse(&format!("can't be written: {error}"))
+        })
+    }
+
+    fn replace(&self, fresh: &Path, text: &str) -> io::Result<Stamp> {
+        match fs::remove_file(fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = private(OpenOptions::new().write(true).create_new(true)).open(fresh)?;
+        file.write_all(text.as_bytes())?;
+        match fs::metadata(&self.target) {
+            Ok(old) => file.set_permissions(old.permissions())?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        file.sync_all()?;
+        fs::rename(fresh, &self.target)?;
+        sync_folder(folder_of(&self.target))?;
+        Ok(Stamp::of(&file.metadata()?))
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            modified: metadata.modified().ok(),
+            bytes: metadata.len(),
+            #[cfg(unix)]
+            inode: {
+                use std::os::unix::fs::MetadataExt;
+                (metadata.dev(), metadata.ino())
+            },
+        }
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or(OsStr::new("known-peers")).to_owned();
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Whom we talk to is nobody else's business.
+#[cfg(unix)]
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    options.mode(0o600)
+}
+
+#[cfg(not(unix))]
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+/// Makes the new name itself survive a power failure.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,363 @@
+//! What a list of certificates says of one that is presented, and how the list grows. No file and no clock.
+
+use std::time::{Duration, SystemTime};
+
+use jid::BareJid;
+
+use super::{
+    super::{
+        certificate::Certificate,
+        fingerprint::{Fingerprint, HashAlgo},
+        peer::{Level, Verification},
+    },
+    KnownCertificate, PeerEvent,
+};
+use crate::error::SecurityError;
+
+/// How many certificates are remembered without the user having said so. A server can invent JIDs without end, and to
+/// forget an old peer for a new one would let it make us forget; so beyond this, unknown peers are refused.
+pub(crate) const MAX_FIRST_USES: usize = 4096;
+
+/// How exactly times are noted. A bot that meets a peer every second does not have to write every second.
+const NOTED_TO: Duration = Duration::from_secs(60);
+
+/// All the certificates, in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct List(Vec<Row>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) known: KnownCertificate,
+    /// Which `[[certificate]]` of the file it was read from.
+    pub(super) origin: Option<usize>,
+}
+
+/// What becomes of the list when a peer has been met.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Where, and what was there; otherwise it is added.
+    before: Option<(usize, KnownCertificate)>,
+    after: KnownCertificate,
+}
+
+/// How much would be lost if a [`Plan`] could not be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    Nothing,
+    /// When the peer was seen last.
+    LastSeen,
+    /// Whom we trust.
+    Trust,
+}
+
+impl List {
+    pub(super) fn push(&mut self, row: Row) {
+        self.0.push(row);
+    }
+
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.0
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &KnownCertificate> {
+        self.0.iter().map(|row| &row.known)
+    }
+
+    pub(super) fn of(&self, peer: &BareJid) -> impl Iterator<Item = &KnownCertificate> {
+        self.all().filter(move |known| known.peer == *peer)
+    }
+
+    /// How a certificate is listed; `None` if nothing is listed of the peer.
+    pub(super) fn find(
+        &self,
+        peer: &BareJid,
+        certificate: &Certificate,
+    ) -> Result<Option<Verification>, SecurityError> {
+        let listed = self.listed(peer, certificate)?;
+        Ok(listed.map(|(_, known)| of_the_next_time(known.verification)))
+    }
+
+    /// What is listed comes first, and what is revoked before that: a revoked key does not come back in a new certificate.
+    fn listed(
+        &self,
+        peer: &BareJid,
+        certificate: &Certificate,
+    ) -> Result<Option<(usize, &KnownCertificate)>, SecurityError> {
+        let of_peer = || self.all().enumerate().filter(|(_, known)| known.peer == *peer);
+        let revoked = |known: &KnownCertificate| known.revoked.is_some();
+        if of_peer().any(|(_, known)| revoked(known) && known.fits(certificate)) {
+            let presented = certificate.fingerprint().clone();
+            return Err(SecurityError::Revoked { peer: peer.clone(), presented });
+        }
+        let best = of_peer()
+            .filter(|(_, known)| !revoked(known) && known.fits(certificate))
+            .max_by_key(|(_, known)| (known.is_exactly(certificate), rank(known.verification)));
+        if best.is_some() || of_peer().next().is_none() {
+            return Ok(best);
+        }
+        // Also of a peer whose certificates are all revoked: whoever stole its key could come with a fresh one.
+        Err(SecurityError::KeyChanged {
+            peer: peer.clone(),
+            expected: of_peer()
+                .filter(|(_, known)| !revoked(known))
+                .map(|(_, known)| known.fingerprint.clone())
+                .collect(),
+            presented: certificate.fingerprint().clone(),
+        })
+    }
+
+    /// What to note of a peer that proved to hold the key of this certificate. With `shown`, strangers are added; without,
+    /// they are refused.
+    pub(super) fn plan(
+        &self,
+        peer: &BareJid,
+        certificate: &Certificate,
+        shown: Option<Verification>,
+        now: SystemTime,
+    ) -> Result<Plan, SecurityError> {
+        let now = noted(now);
+        match (self.listed(peer, certificate)?, shown) {
+            (Some((position, known)), _) => {
+                let after = known.met_again(certificate, shown, now);
+                Ok(Plan { before: Some((position, known.clone())), after })
+            }
+            (None, Some(shown)) => {
+                let after = KnownCertificate::met(peer, certificate, recorded(shown), now);
+                if after.verification == Verification::FirstUse && self.first_uses() >= MAX_FIRST_USES {
+                    return Err(SecurityError::TooManyPeers { limit: MAX_FIRST_USES });
+                }
+                Ok(Plan { before: None, after })
+            }
+            // The user had it forgotten a moment ago.
+            (None, None) => Err(SecurityError::NotListed {
+                peer: peer.clone(),
+                presented: certificate.fingerprint().clone(),
+            }),
+        }
+    }
+
+    fn first_uses(&self) -> usize {
+        let first_use = |known: &&KnownCertificate| {
+            known.verification == Verification::FirstUse && known.revoked.is_none()
+        };
+        self.all().filter(first_use).count()
+    }
+
+    /// The plan must be of this very list.
+    pub(super) fn carry_out(&mut self, plan: &Plan) {
+        let after = plan.after.clone();
+        match plan.before.as_ref().and_then(|(position, _)| self.0.get_mut(*position)) {
+            Some(row) => row.known = after,
+            None => self.push(Row { known: after, origin: None }),
+        }
+    }
+
+    /// The user compared it.
+    pub(super) fn add(
+        &mut self,
+        peer: &BareJid,
+        fingerprint: Fingerprint,
+        label: Option<&str>,
+    ) -> Result<(), SecurityError> {
+        if fingerprint.algo() == HashAlgo::Sha1 {
+            return Err(refused(SHA1_REFUSED.to_owned()));
+        }
+        let Some(known) = self.get_mut(peer, &fingerprint) else {
+            let mut known = KnownCertificate::unseen(peer.clone(), fingerprint);
+            known.verification = Verification::Compared;
+            known.label = label.map(str::to_owned);
+            self.push(Row { known, origin: None });
+            return Ok(());
+        };
+        if known.revoked.is_some() {
+            return Err(refused(format!(
+                "the certificate {fingerprint} of {peer} can't be added, as it is revoked: forget the peer first, if \
+                 that was a mistake"
+            )));
+        }
+        known.verification = Verification::Compared;
+        if let Some(label) = label {
+            known.label = Some(label.to_owned());
+        }
+        Ok(())
+    }
+
+    pub(super) fn label(
+        &mut self,
+        peer: &BareJid,
+        fingerprint: &Fingerprint,
+        label: &str,
+    ) -> Result<(), SecurityError> {
+        let Some(known) = self.get_mut(peer, fingerprint) else {
+            return Err(refused(format!(
+                "{peer} is not listed with {fingerprint}, so that can't have a label"
+            )));
+        };
+        known.label = Some(label.to_owned());
+        Ok(())
+    }
+
+    /// Of a certificate that was never seen, too.
+    pub(super) fn revoke(
+        &mut self,
+        peer: &BareJid,
+        fingerprint: &Fingerprint,
+        now: SystemTime,
+    ) -> Result<(), SecurityError> {
+        if fingerprint.algo() == HashAlgo::Sha1 {
+            return Err(refused(SHA1_REFUSED.to_owned()));
+        }
+        let now = Some(noted(now));
+        match self.get_mut(peer, fingerprint) {
+            Some(known) => known.revoked = known.revoked.or(now),
+            None => {
+                let mut known = KnownCertificate::unseen(peer.clone(), fingerprint.clone());
+                known.revoked = now;
+                self.push(Row { known, origin: None });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self, peer: &BareJid) {
+        self.0.retain(|row| row.known.peer != *peer);
+    }
+
+    fn get_mut(&mut self, peer: &BareJid, fingerprint: &Fingerprint) -> Option<&mut KnownCertificate> {
+        let mut known = self.0.iter_mut().map(|row| &mut row.known);
+        known.find(|known| known.peer == *peer && known.fingerprint == *fingerprint)
+    }
+}
+
+impl Plan {
+    /// What this meeting's peer is to count as.
+    pub(super) fn verification(&self) -> Verification {
+        match self.before {
+            Some(_) => of_the_next_time(self.after.verification),
+            None => self.after.verification,
+        }
+    }
+
+    pub(super) fn weight(&self) -> Weight {
+        let Some((_, before)) = &self.before else { return Weight::Trust };
+        let seen_now = KnownCertificate { last_seen: self.after.last_seen, ..before.clone() };
+        match () {
+            () if *before == self.after => Weight::Nothing,
+            () if seen_now == self.after => Weight::LastSeen,
+            () => Weight::Trust,
+        }
+    }
+
+    /// What there is to tell the user once it is done.
+    pub(super) fn news(&self, certificate: &Certificate) -> Vec<PeerEvent> {
+        let (peer, certificate) = (self.after.peer.clone(), certificate.clone());
+        let before = self.before.as_ref().map(|(_, before)| before);
+        let mut news = Vec::new();
+        if before.is_some_and(|before| before.fingerprint != self.after.fingerprint) {
+            news.push(PeerEvent::Renewed { peer: peer.clone(), certificate: certificate.clone() });
+        }
+        let verification = self.after.verification;
+        if before.is_none() && verification == Verification::FirstUse {
+            news.push(PeerEvent::FirstUse { peer, certificate });
+        } else if before.map(|before| before.verification) != Some(verification)
+            && verification.level() == Level::Verified
+        {
+            news.push(PeerEvent::Verified { peer, certificate, verification });
+        }
+        news
+    }
+}
+
+impl KnownCertificate {
+    fn unseen(peer: BareJid, fingerprint: Fingerprint) -> Self {
+        Self {
+            peer,
+            fingerprint,
+            key: None,
+            verification: Verification::FirstUse,
+            first_seen: None,
+            last_seen: None,
+            label: None,
+            revoked: None,
+        }
+    }
+
+    fn met(peer: &BareJid, certificate: &Certificate, verification: Verification, now: SystemTime) -> Self {
+        Self {
+            key: certificate.key().cloned(),
+            verification,
+            first_seen: Some(now),
+            last_seen: Some(now),
+            ..Self::unseen(peer.clone(), certificate.fingerprint().clone())
+        }
+    }
+
+    /// Never lowers what was known. A new certificate with the listed key takes the place of the old one.
+    fn met_again(&self, certificate: &Certificate, shown: Option<Verification>, now: SystemTime) -> Self {
+        let mut after = self.clone();
+        if !self.is_exactly(certificate) {
+            after.fingerprint = certificate.fingerprint().clone();
+        }
+        after.key = self.key.clone().or_else(|| certificate.key().cloned());
+        if let Some(shown) = shown.map(recorded).filter(|shown| rank(*shown) > rank(self.verification)) {
+            after.verification = shown;
+        }
+        after.first_seen = self.first_seen.or(Some(now));
+        // A clock that was set back changes nothing.
+        after.last_seen = self.last_seen.max(Some(now));
+        after
+    }
+
+    fn fits(&self, certificate: &Certificate) -> bool {
+        self.is_exactly(certificate) || (self.key.is_some() && self.key.as_ref() == certificate.key())
+    }
+
+    fn is_exactly(&self, certificate: &Certificate) -> bool {
+        self.fingerprint.matches_der(certificate.der())
+    }
+}
+
+/// What is listed is what people rely on for years; SHA-1 is only for what an old peer announces a moment before.
+pub(super) const SHA1_REFUSED: &str =
+    "a SHA-1 fingerprint is too weak to be listed: expected one of sha-256, sha-384, sha-512";
+
+pub(super) fn refused(cause: String) -> SecurityError {
+    SecurityError::KnownPeers(cause)
+}
+
+/// What is written down for it. Pins and authorities are no business of the list's.
+fn recorded(verification: Verification) -> Verification {
+    match verification {
+        Verification::Known | Verification::Pinned | Verification::Authority => Verification::FirstUse,
+        other => other,
+    }
+}
+
+/// What a record counts as when its peer comes back.
+fn of_the_next_time(verification: Verification) -> Verification {
+    match verification {
+        Verification::FirstUse => Verification::Known,
+        other => other,
+    }
+}
+
+/// Which of two records says more. Of those that verify, what people did themselves comes last.
+fn rank(recorded: Verification) -> u8 {
+    match recorded {
+        Verification::FirstUse | Verification::Known | Verification::Pinned | Verification::Authority => 0,
+        Verification::Accepted => 1,
+        Verification::Secret => 2,
+        Verification::Code => 3,
+        Verification::Compared => 4,
+    }
+}
+
+fn noted(now: SystemTime) -> SystemTime {
+    let Ok(age) = now.duration_since(SystemTime::UNIX_EPOCH) else { return SystemTime::UNIX_EPOCH };
+    let surplus = Duration::from_secs(age.as_secs() % NOTED_TO.as_secs());
+    SystemTime::UNIX_EPOCH + Duration::from_secs(age.as_secs()).saturating_sub(surplus)
+}
+
+#[cfg(test)]
+#[path = "list_tests.rs"]
+mod tests;
