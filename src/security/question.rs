@@ -3,24 +3,28 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use futures::{
     Stream,
     channel::{mpsc, oneshot},
+    ready,
 };
 use jid::BareJid;
 
 use super::{certificate::Certificate, code::VerificationCode, fingerprint::Fingerprint, trust::Proof};
 use crate::{error::Error, stream::StreamSender};
 
-/// Questions that wait for an answer; more peers are refused. Whoever can make up JIDs can make up questions.
+/// Questions that wait until the user takes them; more peers are refused. Whoever can make up JIDs can make up questions.
 const MAX_QUESTIONS: usize = 16;
 
 /// Where a [`Trust`](super::Trust) puts its questions.
+///
+/// One sender for all: a channel has room for one more with every clone of its sender.
 #[derive(Clone)]
-pub(crate) struct Asker(mpsc::Sender<Question>);
+pub(crate) struct Asker(Arc<Mutex<mpsc::Sender<Question>>>);
 
 /// The questions about peers that nothing is known of, as a stream; see [`Trust::ask`](super::Trust::ask).
 #[derive(Debug)]
@@ -38,8 +42,9 @@ pub struct Question {
 }
 
 pub(super) fn channel() -> (Asker, Questions) {
-    let (sender, receiver) = mpsc::channel(MAX_QUESTIONS);
-    (Asker(sender), Questions(receiver))
+    // The sender itself has room for one more.
+    let (sender, receiver) = mpsc::channel(MAX_QUESTIONS - 1);
+    (Asker(Arc::new(Mutex::new(sender))), Questions(receiver))
 }
 
 impl Asker {
@@ -51,7 +56,8 @@ impl Asker {
         stream: StreamSender,
     ) -> Option<Proof> {
         let (answer, answered) = oneshot::channel();
-        self.0.clone().try_send(Question { peer, certificate, stream, answer }).ok()?;
+        let question = Question { peer, certificate, stream, answer };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).try_send(question).ok()?;
         answered.await.ok()
     }
 }
@@ -115,7 +121,13 @@ impl Stream for Questions {
     type Item = Question;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Question>> {
-        Pin::new(&mut self.0).poll_next(cx)
+        loop {
+            match ready!(Pin::new(&mut self.0).poll_next(cx)) {
+                // Nobody waits for the answer any more.
+                Some(question) if question.answer.is_canceled() => {}
+                question => return Poll::Ready(question),
+            }
+        }
     }
 }
 
@@ -131,5 +143,115 @@ impl fmt::Debug for Question {
             .field("peer", &self.peer)
             .field("certificate", &self.certificate)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt};
+
+    use super::*;
+    use crate::stream::{StreamOptions, accept, initiate};
+
+    fn juliet() -> BareJid {
+        "juliet@capulet.lit".parse().unwrap()
+    }
+
+    fn certificate() -> Certificate {
+        Certificate::from_der(b"a certificate")
+    }
+
+    /// The stream that a question is about; this one is as good as any.
+    async fn stream() -> StreamSender {
+        let (one, other) = tokio::io::duplex(4096);
+        let responder = tokio::spawn(accept(other, StreamOptions::default()));
+        let stream = initiate(one, StreamOptions::default()).await.unwrap();
+        drop(responder.await.unwrap());
+        stream.sender()
+    }
+
+    #[tokio::test]
+    async fn each_answer_is_what_it_shows() {
+        let stream = stream().await;
+        let (asker, mut questions) = channel();
+        let answers: [(fn(Question), Option<Proof>); 5] = [
+            (Question::once, Some(Proof::Once)),
+            (Question::remember, Some(Proof::Accepted)),
+            (Question::verified, Some(Proof::Code)),
+            (Question::refuse, None),
+            (drop, None),
+        ];
+        for (answer, proof) in answers {
+            let user = async {
+                let question = questions.next().await.unwrap();
+                assert_eq!((question.peer(), question.certificate()), (&juliet(), &certificate()));
+                assert_eq!(question.fingerprint(), certificate().fingerprint());
+                answer(question);
+            };
+            let asked = asker.ask(juliet(), certificate(), stream.clone());
+            assert_eq!(futures::join!(asked, user).0, proof);
+        }
+    }
+
+    #[tokio::test]
+    async fn where_nobody_listens_any_more_the_answer_is_no() {
+        let (asker, questions) = channel();
+        drop(questions);
+        assert_eq!(asker.ask(juliet(), certificate(), stream().await).await, None);
+    }
+
+    #[tokio::test]
+    async fn questions_that_are_never_taken_are_refused_with_their_stream() {
+        let stream = stream().await;
+        let (asker, questions) = channel();
+        let mut asked = Box::pin(asker.ask(juliet(), certificate(), stream));
+        assert!((&mut asked).now_or_never().is_none(), "it waits");
+        drop(questions);
+        assert_eq!(asked.await, None);
+    }
+
+    #[tokio::test]
+    async fn too_many_questions_are_refused_and_the_first_ones_still_answered() {
+        let stream = stream().await;
+        let (asker, mut questions) = channel();
+        let ask = || Box::pin(asker.ask(juliet(), certificate(), stream.clone()));
+        let mut waiting = Vec::new();
+        let refused = loop {
+            let mut asked = ask();
+            match (&mut asked).now_or_never() {
+                None => waiting.push(asked),
+                Some(answer) => break answer,
+            }
+        };
+        assert_eq!(refused, None);
+        assert_eq!(waiting.len(), MAX_QUESTIONS);
+        questions.next().await.unwrap().once();
+        assert_eq!(waiting.remove(0).await, Some(Proof::Once));
+        assert!(ask().now_or_never().is_none(), "there is room again");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_waits_for_any_more_harms_nobody() {
+        let (asker, mut questions) = channel();
+        let mut asked = Box::pin(asker.ask(juliet(), certificate(), stream().await));
+        assert!((&mut asked).now_or_never().is_none());
+        let question = questions.next().await.unwrap();
+        drop(asked);
+        question.remember();
+    }
+
+    #[tokio::test]
+    async fn the_user_is_not_bothered_with_questions_that_nobody_waits_for() {
+        let stream = stream().await;
+        let (asker, mut questions) = channel();
+        for _ in 0..3 {
+            assert!(
+                asker.ask(juliet(), certificate(), stream.clone()).now_or_never().is_none(),
+                "no patience"
+            );
+        }
+        assert!(questions.next().now_or_never().is_none());
+        drop(asker);
+        assert!(questions.next().await.is_none(), "the last Trust is gone");
     }
 }

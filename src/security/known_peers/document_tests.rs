@@ -1,1 +1,175 @@
+use std::{fs, path::PathBuf};
 
+use super::*;
+use crate::security::certificate::Certificate;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/known-peers")
+}
+
+fn by_hand() -> String {
+    fs::read_to_string(folder().join("by-hand.toml")).unwrap()
+}
+
+fn at(text: &str) -> Option<SystemTime> {
+    let seconds = text.parse::<DateTime>().unwrap();
+    Some(seconds.to_system_time())
+}
+
+#[test]
+fn what_people_write_is_understood() {
+    let document = Document::parse(by_hand()).unwrap();
+    let known: Vec<_> = document.list().all().collect();
+    let [juliet, romeo] = known[..] else { panic!("{known:?}") };
+    assert_eq!(juliet.peer.as_str(), "juliet@capulet.lit");
+    assert_eq!(juliet.fingerprint.algo(), HashAlgo::Sha256);
+    assert_eq!((juliet.verification, &juliet.key), (Verification::Compared, &None));
+    assert_eq!((juliet.label.as_deref(), juliet.revoked), (Some("balcony"), None));
+    assert_eq!((juliet.first_seen, juliet.last_seen), (at("2026-11-22T03:40:00Z"), None));
+
+    assert_eq!(romeo.fingerprint.algo(), HashAlgo::Sha512);
+    assert_eq!(romeo.key.as_ref().unwrap().to_string(), juliet.fingerprint.to_string());
+    assert_eq!((romeo.verification, romeo.label.as_deref()), (Verification::FirstUse, None));
+    assert_eq!((romeo.last_seen, romeo.revoked), (at("2026-11-24T00:00:00Z"), Some(SystemTime::UNIX_EPOCH)));
+}
+
+#[test]
+fn without_a_change_not_a_letter_changes() {
+    let document = Document::parse(by_hand()).unwrap();
+    let list = document.list().clone();
+    assert_eq!(document.updated(&list), by_hand());
+}
+
+#[test]
+fn a_change_touches_only_its_own_words() {
+    let document = Document::parse(by_hand()).unwrap();
+    let mut list = document.list().clone();
+    let known: Vec<_> = list.all().cloned().collect();
+    list.label(&known[0].peer, &known[0].fingerprint, "garden").unwrap();
+    let expected = by_hand().replace("'balcony'", "\"garden\"");
+    assert_eq!(document.updated(&list), expected);
+}
+
+#[test]
+fn comments_behind_a_word_stay_when_it_changes() {
+    let document = Document::parse(by_hand().replace("\"compared\"", "\"code\"")).unwrap();
+    let mut list = document.list().clone();
+    let juliet = list.all().next().unwrap().clone();
+    list.add(&juliet.peer, juliet.fingerprint, None).unwrap();
+    assert_eq!(document.updated(&list), by_hand());
+}
+
+#[test]
+fn a_new_certificate_comes_behind_the_others() {
+    let document = Document::parse(by_hand()).unwrap();
+    let mut list = document.list().clone();
+    let tybalt = "tybalt@capulet.lit".parse().unwrap();
+    let certificate = Certificate::from_der(b"a certificate");
+    let now = at("2026-11-22T05:06:07Z").unwrap();
+    let plan = list.plan(&tybalt, &certificate, Some(Verification::Secret), now).unwrap();
+    list.carry_out(&plan);
+    list.label(&tybalt, certificate.fingerprint(), "a \"label\"\n[[certificate]]").unwrap();
+    let text = document.updated(&list);
+    let added = format!(
+        "[[certificate]]\npeer = \"tybalt@capulet.lit\"\nfingerprint = \"sha-256:{}\"\nverified = \"secret\"\n\
+         first-seen = 2026-11-22T05:06:00Z\nlast-seen = 2026-11-22T05:06:00Z\nlabel = ",
+        certificate.fingerprint(),
+    );
+    let (before, _) = text.split_once(&added).unwrap_or_else(|| panic!("{text}"));
+    let unchanged = by_hand();
+    let (unchanged, _) = unchanged.split_once("\n# The end.").unwrap();
+    assert_eq!(before.trim_end(), unchanged.trim_end());
+
+    let again = Document::parse(text).unwrap();
+    let (known, expected): (Vec<_>, Vec<_>) = (again.list().all().collect(), list.all().collect());
+    assert_eq!(known, expected);
+}
+
+#[test]
+fn who_is_forgotten_leaves_the_others_as_they_are() {
+    let document = Document::parse(by_hand()).unwrap();
+    let mut list = document.list().clone();
+    list.forget(&"juliet@capulet.lit".parse().unwrap());
+    let text = document.updated(&list);
+    assert!(!text.contains("balcony"), "{text}");
+    for kept in
+        ["# Whom the bot knows", "owner = \"friar", "[keep]", "revoked=true # lost in Mantua", "# The end."]
+    {
+        assert!(text.contains(kept), "{kept} in {text}");
+    }
+    assert_eq!(Document::parse(text).unwrap().list().all().count(), 1);
+}
+
+#[test]
+fn a_revocation_is_written_with_its_date() {
+    let document = Document::parse(by_hand()).unwrap();
+    let mut list = document.list().clone();
+    let juliet = list.all().next().unwrap().clone();
+    list.revoke(&juliet.peer, &juliet.fingerprint, at("2026-11-22T05:06:07Z").unwrap()).unwrap();
+    let text = document.updated(&list);
+    assert!(text.contains("revoked = 2026-11-22T05:06:00Z\n"), "{text}");
+    assert!(text.contains("revoked=true # lost in Mantua"), "{text}");
+}
+
+#[test]
+fn a_key_is_written_with_its_hash_and_read_again() {
+    let mut list = Document::new().list().clone();
+    let key = KeyPin::of(b"a public key");
+    let known = KnownCertificate {
+        peer: "juliet@capulet.lit".parse().unwrap(),
+        fingerprint: Fingerprint::of_with(HashAlgo::Sha384, b"a certificate"),
+        key: Some(key.clone()),
+        verification: Verification::Accepted,
+        first_seen: None,
+        last_seen: None,
+        label: None,
+        revoked: None,
+    };
+    list.push(Row { known, origin: None });
+    let text = Document::new().updated(&list);
+    assert!(text.starts_with(HEADER), "{text}");
+    assert!(text.contains(&format!("public-key = \"sha-256:{key}\"\n")), "{text}");
+    let again = Document::parse(text).unwrap();
+    assert_eq!(again.list().all().collect::<Vec<_>>(), list.all().collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_damaged_is_refused_with_its_line() {
+    let mut seen = 0;
+    for file in fs::read_dir(folder()).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let Some(name) = name.strip_prefix("bad--line-") else { continue };
+        let line: usize = name.split_once("--").unwrap().0.parse().unwrap();
+        let damage = Document::parse(fs::read_to_string(&path).unwrap()).expect_err(name);
+        assert_eq!(damage.line, line, "{name}: {}", damage.cause);
+        assert!(!damage.cause.is_empty() && !damage.cause.contains('\n'), "{name}: {}", damage.cause);
+        seen += 1;
+    }
+    assert_eq!(seen, 25);
+}
+
+#[test]
+fn the_causes_say_what_was_expected_and_what_came() {
+    let cause = |name: &str| {
+        let text = fs::read_to_string(folder().join(format!("bad--line-{name}.toml"))).unwrap();
+        Document::parse(text).unwrap_err().cause
+    };
+    for (name, says) in [
+        ("1--version-2", "expected version 1, found 2: a newer program may have written it"),
+        ("1--empty", "expected `version = 1`, found none; remove the file to start anew"),
+        (
+            "5--sha-1",
+            "`fingerprint`: a SHA-1 fingerprint is too weak to be listed: expected one of sha-256, sha-384, sha-512",
+        ),
+        (
+            "6--unknown-word",
+            "`verified`: expected one of first-use, accepted, secret, code, compared, found \"sure\"",
+        ),
+        ("3--no-peer", "this [[certificate]] has no `peer`"),
+        ("7--revoked-yes", "`revoked`: expected a date such as 2026-11-22T03:40:00Z, found string"),
+        ("7--public-key-sha-512", "`public-key`: expected a sha-256 hash, found sha-512"),
+    ] {
+        assert_eq!(cause(name), says, "{name}");
+    }
+}
