@@ -174,8 +174,9 @@ mod tests {
     async fn each_answer_is_what_it_shows() {
         let stream = stream().await;
         let (asker, mut questions) = channel();
-        let answers: [(fn(Question), Option<Proof>); 5] = [
-            (Question::once, Some(Proof::Once)),
+        type Answer = fn(Question);
+        let answers = [
+            (Question::once as Answer, Some(Proof::Once)),
             (Question::remember, Some(Proof::Accepted)),
             (Question::verified, Some(Proof::Code)),
             (Question::refuse, None),
