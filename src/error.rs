@@ -546,6 +546,9 @@ impl From<Terminated> for Error {
 }
 
 fn list(fingerprints: &[Fingerprint]) -> String {
+    if fingerprints.is_empty() {
+        return "none of those before, which are all revoked".to_owned();
+    }
     let shown: Vec<_> = fingerprints.iter().map(ToString::to_string).collect();
     shown.join(", ")
 }
