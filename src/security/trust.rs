@@ -10,7 +10,7 @@ use super::{
     certificate::{Certificate, KeyPin},
     fingerprint::Fingerprint,
     known_peers::KnownPeers,
-    peer::Verification,
+    peer::{Level, Verification},
     question::{self, Asker, Questions},
     verify::Presented,
 };
@@ -25,9 +25,9 @@ use crate::error::SecurityError;
 /// 2. Do the [`KnownPeers`] list it? A peer that they know and that presents another one is refused, whatever the rest
 ///    would say.
 /// 3. Did one of the [`authorities`](Self::authorities) issue it for the peer's address?
-/// 4. The peer is a stranger. It is believed ([`first_use`](Self::first_use)), asked about ([`ask`](Self::ask)), or
-///    refused ([`strict`](Self::strict)) unless it proves a shared secret
-///    ([`Config::secret_for`](crate::Config::secret_for)).
+/// 4. The peer is a stranger. If we share a secret with it ([`Config::secret_for`](crate::Config::secret_for)), it has to
+///    prove that. If not, it is believed ([`first_use`](Self::first_use)), asked about ([`ask`](Self::ask)), or refused
+///    ([`strict`](Self::strict)).
 ///
 /// Clones share what was seen.
 #[derive(Clone, Debug)]
@@ -209,6 +209,21 @@ impl Trust {
             (Strangers::AskedAbout(_), false) => Standing::ToBeAsked,
             (Strangers::Believed, false) => Standing::FirstUse,
         })
+    }
+
+    /// What [`settle`](Self::settle) will make of a peer. To be asked before that: whoever is refused as insufficient must not
+    /// be known by having tried.
+    pub(crate) fn level(presented: &Presented, proof: Option<Proof>) -> Level {
+        let stands = match presented.standing() {
+            Standing::Accepted(verification) => verification.level(),
+            Standing::FirstUse | Standing::Unproven | Standing::ToBeAsked => Level::FirstUse,
+        };
+        let shown = match proof {
+            Some(Proof::Secret | Proof::Code) => Level::Verified,
+            Some(Proof::Accepted | Proof::Once) => Level::Known,
+            None => Level::FirstUse,
+        };
+        stands.max(shown)
     }
 
     /// What a complete handshake, and what came behind it, make of a peer; remembers it. Blocks on the disk.

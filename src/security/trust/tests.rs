@@ -299,3 +299,30 @@ fn only_believed_strangers_may_come_without_a_certificate() {
     known.revoke(&juliet(), certificates.hers.fingerprint()).unwrap();
     assert!(Trust::from(known).expects_certificate_of(&juliet()), "revoked, and no stranger");
 }
+
+#[test]
+fn what_a_peer_will_reach_is_known_before_anything_is_written_down() {
+    let certificates = Certificates::new();
+    let proofs = [None, Some(Proof::Once), Some(Proof::Accepted), Some(Proof::Secret), Some(Proof::Code)];
+    for listed in [None, Some(Verification::FirstUse), Some(Verification::Secret)] {
+        for proof in proofs {
+            let known = listed.map_or_else(KnownPeers::in_memory, |listed| certificates.listed(listed));
+            for (name, trust, _) in policies(&known) {
+                let before = known.certificates().unwrap();
+                let Ok(presented) = handshake(&trust, &certificates.hers, proof == Some(Proof::Secret))
+                else {
+                    continue;
+                };
+                let level = Trust::level(&presented, proof);
+                assert_eq!(known.certificates().unwrap(), before);
+                if let Ok(verification) = trust.settle(&presented, proof) {
+                    assert_eq!(verification.level(), level, "{name}, {listed:?}, {proof:?}");
+                }
+                known.forget(&juliet()).unwrap();
+                if let Some(listed) = listed {
+                    known.remember(&juliet(), &certificates.hers, listed).unwrap();
+                }
+            }
+        }
+    }
+}
