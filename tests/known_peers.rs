@@ -1,4 +1,5 @@
 //! The file of the known peers among processes that share it, crashes, and people who edit it.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 use std::{
     collections::HashSet,
