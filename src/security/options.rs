@@ -102,6 +102,13 @@ impl TlsOptions {
         self.secrets.of(peer)
     }
 
+    /// Whether the peer has to show something that it can't show in plaintext.
+    pub(crate) fn expects_proof_of(&self, peer: &BareJid) -> bool {
+        self.trust.expects_certificate_of(peer)
+            || self.secret_of(peer).is_some()
+            || self.required_of(peer) > Level::FirstUse
+    }
+
     pub(crate) fn required_of(&self, peer: &BareJid) -> Level {
         self.required.of(peer).copied().unwrap_or(Level::FirstUse)
     }

@@ -39,9 +39,9 @@ pub(super) fn check(element: &Element) -> Result<(), String> {
 
 impl Sessions {
     /// Whether a session with this peer may go on in plaintext. Never where the user, or an earlier meeting, tells which
-    /// certificate it has: both servers could make anybody look like a peer that does no XTLS.
+    /// certificate it has, or what it has to prove: both servers could make anybody look like a peer that does no XTLS.
     pub(super) fn allows_plaintext_with(&self, peer: &FullJid) -> bool {
-        self.config.allow_plaintext && !self.config.tls.trust.expects_certificate_of(&peer.to_bare())
+        self.config.allow_plaintext && !self.config.tls.expects_proof_of(&peer.to_bare())
     }
 }
 
