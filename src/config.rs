@@ -1,7 +1,8 @@
 //! Settings, with safe defaults; what is not safe is behind [`Config::dangerous`].
 
+mod callers;
+
 use std::{
-    collections::HashSet,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     time::Duration,
@@ -10,6 +11,7 @@ use std::{
 use jid::{BareJid, Jid};
 use xmpp_parsers::disco::Identity as DiscoIdentity;
 
+pub use self::callers::Callers;
 use crate::security::{Identity, KeyExchange, Level, Secret, TlsOptions, Trust};
 
 /// How an [`Endpoint`](crate::Endpoint) behaves: who it is, whom it trusts, how long it waits, how much it takes.
@@ -57,7 +59,7 @@ impl Config {
         &self.tls.identity
     }
 
-    /// How streams are encrypted.
+    /// How streams are encrypted. Default: [`Encryption::Xtls`].
     #[must_use]
     pub fn encryption(mut self, encryption: Encryption) -> Self {
         self.encryption = encryption;
@@ -183,6 +185,9 @@ impl Dangerous<'_> {
     /// XTLS is still offered, and used with every peer that agrees to it. Where a session does run in plaintext, both
     /// servers and everybody between them can read and change every stanza, and it is logged at `warn`.
     ///
+    /// With [`Encryption::XtlsOrStarttls`] and [`Encryption::Starttls`] it has no effect: where there is no XTLS, STARTTLS is
+    /// required.
+    ///
     /// A peer whose certificate is pinned, or was seen before ([`Trust`]), is not talked to in plaintext all the same: it
     /// does XTLS, and whoever says otherwise is in between.
     pub fn allow_plaintext(&mut self) -> &mut Self {
@@ -201,6 +206,9 @@ impl Dangerous<'_> {
 }
 
 /// How streams of an endpoint are encrypted.
+///
+/// Whom we trust, and what is refused, is the same for all. XTLS is offered in Jingle, where the servers can take it out of an
+/// offer: with anything but [`Encryption::Xtls`], that leads to STARTTLS, with the same [`Trust`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Encryption {
@@ -208,23 +216,12 @@ pub enum Encryption {
     #[default]
     Xtls,
     /// By XTLS with peers that have it, and with others by STARTTLS on the XML stream, which is required then (XEP-0246
-    /// #encryption). Whom we trust, and what is refused, is the same.
+    /// #encryption).
+    ///
+    /// An initiator offers XTLS to those that announce it, and goes on with STARTTLS if they accept without it.
     XtlsOrStarttls,
     /// By STARTTLS on the XML stream, where we are the initiator. Peers that offer us XTLS get it.
     Starttls,
-}
-
-/// Who may open a session with us.
-///
-/// Others are answered as if we knew nothing of Jingle (XEP-0166 #security-info), and the bot never hears of them.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub enum Callers {
-    /// Everybody.
-    #[default]
-    Everybody,
-    /// These, with any resource.
-    Only(HashSet<BareJid>),
 }
 
 /// How long each step may take. Every deadline that passes gives an

@@ -55,8 +55,8 @@
 //!
 //! # Invariants
 //!
-//! 1. No [`E2eStream`] without a TLS 1.3 connection whose peer presented the certificate that Jingle announced and that
-//!    [`Trust`] accepts, unless the user said [`Dangerous::allow_plaintext`].
+//! 1. No [`E2eStream`] without a TLS 1.3 connection whose peer presented a certificate that [`Trust`] accepts and, with XTLS,
+//!    that Jingle announced; unless the user said [`Dangerous::allow_plaintext`], or [`Dangerous::allow_tls12`].
 //! 2. A session belongs to one full JID and one sid. Nobody else can change it, not even know that it exists.
 //! 3. Stanzas are delivered under the addresses that Jingle fixed, whatever they claim.
 //! 4. Whatever a peer or a server sends is bounded before it is kept; every bound is in [`Limits`], [`IbbConfig`],

@@ -36,14 +36,16 @@ use xmpp_parsers::stanza::Stanza;
 
 use self::sockets::Waiting;
 use crate::{
-    Error,
-    session::{Effect, Output, Progress, RequestToken, SessionId, Sessions},
+    Callers, Error,
+    session::{Effect, Output, Progress, RequestToken, SessionId, Sessions, Word},
     wakers::remember,
 };
 
 /// What the driver and all handles share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// Here too, to be asked without the lock.
+    callers: Callers,
     state: Mutex<State>,
     /// Rung when there may be something to send, or a timer that is due earlier.
     bell: Notify,
@@ -90,6 +92,7 @@ enum Phase {
 
 impl Shared {
     fn new(sessions: Sessions) -> Self {
+        let callers = sessions.config().callers.clone();
         let state = State {
             sessions,
             phase: Phase::Running,
@@ -103,7 +106,7 @@ impl Shared {
             effects: Vec::new(),
             sockets: Waiting::default(),
         };
-        Self { state: Mutex::new(state), bell: Notify::new(), general: Notify::new() }
+        Self { callers, state: Mutex::new(state), bell: Notify::new(), general: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -156,9 +159,10 @@ impl Shared {
     fn handle_event(&self, event: Event) -> Option<Event> {
         match event {
             Event::Stanza(stanza) => {
+                let word = self.word_on(&stanza);
                 let handle = |state: &mut State, now| {
                     state.forget_closed();
-                    state.sessions.handle_stanza(now, stanza)
+                    state.sessions.handle_stanza(now, stanza, word)
                 };
                 self.act(handle).map(Event::Stanza)
             }
@@ -172,6 +176,17 @@ impl Shared {
                 Some(Event::Online { bound_jid, features, resumed })
             }
             disconnected @ Event::Disconnected(_) => Some(disconnected),
+        }
+    }
+
+    /// What the bot's filter says of the sender. Without the lock: it is the bot's code, and may use the endpoint.
+    fn word_on(&self, stanza: &Stanza) -> Word {
+        let Callers::Filter(may_call) = &self.callers else { return Word::NotAsked };
+        let caller = self.lock().sessions.asks_about(stanza);
+        match caller.map(|caller| may_call(&caller)) {
+            Some(true) => Word::Yes,
+            Some(false) => Word::No,
+            None => Word::NotAsked,
         }
     }
 

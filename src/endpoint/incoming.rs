@@ -40,8 +40,11 @@ impl Incoming {
         &self.peer
     }
 
-    /// The certificates that the peer announces for the TLS handshake; `None` if it offers no encryption, which only
-    /// gets this far with [`Dangerous::allow_plaintext`](crate::Dangerous::allow_plaintext).
+    /// The certificates that the peer announces for XTLS; `None` if it offers none.
+    ///
+    /// An offer without XTLS gets this far only where STARTTLS will follow, which is required then
+    /// ([`Encryption::XtlsOrStarttls`](crate::Encryption::XtlsOrStarttls), [`Encryption::Starttls`](crate::Encryption::Starttls)),
+    /// or with [`Dangerous::allow_plaintext`](crate::Dangerous::allow_plaintext).
     ///
     /// The servers carried this: it says what to expect, and proves nothing yet.
     #[must_use]

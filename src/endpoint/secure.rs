@@ -1,4 +1,4 @@
-//! From an open bytestream to an XML stream: XTLS in between, and the session around it.
+//! From an open bytestream to an XML stream: XTLS in between, or STARTTLS on it, and the session around it.
 
 use std::{
     sync::Arc,
@@ -15,7 +15,7 @@ use crate::{
     Config, Error, Fingerprint, Reason, Step, TransportInfo,
     driver::SessionHandle,
     security::tls_io::{self, Announced, Expectation, Secured},
-    session::{Progress, Role},
+    session::{Announced as Security, Progress, Role},
     stream::{self, Carrier, E2eStream, Established, Negotiated, StreamOptions},
     transport::io::Bytestream,
 };
@@ -27,11 +27,11 @@ struct Opened {
     local: FullJid,
     transport: TransportInfo,
     fallback: Option<Error>,
-    announced: Option<Vec<Fingerprint>>,
+    security: Security,
     config: Config,
 }
 
-/// Runs TLS and opens the XML stream. Whatever fails ends the session with the fitting reason.
+/// Runs XTLS and opens the XML stream, or leaves it to the XML stream to run TLS. Whatever fails ends the session with the fitting reason.
 pub(super) async fn establish(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eStream, Error> {
     let span = session.span();
     secure(endpoint, session).instrument(span).await
@@ -47,8 +47,8 @@ async fn secure(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eSt
         .limits(opened.config.limits)
         .carrier(Arc::new(Carried(Arc::clone(&session))))
         .negotiated(Negotiated::on(opened.transport.clone(), opened.fallback.clone()));
-    let stream = match &opened.announced {
-        Some(announced) => {
+    let stream = match &opened.security {
+        Security::Fingerprints(announced) => {
             let secured = match handshake(&opened, announced.clone(), io).await {
                 Ok(secured) => secured,
                 Err(error) => return Err(give_up(&session, error)),
@@ -58,8 +58,9 @@ async fn secure(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eSt
             let options = options.encrypted(established).map_io(tls_io::error_from_io);
             open(opened.role, secured.io, options).await?
         }
+        Security::Starttls => open(opened.role, io, options.starttls(opened.config.tls.clone())).await?,
         // Plaintext is only ever accepted if the user allowed it.
-        None => open(opened.role, io, options).await?,
+        Security::Nothing => open(opened.role, io, options).await?,
     };
     endpoint.remember(stream.closer());
     // Only now is the peer shown any address: it is who it should be.
@@ -118,7 +119,7 @@ impl Opened {
                 local: sessions.bound()?.clone(),
                 transport: sessions.transport_info(id)?,
                 fallback: sessions.unconnected(id),
-                announced: sessions.announced(id),
+                security: sessions.security(id)?.clone(),
                 config: sessions.config().clone(),
             })
         });

@@ -25,7 +25,12 @@ impl Sessions {
     /// Answers one `<jingle/>` request; gives it back if it is the bot's.
     pub(super) fn handle_jingle(&mut self, now: Instant, request: Request) -> Option<Request> {
         self.heard_from(&request.from);
-        let (jingle, dialect) = match Jingle::parse(request.payload.clone()) {
+        let parsed = Jingle::parse(request.payload.clone());
+        if self.is_unwelcome(&request) && !self.is_foreign(&parsed) {
+            self.turn_away(now, request);
+            return None;
+        }
+        let (jingle, dialect) = match parsed {
             Ok(parsed) => parsed,
             Err(malformed) if !self.config.pass_foreign => {
                 self.refuse(request.from, request.id, errors::bad_request(malformed.to_string()));

@@ -31,6 +31,10 @@ impl Sessions {
             if self.config.pass_foreign {
                 return Some(request);
             }
+            if self.is_unwelcome(&request) {
+                self.turn_away(now, request);
+                return None;
+            }
             let refusal = match request.payload.name() {
                 _ if sid.is_none() => errors::bad_request("an in-band bytestream request without sid"),
                 // XEP-0047 #create: bytestreams that Jingle did not negotiate are not for us.

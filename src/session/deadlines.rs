@@ -42,7 +42,7 @@ impl Sessions {
             Purpose::Jingle { session, action: Action::SessionTerminate } => {
                 self.end(now, session, None, Farewell::Over);
             }
-            purpose @ (Purpose::Proxies(_) | Purpose::Activation { .. }) => {
+            purpose @ (Purpose::Proxies(_) | Purpose::Activation { .. } | Purpose::Roster) => {
                 self.settle(now, purpose, Err(errors::remote_server_timeout()));
             }
             Purpose::Jingle { session, action: Action::TransportReplace } => {

@@ -130,7 +130,7 @@ impl Sessions {
     /// It is known what the peer can do: with what to begin.
     fn offer(&mut self, now: Instant, id: SessionId, support: &Support) {
         let Some(session) = self.table.get(id) else { return };
-        let needs = match support.require(!self.allows_plaintext_with(&session.peer)) {
+        let needs = match support.require(self.without_security(&session.peer).is_err()) {
             Ok(needs) => needs,
             Err(missing) => return self.fail(now, id, Error::PeerIncompatible(missing)),
         };
@@ -190,7 +190,7 @@ impl Sessions {
     fn initiate(&mut self, now: Instant, id: SessionId, needs: Needs, transport: Offer) {
         let Some(own) = self.bound.clone() else { return };
         let bytestream = transport.bytestream_sid().map(ToOwned::to_owned);
-        let security = if needs.xtls { Precondition::Xtls } else { Precondition::Plaintext };
+        let security = self.precondition(needs.xtls);
         let identity = self.config.tls.identity.clone();
         let timeout = self.config.timeouts.accept;
         let Some(session) = self.table.get_mut(id) else { return };
@@ -204,6 +204,9 @@ impl Sessions {
             .with_child(transport.to_element());
         match security {
             Precondition::Xtls => content = content.with_child(security::announcement(&identity)),
+            Precondition::Starttls => {
+                tracing::debug!("offering a stream without XTLS: STARTTLS will be required")
+            }
             Precondition::Plaintext => tracing::warn!("offering a stream in plaintext"),
         }
         tracing::info!(transport = transport.name(), "initiating a session");
@@ -285,10 +288,13 @@ impl Sessions {
         let precondition = offered.security;
         let checked = check_accept(jingle, &session.content).and_then(|(transport, security)| {
             match (precondition, security) {
-                (Precondition::Plaintext, Some(_)) => Err("<security/>, which was not offered".to_owned()),
+                (Precondition::Starttls | Precondition::Plaintext, Some(_)) => {
+                    Err("<security/>, which was not offered".to_owned())
+                }
+                (Precondition::Starttls, None) => Ok((transport, Ok(Announced::Starttls))),
                 (Precondition::Plaintext, None) => Ok((transport, Ok(Announced::Nothing))),
                 (Precondition::Xtls, _) => {
-                    Ok((transport, security::announced(security, self.allows_plaintext_with(&session.peer))))
+                    Ok((transport, security::announced(security, self.without_security(&session.peer))))
                 }
             }
         });
@@ -334,18 +340,19 @@ impl Sessions {
                 return self.fail(now, id, error);
             }
         };
-        if announced == Announced::Nothing {
-            tracing::warn!("the stream is in plaintext: both servers can read it");
+        match announced {
+            Announced::Fingerprints(_) => tracing::debug!("the session was accepted"),
+            Announced::Starttls => tracing::debug!("the session was accepted; STARTTLS will be required"),
+            Announced::Nothing => tracing::warn!("the stream is in plaintext: both servers can read it"),
         }
-        tracing::debug!("the session was accepted");
-        let secure = announced != Announced::Nothing;
+        let has_xtls = matches!(announced, Announced::Fingerprints(_));
         let choice = session.own_content().with_child(security::choice());
         let info = Jingle::new(Action::SecurityInfo, session.sid.clone()).with_content(choice);
         session.state = State::Active(Active::new(transport, announced));
         self.acknowledge(request.from, request.id);
         // Who accepts an offer has received it, acknowledged or not.
         self.requests.cancel(|purpose| purpose.session() == Some(id));
-        if secure {
+        if has_xtls {
             // jingle-xtls #proto: it helps the responder to prepare; nothing waits for it.
             self.tell(id, info);
         }

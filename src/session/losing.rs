@@ -6,6 +6,7 @@ use jid::FullJid;
 
 use super::{
     Output, Purpose, Sessions,
+    roster::Roster,
     state::{Farewell, Line, Preparing, SessionId, State},
 };
 use crate::{Error, SignallingError, Step};
@@ -19,12 +20,14 @@ impl Sessions {
             let reachable_as_before = self.bound.as_ref() == Some(&before);
             self.lose_everything(now, &SignallingError::Rebound, reachable_as_before);
         }
+        self.ask_for_roster(now);
         self.begin_waiting(now);
     }
 
     /// The session with the server is gone for good.
     pub(crate) fn handle_disconnected(&mut self, now: Instant) {
         self.bound = None;
+        self.roster = Roster::default();
         self.lose_everything(now, &SignallingError::Offline, false);
     }
 

@@ -6,6 +6,7 @@
 
 mod actions;
 mod bytestreams;
+mod callers;
 mod deadlines;
 mod falling_back;
 mod gathering;
@@ -16,6 +17,7 @@ mod pubkeys;
 mod replacing;
 mod requests;
 mod responder;
+mod roster;
 mod security;
 mod sockets;
 mod state;
@@ -41,20 +43,22 @@ use xmpp_parsers::{
 };
 
 use self::{
+    callers::Refusals,
     requests::Requests,
-    state::{ABSENCE, Announced, Ended, Farewell, Session, State},
+    roster::Roster,
+    state::{ABSENCE, Ended, Farewell, Session, State},
     table::Table,
 };
 pub(crate) use self::{
+    callers::Word,
     sockets::{DialToken, Effect},
-    state::{Role, SessionId},
+    state::{Announced, Role, SessionId},
 };
 use crate::{
-    Config, Error, Reason,
+    Config, Error, Fingerprint, Reason,
     disco::{Ask, Disco, Proxies},
     transport::{self, s5b::Attempt},
     wire::{
-        errors,
         jingle::{Jingle, ReasonElement},
         ns,
     },
@@ -70,6 +74,8 @@ pub(crate) struct Sessions {
     requests: Requests<Purpose>,
     disco: Disco,
     proxies: Proxies,
+    roster: Roster,
+    refusals: Refusals,
     /// Which session somebody who connects to our listener is for, by DST.ADDR.
     expected: HashMap<String, SessionId>,
     listening_until: Option<Instant>,
@@ -143,12 +149,13 @@ enum Purpose {
         session: SessionId,
     },
     Proxies(Ask),
+    Roster,
 }
 
 impl Purpose {
     fn session(&self) -> Option<SessionId> {
         match self {
-            Self::User(_) | Self::Proxies(_) => None,
+            Self::User(_) | Self::Proxies(_) | Self::Roster => None,
             Self::Disco { session, .. }
             | Self::Jingle { session, .. }
             | Self::Transport { session, .. }
@@ -167,6 +174,8 @@ struct Request {
     from: FullJid,
     id: String,
     payload: Element,
+    /// What the bot's filter says of its sender.
+    word: Word,
 }
 
 impl Sessions {
@@ -176,6 +185,8 @@ impl Sessions {
             requests: Requests::new(format!("{}-", random_id())),
             disco: Disco::new(&config.disco, config.transports),
             proxies: Proxies::new(&config.s5b.proxies),
+            roster: Roster::default(),
+            refusals: Refusals::default(),
             expected: HashMap::new(),
             listening_until: None,
             dials: HashMap::new(),
@@ -201,13 +212,13 @@ impl Sessions {
         self.bound.as_ref()
     }
 
-    /// Takes a stanza from the server, and gives it back if it is not for us.
-    pub(crate) fn handle_stanza(&mut self, now: Instant, stanza: Stanza) -> Option<Stanza> {
+    /// Takes a stanza from the server, and gives it back if it is not for us. See [`Sessions::asks_about`] for the word.
+    pub(crate) fn handle_stanza(&mut self, now: Instant, stanza: Stanza, word: Word) -> Option<Stanza> {
         if let Some(Ok(from)) = sign_of_life(&stanza).map(Jid::try_as_full) {
             self.heard_from(from);
         }
         match stanza {
-            Stanza::Iq(iq) => self.handle_iq(now, iq).map(Stanza::Iq),
+            Stanza::Iq(iq) => self.handle_iq(now, iq, word).map(Stanza::Iq),
             Stanza::Presence(presence) => {
                 self.handle_presence(now, &presence);
                 Some(Stanza::Presence(presence))
@@ -232,7 +243,7 @@ impl Sessions {
         }
     }
 
-    fn handle_iq(&mut self, now: Instant, iq: Iq) -> Option<Iq> {
+    fn handle_iq(&mut self, now: Instant, iq: Iq, word: Word) -> Option<Iq> {
         match iq {
             Iq::Get { from: Some(from), to, id, payload } => {
                 let ours = payload.is("query", ns::DISCO_INFO) && self.config.disco.answer;
@@ -249,6 +260,7 @@ impl Sessions {
             Iq::Set { from: Some(from), to, id, payload } => {
                 let jingle = Jingle::matches(&payload);
                 if !jingle && !payload.has_ns(ns::IBB) {
+                    self.handle_push(Some(&from), &payload);
                     return Some(Iq::Set { from: Some(from), to, id, payload });
                 }
                 let from = match from.try_into_full() {
@@ -257,20 +269,26 @@ impl Sessions {
                         return Some(Iq::Set { from: Some(bare.into()), to, id, payload });
                     }
                     Err(bare) => {
-                        // Sessions are between full JIDs (XEP-0166 #def-jingle).
-                        let refusal = errors::bad_request("a session needs the full JID of either side");
+                        let refusal = self.refusal_of_bare();
                         self.send_iq(bare.into(), id, Err(refusal));
                         return None;
                     }
                 };
-                let back = if jingle {
-                    self.handle_jingle(now, Request { from, id, payload })
-                } else {
-                    self.handle_ibb(now, Request { from, id, payload })
-                };
-                back.map(|Request { from, id, payload }| Iq::Set { from: Some(from.into()), to, id, payload })
+                let request = Request { from, id, payload, word };
+                let back =
+                    if jingle { self.handle_jingle(now, request) } else { self.handle_ibb(now, request) };
+                back.map(|Request { from, id, payload, .. }| Iq::Set {
+                    from: Some(from.into()),
+                    to,
+                    id,
+                    payload,
+                })
             }
             reply @ (Iq::Result { .. } | Iq::Error { .. }) => self.handle_reply(now, reply),
+            Iq::Set { from: None, to, id, payload } => {
+                self.handle_push(None, &payload);
+                Some(Iq::Set { from: None, to, id, payload })
+            }
             request => Some(request),
         }
     }
@@ -307,6 +325,7 @@ impl Sessions {
             Purpose::Disco { session, node } => self.handle_disco_reply(now, session, node.as_deref(), reply),
             Purpose::Jingle { session, action } => self.handle_ack(now, session, action, reply.map(drop)),
             Purpose::Proxies(ask) => self.handle_proxies(now, &ask, reply.ok().flatten().as_ref()),
+            Purpose::Roster => self.handle_roster(reply),
             Purpose::Activation { session } => {
                 if let Some(s5b) = self.table.get_mut(session).and_then(Session::s5b_mut) {
                     s5b.handle_activated(now, reply.map(drop));
@@ -431,18 +450,22 @@ impl Sessions {
         self.table.get(id).map(|session| session.sid.as_str())
     }
 
-    /// What the peer announced about its certificate; `None` for a session in plaintext.
-    pub(crate) fn announced(&self, id: SessionId) -> Option<Vec<crate::Fingerprint>> {
-        let announced = match &self.table.get(id)?.state {
-            State::Ringing(ringing) => &ringing.announced,
-            State::Accepting(accepting) => &accepting.announced,
-            State::Active(active) => &active.announced,
-            State::Ended(ended) => &ended.announced,
-            State::Preparing(_) | State::Gathering(_) | State::Offered(_) => return None,
-        };
-        match announced {
+    /// What the peer announced about its certificate; `None` for a session without XTLS.
+    pub(crate) fn announced(&self, id: SessionId) -> Option<Vec<Fingerprint>> {
+        match self.security(id)? {
             Announced::Fingerprints(fingerprints) => Some(fingerprints.clone()),
-            Announced::Nothing => None,
+            Announced::Starttls | Announced::Nothing => None,
+        }
+    }
+
+    /// How the session is encrypted; `None` before that is known.
+    pub(crate) fn security(&self, id: SessionId) -> Option<&Announced> {
+        match &self.table.get(id)?.state {
+            State::Ringing(ringing) => Some(&ringing.announced),
+            State::Accepting(accepting) => Some(&accepting.announced),
+            State::Active(active) => Some(&active.announced),
+            State::Ended(ended) => ended.announced.as_ref(),
+            State::Preparing(_) | State::Gathering(_) | State::Offered(_) => None,
         }
     }
 

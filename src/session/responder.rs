@@ -200,7 +200,7 @@ impl Sessions {
                 return Err(unsupported(Reason::UnsupportedTransports, &what));
             }
         };
-        match security::announced(content.security(), self.allows_plaintext_with(peer)) {
+        match security::announced(content.security(), self.without_security(peer)) {
             Ok(announced) => Ok((transport, announced)),
             Err(insecure) => {
                 let error = Error::Security(insecure);
@@ -330,10 +330,12 @@ impl Sessions {
         let Some(session) = self.table.get_mut(id) else { return };
         let mut content =
             session.own_content().with_child(Element::bare("description", ns::XMLSTREAM)).with_child(element);
-        if announced == Announced::Nothing {
-            tracing::warn!("the stream is in plaintext: both servers can read it");
-        } else {
-            content = content.with_child(security::announcement(&self.config.tls.identity));
+        match &announced {
+            Announced::Fingerprints(_) => {
+                content = content.with_child(security::announcement(&self.config.tls.identity));
+            }
+            Announced::Starttls => tracing::debug!("accepting without XTLS: STARTTLS will be required"),
+            Announced::Nothing => tracing::warn!("the stream is in plaintext: both servers can read it"),
         }
         let mut accept = Jingle::new(Action::SessionAccept, session.sid.clone()).with_content(content);
         if let Some(own) = own {
@@ -360,7 +362,7 @@ impl Sessions {
     }
 }
 
-fn is_xmlstream(content: &Content) -> bool {
+pub(super) fn is_xmlstream(content: &Content) -> bool {
     content.description().is_some_and(|description| description.is("description", ns::XMLSTREAM))
 }
 

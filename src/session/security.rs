@@ -3,9 +3,12 @@
 use jid::FullJid;
 use xmpp_parsers::minidom::Element;
 
-use super::{Sessions, state::Announced};
+use super::{
+    Sessions,
+    state::{Announced, Precondition},
+};
 use crate::{
-    Fingerprint, Identity, SecurityError,
+    Config, Encryption, Fingerprint, Identity, SecurityError,
     wire::xtls::{FingerprintElement, METHOD_X509, Security},
 };
 
@@ -38,21 +41,39 @@ pub(super) fn check(element: &Element) -> Result<(), String> {
 }
 
 impl Sessions {
-    /// Whether a session with this peer may go on in plaintext. Never where the user, or an earlier meeting, tells which
-    /// certificate it has, or what it has to prove: both servers could make anybody look like a peer that does no XTLS.
-    pub(super) fn allows_plaintext_with(&self, peer: &FullJid) -> bool {
-        self.config.allow_plaintext && !self.config.tls.expects_proof_of(&peer.to_bare())
+    /// What becomes of a session with this peer whose offer or accept has no `<security/>`.
+    ///
+    /// Plaintext never, where the user, or an earlier meeting, tells which certificate the peer has, or what it has to prove:
+    /// both servers could make anybody look like a peer that does no XTLS. With STARTTLS they gain nothing by it: it is required, and judged by
+    /// the same trust.
+    pub(super) fn without_security(&self, peer: &FullJid) -> Result<Announced, SecurityError> {
+        let Config { encryption, tls, allow_plaintext, .. } = &self.config;
+        match encryption {
+            Encryption::XtlsOrStarttls | Encryption::Starttls => Ok(Announced::Starttls),
+            Encryption::Xtls if *allow_plaintext && !tls.expects_proof_of(&peer.to_bare()) => {
+                Ok(Announced::Nothing)
+            }
+            Encryption::Xtls => Err(SecurityError::NotOffered),
+        }
+    }
+
+    /// What we offer to a peer of whom service discovery says whether it does XTLS.
+    pub(super) fn precondition(&self, peer_does_xtls: bool) -> Precondition {
+        match (self.config.encryption, peer_does_xtls) {
+            (Encryption::Xtls | Encryption::XtlsOrStarttls, true) => Precondition::Xtls,
+            (Encryption::XtlsOrStarttls, false) | (Encryption::Starttls, _) => Precondition::Starttls,
+            (Encryption::Xtls, false) => Precondition::Plaintext,
+        }
     }
 }
 
-/// Judges the `<security/>` of an offer or an accept. Everything but usable fingerprints fails closed.
+/// Judges the `<security/>` of an offer or an accept; `without` is what it means that there is none. Everything but usable
+/// fingerprints fails closed.
 pub(super) fn announced(
     security: Option<&Element>,
-    allow_plaintext: bool,
+    without: Result<Announced, SecurityError>,
 ) -> Result<Announced, SecurityError> {
-    let Some(element) = security else {
-        return if allow_plaintext { Ok(Announced::Nothing) } else { Err(SecurityError::NotOffered) };
-    };
+    let Some(element) = security else { return without };
     // Another precondition than XTLS is one that we can't meet.
     if !Security::matches(element) {
         return Err(SecurityError::NoCommonMethod(element.ns()));

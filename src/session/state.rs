@@ -149,10 +149,12 @@ pub(crate) enum Ack {
     Received,
 }
 
-/// Whether the session has the XTLS security precondition.
+/// Whether our offer has the XTLS security precondition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Precondition {
     Xtls,
+    /// It has none, because STARTTLS will follow.
+    Starttls,
     /// The user allowed it, and the peer does not do XTLS.
     Plaintext,
 }
@@ -182,7 +184,9 @@ pub(crate) struct Accepting {
 pub(crate) enum Announced {
     /// `<security/>` with these fingerprints, at least one.
     Fingerprints(Vec<Fingerprint>),
-    /// No `<security/>`, and the user allowed that.
+    /// No `<security/>`, so STARTTLS is required on the XML stream.
+    Starttls,
+    /// No `<security/>`, and the user allowed plaintext.
     Nothing,
 }
 
@@ -245,7 +249,8 @@ pub(crate) enum Replacement {
 pub(crate) struct Ended {
     /// Keeps what was received and not yet read.
     pub(super) transport: Option<Transport>,
-    pub(super) announced: Announced,
+    /// `None` if the session never was active.
+    pub(super) announced: Option<Announced>,
     pub(super) error: Option<Error>,
     pub(super) farewell: Farewell,
 }
@@ -271,12 +276,7 @@ pub(crate) enum Farewell {
 impl State {
     /// Over, with nothing left of it.
     pub(super) fn ended() -> Self {
-        Self::Ended(Ended {
-            transport: None,
-            announced: Announced::Nothing,
-            error: None,
-            farewell: Farewell::Over,
-        })
+        Self::Ended(Ended { transport: None, announced: None, error: None, farewell: Farewell::Over })
     }
 
     /// Until when the session may stay in this state, apart from what its requests wait for.
@@ -414,14 +414,14 @@ impl Session {
 
     /// Moves to `Ended`, keeping what can still be read.
     pub(super) fn end(&mut self, error: Option<Error>, farewell: Farewell) {
-        let ended = Ended { transport: None, announced: Announced::Nothing, error: error.clone(), farewell };
+        let ended = Ended { transport: None, announced: None, error: error.clone(), farewell };
         let before = std::mem::replace(&mut self.state, State::Ended(ended));
         let State::Ended(ended) = &mut self.state else { return };
         match before {
             State::Active(Active { mut transport, announced, .. }) => {
                 transport.end(error);
                 ended.transport = Some(transport);
-                ended.announced = announced;
+                ended.announced = Some(announced);
             }
             State::Ended(before) => *ended = Ended { farewell, ..before },
             State::Preparing(_)

@@ -5,6 +5,9 @@ pub(crate) const CLIENT: &str = "jabber:client";
 /// The namespace of `<stream:stream>` and its direct, non-stanza children.
 pub(crate) const STREAMS: &str = "http://etherx.jabber.org/streams";
 
+/// The roster (RFC 6121 §2).
+pub(crate) const ROSTER: &str = "jabber:iq:roster";
+
 /// Jingle (XEP-0166).
 pub(crate) const JINGLE: &str = "urn:xmpp:jingle:1";
 /// Jingle as XEP-0247's and jingle-xtls' printed examples spell it; accepted and answered in kind.

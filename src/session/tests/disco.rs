@@ -23,7 +23,7 @@ fn a_peer_whose_capabilities_are_known_is_not_asked() {
     let now = pair.now;
     let mut presence = Presence::available().with_from(jid(JULIET));
     presence.payloads.push(pair.end(Juliet).sessions.disco().caps());
-    pair.end(Romeo).sessions.handle_stanza(now, presence.into());
+    pair.end(Romeo).sessions.handle_stanza(now, presence.into(), Word::NotAsked);
     for asked in [true, false] {
         let id = pair.connect(Romeo);
         pair.run();
@@ -57,7 +57,7 @@ fn capabilities_that_are_out_of_date_are_asked_for_once_more() {
     let stale = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:old' \
                  ver='q07IKJEyjvHSyhy//CH0CxmKi8w='/>";
     presence.payloads.push(stale.parse().unwrap());
-    pair.end(Romeo).sessions.handle_stanza(now, presence.into());
+    pair.end(Romeo).sessions.handle_stanza(now, presence.into(), Word::NotAsked);
     let id = pair.connect(Romeo);
     pair.run();
     assert_eq!(

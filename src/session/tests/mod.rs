@@ -37,7 +37,7 @@ use xmpp_parsers::{
 };
 
 use self::net::Net;
-use super::{Effect, Output, Progress, RequestToken, Role, SessionId, Sessions, state::State};
+use super::{Effect, Output, Progress, RequestToken, Role, SessionId, Sessions, Word, state::State};
 use crate::{
     Config, Error, Identity, PeerIncompatible, PeerMisbehaved, Reason, SecurityError, SignallingError, Step,
     Timeouts, TransportError, Transports, Trust,
@@ -133,19 +133,22 @@ impl End {
     fn hears(&mut self, now: Instant, from: &str, payload: &str) -> Vec<String> {
         let payload = payload.parse().unwrap();
         let iq = Iq::Set { from: Some(from.parse().unwrap()), to: None, id: "x1".to_owned(), payload };
-        let back = self.sessions.handle_stanza(now, iq.into());
+        let back = self.sessions.handle_stanza(now, iq.into(), Word::NotAsked);
         assert!(back.is_none(), "given back: {back:?}");
         self.sent().iter().map(describe).collect()
     }
 
     /// Takes a stanza as it stands on the wire; gives back what is not for the sessions.
     fn receives(&mut self, now: Instant, stanza: &Element) -> Option<Stanza> {
-        self.sessions.handle_stanza(now, Stanza::try_from(stanza.clone()).unwrap())
+        self.sessions.handle_stanza(now, Stanza::try_from(stanza.clone()).unwrap(), Word::NotAsked)
     }
 
     fn presence(&mut self, now: Instant, from: &str, type_: PresenceType) {
         let presence = Presence::new(type_).with_from(from.parse::<Jid>().unwrap());
-        assert!(self.sessions.handle_stanza(now, presence.into()).is_some(), "the bot gets presences too");
+        assert!(
+            self.sessions.handle_stanza(now, presence.into(), Word::NotAsked).is_some(),
+            "the bot gets presences too"
+        );
     }
 
     fn state(&self, id: SessionId) -> &'static str {
