@@ -2,9 +2,11 @@
 
 mod attack;
 mod bytes;
+mod callers;
 mod connecting_random;
 mod deadlines;
 mod disco;
+mod encryption;
 mod fallback;
 mod hostile;
 mod ladder;
@@ -17,6 +19,7 @@ mod net;
 mod offers;
 mod pubkeys;
 mod random;
+mod roster;
 mod s5b;
 mod security;
 mod ties;

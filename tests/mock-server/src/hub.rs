@@ -1,7 +1,7 @@
 //! Who is online, and the way into each client's queue. One short lock keeps deliveries and their record in one order.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,6 +15,7 @@ use tokio::{
 use xmpp_parsers::{
     jid::{BareJid, FullJid, Jid},
     minidom::Element,
+    roster::{Item, Subscription},
     sasl::Mechanism,
 };
 
@@ -59,6 +60,8 @@ struct State {
     next_id: u64,
     sessions: HashMap<FullJid, Session>,
     resources: HashMap<BareJid, BTreeSet<FullJid>>,
+    /// The contacts of each account that has some.
+    rosters: HashMap<BareJid, BTreeMap<BareJid, Item>>,
     record: Record,
 }
 
@@ -156,6 +159,7 @@ impl Hub {
                 next_id: 0,
                 sessions: HashMap::new(),
                 resources: HashMap::new(),
+                rosters: HashMap::new(),
                 record: Record::new(),
             }),
         }
@@ -263,6 +267,23 @@ impl Hub {
         let mut state = self.state();
         let session = state.session(key)?;
         Some(std::mem::replace(&mut session.presence, presence))
+    }
+
+    /// The contacts of an account, sorted.
+    pub(crate) fn roster(&self, account: &Jid) -> Vec<Item> {
+        let state = self.state();
+        let contacts = state.rosters.get(&account.to_bare());
+        contacts.into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// Changes, adds or removes a contact.
+    pub(crate) fn set_contact(&self, account: BareJid, contact: Item) {
+        let mut state = self.state();
+        let roster = state.rosters.entry(account).or_default();
+        match contact.subscription {
+            Subscription::Remove => drop(roster.remove(&contact.jid)),
+            _ => drop(roster.insert(contact.jid.clone(), contact)),
+        }
     }
 
     /// Notes that some got directed presence, which they must learn the end of.

@@ -2,7 +2,7 @@
 //! routed.
 //!
 //! It is no server for real use: every account on every domain exists, all with the password [`PASSWORD`]; there is no
-//! storage, no roster and no federation (all domains live on the one server).
+//! storage and no federation (all domains live on the one server).
 //!
 //! ```no_run
 //! use mock_server::{MockServer, Verdict};
@@ -40,7 +40,9 @@
 //! * Stanzas in order, `from` stamped with the sender's full JID. For an absent full JID: `service-unavailable` to iq and
 //!   message. A message to a bare JID goes to all of its resources.
 //! * Presence without an addressee goes to everybody online, whoever subscribes to whom, and a newcomer gets theirs.
-//! * It answers pings and service discovery for its domains and accounts, and has an empty roster for each.
+//! * It answers pings and service discovery for its domains and accounts. A roster has the contacts that the test puts there
+//!   ([`MockServer::set_contact`]), which all of the account's resources are told by a push; it can't be changed by a client,
+//!   and has no part in who gets whose presence.
 //! * On demand, a SOCKS5 proxy for bytestreams (XEP-0065) for each domain, as Prosody's mod_proxy65 is one, stalls and
 //!   all ([`MockServer::enable_proxy65`]).
 //! * A stanza over 262,144 bytes ends its sender's stream with `policy-violation`.

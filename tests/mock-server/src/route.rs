@@ -1,9 +1,11 @@
 //! Where a stanza goes (RFC 6120, 10; RFC 6121, 8), and what the intercepts make of that.
 
 use xmpp_parsers::{
-    jid::{FullJid, Jid},
+    iq::Iq,
+    jid::{BareJid, FullJid, Jid},
     minidom::Element,
     ns,
+    roster::{Item, Roster},
     stanza_error::{DefinedCondition, ErrorType, StanzaError},
 };
 
@@ -13,7 +15,7 @@ use crate::{
     hub::{Hub, Presence, SessionKey},
     intercept::{Fate, Route},
     record::Outcome,
-    service,
+    service::{self, Facts},
     stanza::{self, Attribute},
 };
 
@@ -147,6 +149,17 @@ pub(crate) fn inject(hub: &Hub, to: &Jid, stanza: Element) -> bool {
     hub.deliver(&from, to, stanza, Outcome::Injected).is_ok()
 }
 
+/// RFC 6121, 2.1.6: tells all of an account's resources that a contact changed, whether or not they asked for the roster.
+pub(crate) fn push_roster(hub: &Hub, account: &BareJid, contact: &Item) {
+    let payload = Element::from(Roster { ver: None, items: vec![contact.clone()] });
+    for resource in hub.resources(&account.clone().into()) {
+        let id = format!("push-{}", contact.jid);
+        let to = Jid::from(resource);
+        let push = Iq::Set { from: None, to: Some(to.clone()), id, payload: payload.clone() };
+        hub.deliver(&account.clone().into(), &to, push.into(), Outcome::Delivered).ok();
+    }
+}
+
 fn arrive(hub: &Hub, route: &Route, stanza: Element, outcome: Outcome) {
     if route.to.is_full() {
         if let Err(stanza) = hub.deliver(&route.from, &route.to, stanza, outcome) {
@@ -170,7 +183,7 @@ fn arrive(hub: &Hub, route: &Route, stanza: Element, outcome: Outcome) {
         return;
     }
     let items = proxy.and_then(|_| bytestreams::item_of(&route.to)).into_iter().collect();
-    let answer = service::answer(&stanza, route, items);
+    let answer = service::answer(&stanza, route, Facts { items, roster: hub.roster(&route.from) });
     hub.note(&route.from, &route.to, stanza, outcome);
     if let Some(answer) = answer {
         hub.deliver(&route.to, &route.from, answer, Outcome::Delivered).ok();

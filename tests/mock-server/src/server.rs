@@ -9,8 +9,9 @@ use tokio::{
 };
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use xmpp_parsers::{
-    jid::{FullJid, Jid},
+    jid::{BareJid, FullJid, Jid},
     minidom::Element,
+    roster::{Ask, Item, Subscription},
     sasl::Mechanism,
 };
 
@@ -223,6 +224,21 @@ impl MockServer {
     /// Takes all intercepts away.
     pub fn clear_intercepts(&self) {
         self.0.hub.intercepts.clear();
+    }
+
+    /// Puts a contact into an account's roster, with this subscription, or out of it with [`Subscription::Remove`]; those of
+    /// its resources that are online are told by a roster push.
+    pub fn set_contact(&self, account: &BareJid, contact: BareJid, subscription: Subscription) {
+        let item = Item {
+            jid: contact,
+            name: None,
+            subscription,
+            ask: Ask::None,
+            groups: Vec::new(),
+            approved: None,
+        };
+        self.0.hub.set_contact(account.clone(), item.clone());
+        route::push_roster(&self.0.hub, account, &item);
     }
 
     /// Sends a client a stanza as it is, `from` anybody; `false` if it is not online. To a bare JID: to each resource.

@@ -4,7 +4,7 @@ use xmpp_parsers::{
     disco::{DiscoInfoQuery, DiscoInfoResult, DiscoItemsResult, Identity, Item},
     minidom::Element,
     ns,
-    roster::Roster,
+    roster::{Item as Contact, Roster},
     stanza_error::{DefinedCondition, ErrorType},
 };
 
@@ -12,12 +12,20 @@ use crate::{intercept::Route, route::plain_error, stanza};
 
 const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
 
-/// The answer to a request that no client gets, where service discovery lists `items`; none where it is no request.
-pub(crate) fn answer(request: &Element, route: &Route, items: Vec<Item>) -> Option<Element> {
+/// What the answers are made of.
+pub(crate) struct Facts {
+    /// What service discovery lists.
+    pub(crate) items: Vec<Item>,
+    /// The contacts of whoever asks.
+    pub(crate) roster: Vec<Contact>,
+}
+
+/// The answer to a request that no client gets; none where it is no request.
+pub(crate) fn answer(request: &Element, route: &Route, facts: Facts) -> Option<Element> {
     if request.name() != "iq" || stanza::is_answer(request) {
         return None;
     }
-    let answer = match payload(request, route, items) {
+    let answer = match payload(request, route, facts) {
         Ok(payload) => {
             let mut result = stanza::result();
             if let Some(payload) = payload {
@@ -36,7 +44,7 @@ pub(crate) fn answer(request: &Element, route: &Route, items: Vec<Item>) -> Opti
 fn payload(
     request: &Element,
     route: &Route,
-    items: Vec<Item>,
+    facts: Facts,
 ) -> Result<Option<Element>, (ErrorType, DefinedCondition)> {
     let unavailable = (ErrorType::Cancel, DefinedCondition::ServiceUnavailable);
     let query = request.children().next().ok_or((ErrorType::Modify, DefinedCondition::BadRequest))?;
@@ -47,10 +55,10 @@ fn payload(
         ("ping", ns::PING) if is_get => Ok(None),
         ("query", ns::DISCO_INFO) if is_get => disco_info(query, is_domain).map(Some),
         ("query", ns::DISCO_ITEMS) if is_get => {
-            Ok(Some(DiscoItemsResult { node: None, items, rsm: None }.into()))
+            Ok(Some(DiscoItemsResult { node: None, items: facts.items, rsm: None }.into()))
         }
         ("query", ns::ROSTER) if is_get && is_own_account => {
-            Ok(Some(Roster { ver: None, items: Vec::new() }.into()))
+            Ok(Some(Roster { ver: None, items: facts.roster }.into()))
         }
         ("session", SESSION) if !is_get && (is_own_account || is_domain) => Ok(None),
         _ => Err(unavailable),
