@@ -47,7 +47,7 @@ async fn starttls_takes_the_place_of_xtls() {
         &world.ladder_without_data(),
         &[
             "romeo> iq get disco#info",
-            "juliet> iq result disco#info",
+            "juliet> iq result (disco#info)",
             "romeo> iq set jingle session-initiate",
             "juliet> iq result (session-initiate)",
             "juliet> iq set jingle session-accept",

@@ -31,7 +31,8 @@ struct Opened {
     config: Config,
 }
 
-/// Runs XTLS and opens the XML stream, or leaves it to the XML stream to run TLS. Whatever fails ends the session with the fitting reason.
+/// Runs TLS and opens the XML stream; with STARTTLS, the XML stream runs TLS. Whatever fails ends the session with the
+/// fitting reason.
 pub(super) async fn establish(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eStream, Error> {
     let span = session.span();
     secure(endpoint, session).instrument(span).await

@@ -1,7 +1,7 @@
 //! Those who may see our presence may call, as the own server says, and nobody else.
 
 use super::*;
-use crate::Callers;
+use crate::{Callers, session::roster::MAX_CONTACTS};
 
 const ACCOUNT: &str = "juliet@capulet.lit";
 const NOBODY_HOME: [&str; 1] = ["error cancel service-unavailable"];
@@ -226,4 +226,20 @@ fn a_session_that_is_open_outlasts_the_subscription() {
     assert_eq!(juliet.hears(now, ROMEO, open), ["result"]);
     assert!(juliet.is_open(id));
     assert_eq!(juliet.hears(now, ROMEO, &initiate("b")), NOBODY_HOME, "but there is no other one");
+}
+
+#[test]
+fn contacts_beyond_the_limit_may_not_call_until_others_are_gone() {
+    let names: Vec<_> = (0..=MAX_CONTACTS).map(|n| format!("kinsman{n}@capulet.lit")).collect();
+    let all: Vec<_> = names.iter().map(|name| (name.as_str(), "both")).collect();
+    let (first, one_more) = ("kinsman0@capulet.lit/street", format!("{}/street", names[MAX_CONTACTS]));
+    let (mut juliet, now) = with(&all);
+    assert!(may_call(&mut juliet, now, first));
+    assert!(!may_call(&mut juliet, now, &one_more), "by the roster");
+    push(&mut juliet, now, "", &items(&all[MAX_CONTACTS..]));
+    assert!(!may_call(&mut juliet, now, &one_more), "by a push");
+    push(&mut juliet, now, "", &items(&[("kinsman0@capulet.lit", "remove")]));
+    push(&mut juliet, now, "", &items(&all[MAX_CONTACTS..]));
+    assert!(may_call(&mut juliet, now, &one_more));
+    assert!(!may_call(&mut juliet, now, first));
 }
