@@ -63,16 +63,16 @@ impl Sessions {
         }
         // There is one item in a push (RFC 6121 §2.1.6).
         let mut items = payload.children();
-        if let (Some(Contact { jid, sees_us }), None) = (items.next().and_then(Contact::read), items.next()) {
-            match sees_us {
-                true if contacts.len() < MAX_CONTACTS || contacts.contains(&jid) => {
-                    drop(contacts.insert(jid))
-                }
-                true => {
-                    tracing::debug!(contact = %jid, "more than {MAX_CONTACTS} contacts: this one may not call")
-                }
-                false => drop(contacts.remove(&jid)),
-            }
+        let (Some(Contact { jid, sees_us }), None) = (items.next().and_then(Contact::read), items.next())
+        else {
+            return;
+        };
+        if !sees_us {
+            contacts.remove(&jid);
+        } else if contacts.len() < MAX_CONTACTS {
+            contacts.insert(jid);
+        } else if !contacts.contains(&jid) {
+            tracing::debug!(contact = %jid, "more than {MAX_CONTACTS} contacts: this one may not call");
         }
     }
 }
