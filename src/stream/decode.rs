@@ -9,6 +9,7 @@ use rxml::{AttrMap, Event, Namespace, QName, xml_lang::XmlLangStack};
 use xmpp_parsers::{
     iq::Iq,
     minidom::Element,
+    ns::{SASL, TLS},
     stanza::Stanza,
     stream_error::{DefinedCondition, StreamError},
 };
@@ -21,6 +22,10 @@ use super::{
     violation::Violation,
 };
 use crate::{Limits, wire::ns};
+
+/// The largest element of STARTTLS or of SASL. SCRAM's have a few hundred bytes; a token or a ticket of another mechanism,
+/// which would be refused by name, a few thousand.
+const NEGOTIATION_BYTES: usize = 16 * 1024;
 
 /// What was read.
 #[derive(Debug)]
@@ -37,6 +42,12 @@ pub(crate) enum Decoded {
     /// A stanza that does not follow its schema.
     BadStanza(BadStanza),
     StreamError(StreamError),
+    /// An element of STARTTLS or of SASL. The stream may end with it: what comes behind it is left untouched, and this is
+    /// how many bytes of that are here already.
+    Negotiation {
+        element: Element,
+        behind: usize,
+    },
     /// A child of the stream that is no stanza and that we don't know; it was skipped.
     Unknown {
         namespace: String,
@@ -98,6 +109,12 @@ impl Decoder {
             State::Ended => Ok(None),
             State::Broken(violation) => Err(violation.clone()),
         };
+        let result = match result {
+            Ok(Some(Decoded::Negotiation { element, .. })) => {
+                Ok(Some(Decoded::Negotiation { element, behind: bytes.len() }))
+            }
+            other => other,
+        };
         match &result {
             Ok(Some(Decoded::Header(_))) => self.enter_stream(),
             Ok(Some(Decoded::Footer)) => self.state = State::Ended,
@@ -142,6 +159,7 @@ enum Child {
         children: usize,
     },
     Features(Box<<Element as FromXml>::Builder>),
+    Negotiation(Box<<Element as FromXml>::Builder>),
     StreamError(Box<<StreamErrorResult as FromXml>::Builder>),
     Skipped {
         namespace: String,
@@ -165,9 +183,10 @@ impl Content {
                 // RFC 6120 §4.6.1: white space between stanzas keeps the connection alive and means nothing.
                 self.source.skip_space(bytes);
             }
+            let (what, max_bytes) = self.child.bound(max_bytes);
             let event = match self.source.next(bytes, max_bytes) {
                 Ok(event) => event,
-                Err(stop) => return stop.violation("a stanza", max_bytes).map_or(Ok(None), Err),
+                Err(stop) => return stop.violation(what, max_bytes).map_or(Ok(None), Err),
             };
             if self.depth == 0 {
                 match event {
@@ -181,7 +200,7 @@ impl Content {
                 continue;
             }
             if self.source.taken() > max_bytes {
-                return Err(source::too_large("a stanza", max_bytes));
+                return Err(source::too_large(what, max_bytes));
             }
             match &event {
                 Event::StartElement(_, _, attributes) => {
@@ -222,6 +241,14 @@ impl Content {
 }
 
 impl Child {
+    /// What it is, and how many bytes it may take.
+    fn bound(&self, max_bytes: usize) -> (&'static str, usize) {
+        match self {
+            Self::Negotiation(_) => ("an element of STARTTLS or SASL", max_bytes.min(NEGOTIATION_BYTES)),
+            _ => ("a stanza", max_bytes),
+        }
+    }
+
     fn begin(name: QName, attributes: AttrMap, context: &Context<'_>) -> Result<Self, Violation> {
         let kind = match name.1.as_str() {
             "message" => Some("message"),
@@ -249,6 +276,9 @@ impl Child {
                     Self::StreamError(Box::new(builder))
                 })
             }
+            (TLS | SASL, _, _) => start(Element::from_events(name, attributes, context), |builder| {
+                Self::Negotiation(Box::new(builder))
+            }),
             _ => Ok(Self::skipped(&name)),
         }
     }
@@ -307,6 +337,10 @@ impl Child {
             }
             Self::Features(builder) => {
                 Ok(builder.feed(event, &context).map_err(invalid)?.map(Decoded::Features))
+            }
+            Self::Negotiation(builder) => {
+                let built = builder.feed(event, &context).map_err(invalid)?;
+                Ok(built.map(|element| Decoded::Negotiation { element, behind: 0 }))
             }
             Self::StreamError(builder) => {
                 let built = builder.feed(event, &context).map_err(invalid)?;

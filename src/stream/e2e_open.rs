@@ -3,17 +3,27 @@
 use std::{fmt::Write as _, future::poll_fn, io, sync::Arc};
 
 use aws_lc_rs::rand;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 
 use super::{
     e2e::E2eStream,
     e2e_peer::{Judgement, Remote},
     e2e_shared::now,
-    e2e_worker::{Bytes, Worker},
+    e2e_worker::{Bare, Bytes, Opening, Worker},
     machine::Role,
-    options::{Protection, Session, StreamInfo, StreamOptions},
+    negotiation::{Agenda, Next},
+    options::{Established, Protection, Session, StreamInfo, StreamOptions},
 };
-use crate::{Error, security::Proof};
+use crate::{
+    ApiMisuse, Error, Step,
+    security::{
+        Proof, TlsOptions,
+        tls_io::{self, Announced, Expectation},
+    },
+};
 
 /// Opens an XML stream as the initiator, who sends its header first.
 ///
@@ -24,7 +34,9 @@ use crate::{Error, security::Proof};
 ///
 /// [`Error::Stream`] if one side refused the other's header, [`Error::Timeout`] if none came within
 /// [`Timeouts::stream_header`](crate::Timeouts::stream_header), [`Error::Transport`] if the bytestream failed,
-/// [`Error::PeerIncompatible`] if the responder insists on a stream feature, such as STARTTLS.
+/// [`Error::PeerIncompatible`] if the responder insists on a stream feature that is not known here,
+/// [`Error::Security`] if the peer is not who it should be, or does not agree to the encryption that
+/// [`StreamOptions::starttls`] asks for.
 ///
 /// # Panics
 ///
@@ -103,21 +115,88 @@ struct Opened {
     proof: Option<Proof>,
 }
 
-/// Opens XML streams on a bytestream until one of them has nothing more to negotiate (RFC 6120 §4.3).
+/// Opens XML streams on a bytestream until one of them has nothing more to negotiate (RFC 6120 §4.3). What a stream was
+/// told before the next is forgotten.
 async fn negotiate(
-    io: Box<dyn Bytes>,
+    mut io: Box<dyn Bytes>,
     early: &[u8],
     role: Role,
-    session: Session,
-    options: StreamOptions,
+    mut session: Session,
+    mut options: StreamOptions,
 ) -> Result<Opened, Error> {
-    let mut worker = Worker::new(io, early, role, session, options, nonce()?);
-    if let Err(error) = poll_fn(|cx| worker.poll_open(cx)).await {
-        // Telling the peer may take a while.
-        tokio::spawn(worker.give_up(error.clone()));
-        return Err(error);
+    let mut early = early.to_vec();
+    let mut proof = None;
+    let mut agenda = options.agenda(role)?;
+    loop {
+        let mut worker = Worker::new(io, &early, role, session, options, agenda, nonce()?);
+        let next = match poll_fn(|cx| worker.poll_open(cx)).await {
+            Ok(Opening::Open) => return Ok(Opened { worker, proof }),
+            Ok(Opening::Negotiated(next)) => next,
+            Err(error) => {
+                // Telling the peer may take a while.
+                tokio::spawn(worker.give_up(error.clone()));
+                return Err(error);
+            }
+        };
+        let (bare, unread) = worker.into_bare();
+        match next {
+            Next::Tls => {
+                // The machine saw to it that nothing came behind the last element.
+                early = Vec::new();
+                Bare { io, session, options } = upgrade(bare, role).await?;
+                agenda = options.agenda(role)?;
+            }
+            Next::Restart(proved) => {
+                early = unread;
+                proof = proved;
+                Bare { io, session, options } = bare;
+                agenda = Agenda::Nothing;
+            }
+        }
     }
-    Ok(Opened { worker, proof: None })
+}
+
+/// STARTTLS after `<proceed/>` (RFC 6120 §5.4.3): the initiator is the TLS client.
+async fn upgrade(bare: Bare, role: Role) -> Result<Bare, Error> {
+    let Bare { io, mut session, options } = bare;
+    match handshake(io, role, &options).await {
+        Ok((io, established)) => {
+            let options = options.encrypted(established).map_io(tls_io::error_from_io);
+            Ok(Bare { io, session, options })
+        }
+        Err(error) => {
+            let error = match (&error, session.error()) {
+                // Why the session ended says more than that its bytestream did.
+                (Error::Transport(_) | Error::Timeout(..), Some(of_session)) => of_session,
+                _ => error,
+            };
+            session.terminate(error.reason(), error.peer_text());
+            Err(error)
+        }
+    }
+}
+
+async fn handshake(
+    io: Box<dyn Bytes>,
+    role: Role,
+    options: &StreamOptions,
+) -> Result<(Box<dyn Bytes>, Established), Error> {
+    let (Protection::Starttls(tls), Some(peer)) = (&options.protection, &options.peer) else {
+        return Err(ApiMisuse::Config("STARTTLS is not set up".to_owned()).into());
+    };
+    let tls = TlsOptions::clone(tls);
+    let expectation =
+        Expectation { peer: peer.to_bare(), announced: Announced::Nothing, options: tls.clone() };
+    let handshake = async {
+        match role {
+            Role::Initiator => tls_io::connect(io, expectation).await,
+            Role::Responder => tls_io::accept(io, expectation).await,
+        }
+    };
+    let limit = options.timeouts.tls;
+    let secured = timeout(limit, handshake).await.map_err(|_| Error::Timeout(Step::Tls, limit))??;
+    tracing::info!(tls = %secured.connection.tls, "TLS is up");
+    Ok((Box::new(secured.io), Established { options: tls, connection: secured.connection }))
 }
 
 /// Ends a stream that is up with a peer that is not who it should be.

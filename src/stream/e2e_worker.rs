@@ -23,6 +23,7 @@ use super::{
     decode::{Decoded, Decoder},
     e2e_shared::{Reading, Shared, now},
     machine::{Machine, Role, Setup, cut_off},
+    negotiation::{Agenda, Next},
     options::{Session, StreamOptions},
     violation::Violation,
 };
@@ -84,6 +85,21 @@ enum Link {
     Down { error: Error, deadline: Instant },
 }
 
+/// A bytestream that no XML stream is on.
+pub(super) struct Bare {
+    pub(super) io: Box<dyn Bytes>,
+    pub(super) session: Session,
+    pub(super) options: StreamOptions,
+}
+
+/// What an XML stream has become.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Opening {
+    Open,
+    /// Nothing of it is needed any more.
+    Negotiated(Next),
+}
+
 /// What a turn found out under the lock.
 struct Turn {
     reading: Reading,
@@ -97,6 +113,7 @@ impl Worker {
         role: Role,
         session: Session,
         options: StreamOptions,
+        agenda: Agenda,
         nonce: String,
     ) -> Self {
         let setup = Setup {
@@ -107,6 +124,7 @@ impl Worker {
             limits: options.limits,
             nonce,
             channel: options.protection.channel(),
+            agenda,
         };
         Self {
             io,
@@ -124,14 +142,27 @@ impl Worker {
         }
     }
 
-    /// Works until the stream is open; `Err` says why it never will be.
-    pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    /// Works until the stream is open, or over because something else comes next; `Err` says why neither will be.
+    pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Opening, Error>> {
         let over = self.poll_stream(cx).is_ready();
-        self.shared.with(|inner, _| match inner.machine.error() {
-            Some(error) => Poll::Ready(Err(error.clone())),
-            None if over || inner.machine.is_open() => Poll::Ready(Ok(())),
-            None => Poll::Pending,
+        let outbound = &self.outbound;
+        self.shared.with(|inner, _| match (inner.machine.error(), inner.machine.negotiated()) {
+            (Some(error), _) => Poll::Ready(Err(error.clone())),
+            (None, Some(next)) if inner.outbox_len() == 0 && outbound.is_idle() => {
+                Poll::Ready(Ok(Opening::Negotiated(next)))
+            }
+            (None, None) if over || inner.machine.is_open() => Poll::Ready(Ok(Opening::Open)),
+            _ => Poll::Pending,
         })
+    }
+
+    /// What another stream can begin with, and what of that was read already.
+    pub(super) fn into_bare(self) -> (Bare, Vec<u8>) {
+        let peer = self.shared.with(|inner, _| inner.machine.peer().cloned());
+        let Self { io, session, mut options, inbound, .. } = self;
+        // Who the peer said it was is who it has to be from now on.
+        options.peer = peer;
+        (Bare { io, session, options }, inbound.unread().to_vec())
     }
 
     /// Works until nothing more will be read, because both footers or an error came.
@@ -242,9 +273,10 @@ impl Worker {
             match self.decoder.decode(&mut bytes) {
                 Ok(None) => break,
                 Ok(Some(decoded)) => {
-                    let is_last = matches!(decoded, Decoded::Footer);
+                    // What is behind them may be no part of this stream.
+                    let may_be_last = matches!(decoded, Decoded::Footer | Decoded::Negotiation { .. });
                     self.decoded.push(Ok(decoded));
-                    if is_last {
+                    if may_be_last {
                         break;
                     }
                 }

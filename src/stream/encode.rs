@@ -7,7 +7,7 @@ use rxml::{
     writer::{SimpleNamespaces, TrackNamespace as _},
     xml_ncname,
 };
-use xmpp_parsers::{stanza::Stanza, stream_error::StreamError};
+use xmpp_parsers::{minidom::Element, stanza::Stanza, stream_error::StreamError};
 use xso::AsXml;
 
 use crate::wire::ns;
@@ -68,9 +68,23 @@ impl Encoder {
         out.push(b'>');
     }
 
-    /// RFC 6120 §4.3.2: nothing to negotiate, but said so.
-    pub(crate) fn no_features(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"<stream:features/>");
+    /// RFC 6120 §4.3.2: what is to be negotiated; nothing, too, is said.
+    pub(crate) fn features(&mut self, features: &[Element], out: &mut Vec<u8>) -> Result<(), String> {
+        if features.is_empty() {
+            out.extend_from_slice(b"<stream:features/>");
+            return Ok(());
+        }
+        out.extend_from_slice(b"<stream:features>");
+        for feature in features {
+            self.append(feature, out)?;
+        }
+        out.extend_from_slice(b"</stream:features>");
+        Ok(())
+    }
+
+    /// An element of STARTTLS or of SASL.
+    pub(crate) fn negotiation(&mut self, element: &Element, out: &mut Vec<u8>) -> Result<(), String> {
+        self.append(element, out)
     }
 
     /// Appends all of the stanza, or nothing and an error that says why it can't be XML.

@@ -5,8 +5,12 @@
 //! HeaderAwaited ──header──► FeaturesAwaited ──features──► Open ──close──► Closing ──footer──► Closed
 //!       │                     (initiator)    or a while    └───────────footer───────────────►   │
 //!       └───────────────── an error, from either side, in any state ──► Failed                ◄─┘
+//!
+//! HeaderAwaited, FeaturesAwaited ──STARTTLS or SASL──► Negotiating ──► Negotiated, and no more: what comes next is
+//!                                                                      another stream, of another machine
 //! ```
 
+mod negotiating;
 mod parting;
 mod reading;
 mod relay;
@@ -25,6 +29,7 @@ use super::{
     encode::OwnHeader,
     inbox::Inbox,
     iq::{self, Replies, ReplyReceiver, Requests},
+    negotiation::{self, Agenda, Next},
     outbox::Outbox,
     violation::Violation,
 };
@@ -73,6 +78,8 @@ pub(crate) struct Setup {
     pub(crate) nonce: String,
     /// `None` without encryption.
     pub(crate) channel: Option<Channel>,
+    /// What this stream is for, if not for stanzas.
+    pub(crate) agenda: Agenda,
 }
 
 /// What is known of the TLS connection around the stream.
@@ -101,12 +108,16 @@ pub(crate) struct Machine {
     audience: Audience,
     channel: Option<Channel>,
     services: Services,
+    agenda: Agenda,
 }
 
-#[derive(Debug)]
 enum State {
     HeaderAwaited(HeaderAwaited),
     FeaturesAwaited(FeaturesAwaited),
+    /// Nothing may be said before this has come to an end.
+    Negotiating(Negotiating),
+    /// This stream was for no more; the next thing on the bytestream is another.
+    Negotiated(Negotiated),
     Open(Open),
     Closing(Closing),
     Closed(Closer),
@@ -121,7 +132,21 @@ struct HeaderAwaited {
 #[derive(Debug)]
 struct FeaturesAwaited {
     deadline: Instant,
+    /// When all of the negotiation has to be over.
+    end: Instant,
     id: Option<String>,
+}
+
+struct Negotiating {
+    deadline: Instant,
+    step: negotiation::Step,
+}
+
+/// All has come; what is to be said for it may still be on its way out.
+#[derive(Debug)]
+struct Negotiated {
+    deadline: Instant,
+    next: Next,
 }
 
 #[derive(Debug)]
@@ -159,7 +184,7 @@ enum Audience {
 impl Machine {
     /// The initiator's header is queued at once.
     pub(crate) fn new(now: Instant, setup: Setup) -> Self {
-        let Setup { role, local, peer, timeouts, limits, nonce, channel } = setup;
+        let Setup { role, local, peer, timeouts, limits, nonce, channel, agenda } = setup;
         let prefix = format!("{}-", nonce.get(..8).unwrap_or(&nonce));
         let mut machine = Self {
             role,
@@ -177,6 +202,7 @@ impl Machine {
             nonce,
             services: Services::new(role, channel.as_ref()),
             channel,
+            agenda,
         };
         if role == Role::Initiator {
             machine.queue_header(now);
@@ -233,7 +259,15 @@ impl Machine {
             }
             State::FeaturesAwaited(FeaturesAwaited { deadline, .. }) if *deadline <= now => {
                 tracing::debug!("the responder sends no stream features");
-                self.open_without_features();
+                self.go_on_without_features(now, "no stream features");
+            }
+            State::Negotiating(Negotiating { deadline, .. })
+            | State::Negotiated(Negotiated { deadline, .. })
+                if *deadline <= now =>
+            {
+                let text = "the negotiation takes too long";
+                self.send_stream_error(now, DefinedCondition::ConnectionTimeout, text);
+                self.fail(Error::Timeout(Step::StreamHeader, self.timeouts.stream_header));
             }
             State::Closing(Closing { deadline, .. }) if *deadline <= now => {
                 self.release_footer(now);
@@ -294,7 +328,10 @@ impl Machine {
     pub(crate) fn close(&mut self, now: Instant) {
         match self.state {
             State::Open(_) => self.part(now, Footer::Held),
-            State::HeaderAwaited(_) | State::FeaturesAwaited(_) => {
+            State::HeaderAwaited(_)
+            | State::FeaturesAwaited(_)
+            | State::Negotiating(_)
+            | State::Negotiated(_) => {
                 self.refuse_requests(now);
                 self.outbox.footer(now);
                 self.fail(ApiMisuse::StreamClosed.into());
@@ -356,6 +393,8 @@ impl Machine {
         let step = match &self.state {
             State::HeaderAwaited(HeaderAwaited { deadline })
             | State::FeaturesAwaited(FeaturesAwaited { deadline, .. })
+            | State::Negotiating(Negotiating { deadline, .. })
+            | State::Negotiated(Negotiated { deadline, .. })
             | State::Closing(Closing { deadline, .. }) => Some(*deadline),
             State::Open(_) => {
                 [self.requests.next_deadline(), self.keep_alive_deadline()].into_iter().flatten().min()
@@ -379,7 +418,15 @@ impl Machine {
 
     /// Nothing more will come, though not all is sent.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self.state, State::Closing(Closing { footer: Footer::HeldLast, .. }))
+        matches!(self.state, State::Closing(Closing { footer: Footer::HeldLast, .. }) | State::Negotiated(_))
+    }
+
+    /// What comes next on the bytestream, once all is written that is to be.
+    pub(crate) fn negotiated(&self) -> Option<Next> {
+        match &self.state {
+            State::Negotiated(Negotiated { next, .. }) => Some(*next),
+            _ => None,
+        }
     }
 
     /// Who closed the stream, if it was closed in good order.
@@ -473,8 +520,8 @@ impl Machine {
                 self.outbox.header(now, OwnHeader::responder(Some(""), None, &self.nonce));
             }
             (State::Closing(Closing { footer: Footer::Held | Footer::HeldLast, .. }), _) => {}
-            // Our footer is sent.
-            (State::Closing(_) | State::Closed(_) | State::Failed(_), _) => return,
+            // Our footer is sent, or XML is not what the peer expects.
+            (State::Closing(_) | State::Closed(_) | State::Failed(_) | State::Negotiated(_), _) => return,
             _ => {}
         }
         self.outbox.stream_error(now, condition, text);

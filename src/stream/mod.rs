@@ -30,6 +30,7 @@ mod header;
 mod inbox;
 mod iq;
 mod machine;
+mod negotiation;
 mod options;
 mod outbox;
 mod source;

@@ -8,10 +8,15 @@ use std::{
 use futures::future::BoxFuture;
 use jid::Jid;
 
-use super::{Carrier, Path, e2e_peer::Remote, machine::Channel};
+use super::{
+    Carrier, Path,
+    e2e_peer::Remote,
+    machine::{Channel, Role},
+    negotiation::{Agenda, Credentials, Footing},
+};
 use crate::{
-    Error, Limits, Reason, Timeouts, TransportInfo,
-    security::{Certificate, TlsInfo, TlsOptions, tls_io::Connection},
+    ApiMisuse, Error, Limits, Reason, Timeouts, TransportInfo,
+    security::{Certificate, Level, Standing, TlsInfo, TlsOptions, tls_io::Connection},
 };
 
 /// Settings for [`initiate`](super::initiate) and [`accept`](super::accept).
@@ -78,6 +83,26 @@ pub(crate) struct Established {
     pub(crate) connection: Connection,
 }
 
+impl Established {
+    fn agenda(&self, local: Option<&Jid>) -> Agenda {
+        let presented = &self.connection.presented;
+        let peer = presented.peer().clone();
+        let footing = match presented.standing() {
+            Standing::Accepted(verification) if verification.level() == Level::Verified => Footing::Verified,
+            Standing::Accepted(_) | Standing::FirstUse | Standing::Unproven | Standing::ToBeAsked => {
+                Footing::Unverified
+            }
+        };
+        Agenda::Sasl(Box::new(Credentials {
+            local: local.map(Jid::to_bare),
+            secret: self.options.secret_of(&peer).cloned(),
+            peer,
+            footing,
+            binding: self.connection.binding.clone(),
+        }))
+    }
+}
+
 impl StreamOptions {
     /// No addresses, the default deadlines and bounds.
     #[must_use]
@@ -127,7 +152,8 @@ impl StreamOptions {
     /// Encrypts the stream by STARTTLS before anything is said (XEP-0246 #encryption): the responder offers it as
     /// required, the initiator insists on it. Both authenticate each other as these options say.
     ///
-    /// The responder learns from the initiator's header who to expect, unless [`peer`](Self::peer) says so.
+    /// The responder learns from the initiator's header who to expect, unless [`peer`](Self::peer) says so; the initiator
+    /// has to be told.
     #[must_use]
     pub fn starttls(mut self, options: TlsOptions) -> Self {
         self.protection = Protection::Starttls(Box::new(options));
@@ -151,6 +177,20 @@ impl StreamOptions {
     pub(crate) fn carrier(mut self, carrier: Arc<dyn Carrier>) -> Self {
         self.carrier = Some(carrier);
         self
+    }
+
+    /// What the first XML stream is for.
+    pub(super) fn agenda(&self, role: Role) -> Result<Agenda, Error> {
+        match &self.protection {
+            // A second stream on the same bytestream has it behind it.
+            Protection::None | Protection::Settled(_) => Ok(Agenda::Nothing),
+            Protection::Starttls(_) if role == Role::Initiator && self.peer.is_none() => {
+                let text = "STARTTLS has to know who the peer is: set StreamOptions::peer";
+                Err(ApiMisuse::Config(text.to_owned()).into())
+            }
+            Protection::Starttls(_) => Ok(Agenda::Starttls),
+            Protection::Tls(established) => Ok(established.agenda(self.local.as_ref())),
+        }
     }
 
     /// How errors of the bytestream are to be understood.

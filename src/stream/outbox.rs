@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use xmpp_parsers::{
+    minidom::Element,
     stanza::Stanza,
     stream_error::{DefinedCondition, StreamError},
 };
@@ -37,8 +38,17 @@ impl Outbox {
         self.append(now, |encoder, out| encoder.header(header, out));
     }
 
-    pub(super) fn no_features(&mut self, now: Instant) {
-        self.append(now, |encoder, out| encoder.no_features(out));
+    pub(super) fn features(&mut self, now: Instant, features: &[Element]) {
+        if let Err(error) = self.append(now, |encoder, out| encoder.features(features, out)) {
+            tracing::debug!(error, "stream features can't be sent");
+        }
+    }
+
+    /// An element of STARTTLS or of SASL.
+    pub(super) fn negotiation(&mut self, now: Instant, element: &Element) {
+        if let Err(error) = self.append(now, |encoder, out| encoder.negotiation(element, out)) {
+            tracing::debug!(error, name = element.name(), "an element of the negotiation can't be sent");
+        }
     }
 
     /// A stanza of the user's.

@@ -194,7 +194,7 @@ fn message_mode(element: &Element) -> Result<bool, IbbMalformed> {
 
 /// Base64 in strict form (XEP-0047 #sec: other characters and misplaced padding must be refused).
 /// White space of XML is the exception: the examples of XEP-0047 and XEP-0247 themselves are wrapped.
-fn decode(element: &Element) -> Result<Vec<u8>, IbbMalformed> {
+pub(crate) fn decode(element: &Element) -> Result<Vec<u8>, IbbMalformed> {
     if element.children().next().is_some() {
         return Err(IbbMalformed::ElementInData);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Closer, Closing, Footer, HeaderAwaited, Machine, Role, State};
+use super::{Closer, Closing, Footer, HeaderAwaited, Machine, Negotiating, Role, State};
 
 impl Machine {
     /// Answers what is left to answer, and says goodbye: at once, or when the proxy has passed on what is before.
@@ -55,7 +55,9 @@ impl Machine {
             State::HeaderAwaited(HeaderAwaited { .. }) => self.role == Role::Initiator,
             State::FeaturesAwaited(_) | State::Open(_) => true,
             State::Closing(Closing { footer, .. }) => *footer != Footer::Sent,
-            State::Closed(_) | State::Failed(_) => false,
+            // RFC 6120 §5.3.3 and §6.3.5: not while an element waits for its answer.
+            State::Negotiating(Negotiating { step, .. }) => step.is_offer(),
+            State::Negotiated(_) | State::Closed(_) | State::Failed(_) => false,
         };
         self.outbox.idle_since().filter(|_| is_time).and_then(|_| self.relay.next_deadline())
     }

@@ -3,16 +3,11 @@
 use std::time::Instant;
 
 use jid::Jid;
-use xmpp_parsers::{
-    iq::Iq,
-    minidom::Element,
-    stanza::Stanza,
-    stream_error::{DefinedCondition, StreamError},
-};
+use xmpp_parsers::{iq::Iq, minidom::Element, stanza::Stanza, stream_error::StreamError};
 
-use super::{Audience, Closer, Closing, FEATURES_GRACE, FeaturesAwaited, Footer, Machine, Open, Role, State};
+use super::{Audience, Closer, Closing, FeaturesAwaited, Footer, HeaderAwaited, Machine, Role, State};
 use crate::{
-    ApiMisuse, Direction, Error, PeerIncompatible, StreamFailure,
+    ApiMisuse, Direction, Error, StreamFailure,
     stream::{
         addressing::Claims,
         decode::{BadStanza, Decoded, Waiting},
@@ -26,8 +21,11 @@ use crate::{
 impl Machine {
     /// Something was read.
     pub(crate) fn handle(&mut self, now: Instant, read: Result<Decoded, Violation>) {
-        if self.is_over() {
+        if self.is_over() || self.negotiated().is_some() {
             return;
+        }
+        if matches!(self.state, State::Negotiating(_)) {
+            return self.handle_negotiating(now, read);
         }
         match read {
             Ok(Decoded::Header(header)) => self.handle_header(now, &header),
@@ -35,6 +33,7 @@ impl Machine {
             Ok(Decoded::Stanza { stanza, claims, bytes }) => self.handle_stanza(now, stanza, claims, bytes),
             Ok(Decoded::BadStanza(bad)) => self.handle_bad_stanza(now, bad),
             Ok(Decoded::StreamError(error)) => self.handle_stream_error(now, error),
+            Ok(Decoded::Negotiation { element, .. }) => self.handle_unasked(now, &element),
             Ok(Decoded::Unknown { namespace, name }) => {
                 tracing::debug!(namespace, name, "skipped an unknown child of the stream");
             }
@@ -47,50 +46,31 @@ impl Machine {
         if let Err(violation) = self.parties.check_header(header) {
             return self.abort(now, violation);
         }
+        let State::HeaderAwaited(HeaderAwaited { deadline }) = self.state else { return };
         match self.role {
-            // RFC 6120 §4.7.5: whoever sends no version gets no features, and sends none.
-            Role::Responder => {
-                self.queue_header(now);
-                if header.has_features() {
-                    self.outbox.no_features(now);
-                }
-                self.state = State::Open(Open { id: None });
-            }
-            Role::Initiator if header.has_features() => {
-                let deadline = now + FEATURES_GRACE.min(self.timeouts.stream_header);
-                self.state = State::FeaturesAwaited(FeaturesAwaited { deadline, id: header.id.clone() });
-            }
-            Role::Initiator => self.state = State::Open(Open { id: header.id.clone() }),
+            Role::Responder => self.offer(now, header, deadline),
+            Role::Initiator => self.await_features(now, header, deadline),
         }
     }
 
-    /// We negotiate nothing, so the stream is open, unless the responder insists on something: then nothing may be
-    /// said before it is negotiated, least of all in the clear.
+    /// An initiator has no features; those that come late may still forbid to go on.
     fn handle_features(&mut self, now: Instant, features: &Element) {
-        // An initiator has none; features that come late may still forbid to go on.
-        if self.role == Role::Responder {
-            return;
-        }
-        match features::mandatory(features) {
-            None => self.open_without_features(),
-            Some(name) => {
-                let text = format!("the feature {name} can't be negotiated here");
-                self.send_stream_error(now, DefinedCondition::UnsupportedFeature, &text);
-                self.fail(Error::PeerIncompatible(PeerIncompatible::MandatoryFeature(name.to_owned())));
+        match (self.role, &self.state) {
+            (Role::Responder, _) => {}
+            (Role::Initiator, State::FeaturesAwaited(FeaturesAwaited { end, .. })) => {
+                let end = *end;
+                self.choose(now, features, end);
             }
-        }
-    }
-
-    /// The features are known, or will not come.
-    pub(super) fn open_without_features(&mut self) {
-        if let State::FeaturesAwaited(FeaturesAwaited { id, .. }) = &mut self.state {
-            self.state = State::Open(Open { id: id.take() });
+            (Role::Initiator, _) => self.check_mandatory(now, features::mandatory(features)),
         }
     }
 
     fn handle_stanza(&mut self, now: Instant, mut stanza: Stanza, claims: Claims, bytes: usize) {
         // A peer that forgot its features means that there are none.
-        self.open_without_features();
+        self.go_on_without_features(now, "a stanza, and no stream features");
+        if self.is_over() {
+            return;
+        }
         if let Some(claimed) = self.parties.name(&mut stanza, claims) {
             self.violations += 1;
             // A peer that does nothing else must not fill the log.
@@ -140,9 +120,12 @@ impl Machine {
     }
 
     /// RFC 6120 §4.9.1.1: whoever gets a stream error closes its side too.
-    fn handle_stream_error(&mut self, now: Instant, error: StreamError) {
+    pub(super) fn handle_stream_error(&mut self, now: Instant, error: StreamError) {
         let text = error.get_best_text(vec!["en"]).map(|(_, text)| text.clone());
-        if matches!(self.state, State::HeaderAwaited(_) | State::FeaturesAwaited(_) | State::Open(_)) {
+        if matches!(
+            self.state,
+            State::HeaderAwaited(_) | State::FeaturesAwaited(_) | State::Negotiating(_) | State::Open(_)
+        ) {
             self.outbox.footer(now);
         }
         self.release_footer(now);
@@ -152,11 +135,18 @@ impl Machine {
 
     /// RFC 6120 §4.4: after the peer's footer nothing comes, so we close too.
     fn handle_footer(&mut self, now: Instant) {
+        if matches!(self.state, State::FeaturesAwaited(_)) && self.agenda.is_required() {
+            return self.go_on_without_features(now, "no stream features, and the end of the stream");
+        }
         match &mut self.state {
             State::Closing(Closing { footer: Footer::Sent, .. }) => self.state = State::Closed(Closer::Us),
             State::Closing(Closing { footer, .. }) => *footer = Footer::HeldLast,
             State::Open(_) | State::FeaturesAwaited(_) => self.part(now, Footer::HeldLast),
-            State::HeaderAwaited(_) | State::Closed(_) | State::Failed(_) => return,
+            State::HeaderAwaited(_)
+            | State::Negotiating(_)
+            | State::Negotiated(_)
+            | State::Closed(_)
+            | State::Failed(_) => return,
         }
         self.replies.fail_all(&ApiMisuse::StreamClosed.into());
         self.services.fail_all(&ApiMisuse::StreamClosed.into());
