@@ -193,7 +193,7 @@ impl Worker {
         session.terminate(error.reason(), error.peer_text());
         let told = match &error {
             Error::Stream(failure) => failure.direction == Direction::Sent,
-            Error::PeerIncompatible(_) => true,
+            Error::PeerIncompatible(_) | Error::PeerMisbehaved(_) | Error::Security(_) => true,
             _ => false,
         };
         shared.with(|inner, wakes| inner.done(Err(error), wakes));

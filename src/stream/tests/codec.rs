@@ -90,6 +90,7 @@ fn names(decoded: &[Decoded]) -> Vec<String> {
         Decoded::Stanza { stanza: Stanza::Iq(iq), bytes, .. } => format!("iq {} in {bytes}", iq.id()),
         Decoded::BadStanza(bad) => format!("bad {} {:?}", bad.name, bad.waiting),
         Decoded::StreamError(error) => format!("error {}", error.condition),
+        Decoded::Negotiation { element, .. } => format!("negotiation {}", element.name()),
         Decoded::Unknown { namespace, name } => format!("unknown {namespace} {name}"),
         Decoded::Footer => "footer".to_owned(),
     };
@@ -203,7 +204,7 @@ fn what_is_written_is_read_back() {
         message("plain"),
     ];
     let (mut encoder, mut out) = (Encoder::new(), HEADER.as_bytes().to_vec());
-    encoder.no_features(&mut out);
+    encoder.features(&[], &mut out).unwrap();
     for stanza in &stanzas {
         encoder.stanza(stanza, &mut out).unwrap();
         encoder.space(&mut out);
@@ -211,7 +212,7 @@ fn what_is_written_is_read_back() {
     encoder.footer(&mut out);
     let decoded = decode(&Limits::default(), [out.as_slice()]).unwrap();
     let (mut again, mut rewritten) = (Encoder::new(), HEADER.as_bytes().to_vec());
-    again.no_features(&mut rewritten);
+    again.features(&[], &mut rewritten).unwrap();
     for one in &decoded {
         if let Decoded::Stanza { stanza, .. } = one {
             again.stanza(stanza, &mut rewritten).unwrap();

@@ -14,6 +14,7 @@ use crate::{
     stream::{
         decode::{Decoded, Decoder},
         machine::{Machine, Role, Setup},
+        negotiation::Agenda,
         violation::Violation,
     },
 };
@@ -70,10 +71,13 @@ impl Side {
         side
     }
 
-    /// Reads bytes; returns what was left behind a footer.
+    /// Reads bytes; returns what was left behind a footer, or behind a negotiation that came to its end.
     pub(super) fn reads(&mut self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
         let mut bytes = bytes.as_ref();
         loop {
+            if self.machine.negotiated().is_some() {
+                return bytes.to_vec();
+            }
             match self.decoder.decode(&mut bytes) {
                 Ok(None) => return bytes.to_vec(),
                 Ok(Some(decoded)) => self.machine.handle(self.now, Ok(decoded)),
@@ -127,6 +131,7 @@ pub(super) fn setup(role: Role, local: Option<&str>, peer: Option<&str>) -> Setu
         limits: Limits::default(),
         nonce: NONCE.to_owned(),
         channel: None,
+        agenda: Agenda::Nothing,
     }
 }
 
