@@ -69,22 +69,26 @@ impl Encoder {
     }
 
     /// RFC 6120 §4.3.2: what is to be negotiated; nothing, too, is said.
-    pub(crate) fn features(&mut self, features: &[Element], out: &mut Vec<u8>) -> Result<(), String> {
+    pub(crate) fn features(&self, features: &[Element], out: &mut Vec<u8>) -> Result<(), String> {
         if features.is_empty() {
             out.extend_from_slice(b"<stream:features/>");
             return Ok(());
         }
         out.extend_from_slice(b"<stream:features>");
         for feature in features {
-            self.append(feature, out)?;
+            self.negotiation(feature, out)?;
         }
         out.extend_from_slice(b"</stream:features>");
         Ok(())
     }
 
-    /// An element of STARTTLS or of SASL.
-    pub(crate) fn negotiation(&mut self, element: &Element, out: &mut Vec<u8>) -> Result<(), String> {
-        self.append(element, out)
+    /// An element of STARTTLS or of SASL. Without content it is one tag, as RFC 6120 prints it: before TLS there may be
+    /// programs that compare bytes.
+    pub(crate) fn negotiation(&self, element: &Element, out: &mut Vec<u8>) -> Result<(), String> {
+        let mut xml = Vec::new();
+        element.write_to(&mut xml).map_err(|error| error.to_string())?;
+        out.append(&mut xml);
+        Ok(())
     }
 
     /// Appends all of the stanza, or nothing and an error that says why it can't be XML.

@@ -6,6 +6,8 @@ mod ladder;
 mod relayed;
 mod requests;
 mod services;
+mod sasl;
+mod starttls;
 mod support;
 
 pub(super) use support::message;
