@@ -102,9 +102,9 @@ async fn messages_and_presence_go_both_ways_under_the_true_names() {
 #[tokio::test]
 async fn without_addresses_the_header_tells_who_the_peer_is() {
     let (romeo, juliet) = streams_with(romeo(), StreamOptions::new()).await;
-    assert_eq!(juliet.peer(), Some(&jid(ROMEO)));
+    assert_eq!(juliet.peer().jid(), Some(&jid(ROMEO)));
     assert_eq!(juliet.local(), None);
-    assert_eq!(romeo.peer(), Some(&jid(JULIET)));
+    assert_eq!(romeo.peer().jid(), Some(&jid(JULIET)));
 
     let (mut nobody, mut noone) = streams_with(StreamOptions::new(), StreamOptions::new()).await;
     nobody.send(message("who's there?")).await.unwrap();
