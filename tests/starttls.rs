@@ -1,6 +1,6 @@
 //! E2e XML streams that are encrypted by STARTTLS over TCP connections on loopback, with honest peers and with somebody in
 //! between.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 

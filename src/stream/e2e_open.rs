@@ -104,7 +104,7 @@ pub(super) async fn open(
     let mut stream = E2eStream::new(worker.shared.clone(), info, worker.session.carrier(), remote);
     tokio::spawn(worker.run());
     if let Some(established) = to_be_asked {
-        stream.ask(established, decision).await?;
+        stream.ask(*established, decision).await?;
     }
     Ok(stream)
 }

@@ -20,14 +20,14 @@ pub(crate) struct Remote {
 /// What the certificate and the stream showed; the user may have to be asked.
 pub(super) enum Judgement {
     Known(Arc<Remote>),
-    ToBeAsked(Established),
+    ToBeAsked(Box<Established>),
 }
 
 impl Remote {
     /// Judges a peer by its certificate, and by what it proved on the stream.
     pub(super) async fn judge(established: Established, proof: Option<Proof>) -> Result<Judgement, Error> {
         match (established.connection.presented.standing(), proof) {
-            (Standing::ToBeAsked, None) => Ok(Judgement::ToBeAsked(established)),
+            (Standing::ToBeAsked, None) => Ok(Judgement::ToBeAsked(Box::new(established))),
             _ => Self::settle(established, proof).await.map(Judgement::Known),
         }
     }

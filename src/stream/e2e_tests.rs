@@ -15,14 +15,15 @@ use futures::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex},
     sync::watch,
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 use xmpp_parsers::{stanza::Stanza, stream_error::DefinedCondition};
 
 use super::{Carrier, E2eStream, StreamOptions, accept, initiate, tests::message};
 use crate::{
-    Error, Limits, Reason, SecurityError, SignallingError, Terminated, Timeouts, TransportError,
-    TransportInfo,
+    Error, Identity, Limits, Reason, SecurityError, SignallingError, Step, Terminated, Timeouts, TlsOptions,
+    TransportError, TransportInfo, Trust,
 };
 
 const HEADER: &[u8] =
@@ -410,4 +411,44 @@ async fn errors_of_the_bytestream_are_understood_as_told() {
     assert!(stream.close().await.is_err());
     assert_eq!(session.reasons(), [Reason::SecurityError]);
     assert_eq!(*session.texts.lock().unwrap(), [None], "what we trust is not for the peer to know");
+}
+
+/// Juliet, who requires STARTTLS, and a raw Romeo up to her `<proceed/>`.
+async fn proceeding(session: &Arc<Mock>) -> (JoinHandle<Result<E2eStream, Error>>, DuplexStream) {
+    let (mut raw, theirs) = duplex(4096);
+    let tls = TlsOptions::new(Identity::generate().unwrap(), Trust::first_use());
+    let juliet = session.options().peer("romeo@montague.example".parse().unwrap()).starttls(tls);
+    let accepting = tokio::spawn(accept(theirs, juliet));
+    let said = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>\
+         <starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+    raw.write_all(said.as_bytes()).await.unwrap();
+    let mut heard = Vec::new();
+    while !heard.ends_with(b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>") {
+        heard.push(raw.read_u8().await.unwrap());
+    }
+    (accepting, raw)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_starttls_fails_ends_with_a_security_error() {
+    let session = Mock::new();
+    let (accepting, mut raw) = proceeding(&session).await;
+    raw.write_all(b"<message><body>no TLS</body></message>").await.unwrap();
+    assert!(accepting.await.unwrap().is_err());
+    assert_eq!(session.reasons(), [Reason::SecurityError]);
+
+    let session = Mock::new();
+    let (accepting, _raw) = proceeding(&session).await;
+    assert!(matches!(accepting.await.unwrap(), Err(Error::Timeout(Step::Tls, _))));
+    assert_eq!(session.reasons(), [Reason::Timeout]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_the_session_ended_says_more_than_that_starttls_did() {
+    let session = Mock::new();
+    let (accepting, raw) = proceeding(&session).await;
+    session.end_with(SecurityError::PeerRefused(None));
+    drop(raw);
+    let error = accepting.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Security(SecurityError::PeerRefused(None))), "{error}");
 }

@@ -1,8 +1,8 @@
 //! The e2e XML stream (XEP-0246, XEP-0247, RFC 6120 §4).
 //!
-//! [`initiate`] and [`accept`] make an [`E2eStream`] of any bytestream. They know nothing of Jingle and
-//! nothing of encryption: over a plain TCP connection they are XEP-0246's first scenario, and everybody
-//! on the way can read and change what is said.
+//! [`initiate`] and [`accept`] make an [`E2eStream`] of any bytestream. They know nothing of Jingle: over a
+//! plain TCP connection they are XEP-0246's first scenario. There everybody on the way can read and change what is said,
+//! unless [`StreamOptions::starttls`] encrypts it.
 //!
 //! ```text
 //!             bytes ─► decode ─┐                       ┌─► inbox ─► next

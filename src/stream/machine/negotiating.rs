@@ -74,7 +74,7 @@ impl Machine {
     pub(super) fn choose(&mut self, now: Instant, features: &Element, deadline: Instant) {
         match self.agenda.choose(features) {
             Ok(Some((say, step))) => {
-                // RFC 6120 §4.3.2: STARTTLS and SASL come before all else, which is up after them.
+                // What else it insists on could not be done after that either. Before TLS it may be anybody's word.
                 if let (Step::Challenged(_), Some(name)) = (&step, features::mandatory_besides_sasl(features))
                 {
                     return self.check_mandatory(now, Some(name));
@@ -86,7 +86,7 @@ impl Machine {
                 self.open();
                 self.check_mandatory(now, features::mandatory(features));
             }
-            Err(end) => self.end(now, end),
+            Err(end) => self.end(now, *end),
         }
     }
 

@@ -23,21 +23,21 @@ impl Agenda {
     }
 
     /// What the initiator says to the responder's features; `None` if it needs nothing of them.
-    pub(in crate::stream) fn choose(&self, offered: &Element) -> Result<Option<(Element, Step)>, End> {
+    pub(in crate::stream) fn choose(&self, offered: &Element) -> Result<Option<(Element, Step)>, Box<End>> {
         match self {
             Self::Nothing => Ok(None),
             Self::Starttls if features::has_starttls(offered) => {
                 let (say, requested) = Requested::new();
                 Ok(Some((say, Step::Requested(requested))))
             }
-            Self::Starttls => Err(self.not_offered(&features::list(offered))),
+            Self::Starttls => Err(Box::new(self.not_offered(&features::list(offered)))),
             Self::Sasl(credentials) => {
                 let begun = match credentials.choose(offered) {
                     Ok(Some(mechanism)) => Challenged::begin(credentials, mechanism).map(Some),
                     Ok(None) => Ok(None),
                     Err(error) => Err(error),
                 };
-                let begun = begun.map_err(not_authenticated)?;
+                let begun = begun.map_err(|error| Box::new(not_authenticated(error)))?;
                 Ok(begun.map(|(say, challenged)| (say, Step::Challenged(challenged))))
             }
         }

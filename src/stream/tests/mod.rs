@@ -5,8 +5,8 @@ mod hostile;
 mod ladder;
 mod relayed;
 mod requests;
-mod services;
 mod sasl;
+mod services;
 mod starttls;
 mod support;
 
