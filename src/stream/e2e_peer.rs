@@ -7,7 +7,7 @@ use jid::Jid;
 use super::{e2e::StreamSender, options::Established};
 use crate::{
     ApiMisuse, Error, SecurityError,
-    security::{Level, Peer, Presented, Proof, Standing, TlsOptions, Verification},
+    security::{Level, Peer, Presented, Proof, Standing, TlsOptions, Trust, Verification},
 };
 
 /// The peer, proved to hold its key, and as verified as the user requires.
@@ -48,17 +48,10 @@ impl Remote {
     async fn settle(established: Established, proof: Option<Proof>) -> Result<Arc<Self>, Error> {
         let Established { options, connection } = &established;
         let presented = &connection.presented;
+        // Whoever is refused must not be known by having tried.
+        check(options, presented, Trust::level(presented, proof))?;
         let verification = remember(options, presented, proof).await?;
-        let (required, reached) = (options.required_of(presented.peer()), verification.level());
-        if reached < required {
-            return Err(SecurityError::Insufficient {
-                peer: presented.peer().clone(),
-                required,
-                reached,
-                presented: presented.certificate().fingerprint().clone(),
-            }
-            .into());
-        }
+        check(options, presented, verification.level())?;
         tracing::info!(%verification, fingerprint = %presented.certificate().fingerprint(), "the peer is authenticated");
         Ok(Arc::new(Self { established, verification: Mutex::new(verification) }))
     }
@@ -86,6 +79,20 @@ impl Remote {
     fn presented(&self) -> &Presented {
         &self.established.connection.presented
     }
+}
+
+/// What is required of the peer.
+fn check(options: &TlsOptions, presented: &Presented, reached: Level) -> Result<(), SecurityError> {
+    let required = options.required_of(presented.peer());
+    if reached >= required {
+        return Ok(());
+    }
+    Err(SecurityError::Insufficient {
+        peer: presented.peer().clone(),
+        required,
+        reached,
+        presented: presented.certificate().fingerprint().clone(),
+    })
 }
 
 /// It may wait for the disk, or for another process.
