@@ -70,7 +70,6 @@
 //!
 //! The [`manual`] has the concepts, the threat model, and what was decided where the specifications contradict each other.
 #![forbid(unsafe_code)]
-#![allow(dead_code)]
 
 mod config;
 mod disco;

@@ -87,7 +87,10 @@ impl TrustOptions {
             Some(file) => KnownPeers::open(file)?,
             None => KnownPeers::in_memory(),
         };
-        tokio::spawn(known.events().for_each(move |event| ready(output.peer_event(&event))));
+        tokio::spawn(known.events().for_each(move |event| {
+            output.peer_event(&event);
+            ready(())
+        }));
         Ok(match self.policy {
             Policy::Strict => Trust::strict(known),
             Policy::FirstUse => known.into(),

@@ -22,7 +22,7 @@ use super::{
     e2e_moves::Moves,
     e2e_peer::Remote,
     e2e_shared::{Intent, Shared, Task, now},
-    options::{Established, StreamInfo},
+    options::{Established, Protection, StreamInfo},
 };
 use crate::{
     ApiMisuse, Error, PeerIncompatible, SecurityError, TransportInfo,
@@ -242,7 +242,11 @@ impl E2eStream {
         let shared = sender.handle.shared.clone();
         drop(receiver);
         shared.with(|inner, wakes| inner.end(intent, wakes));
-        let kept = poll_fn(|cx| shared.with(|inner, _| inner.poll_done(cx))).await?;
+        let mut kept = poll_fn(|cx| shared.with(|inner, _| inner.poll_done(cx))).await?;
+        // The user may have been asked about the peer only after the stream's task had begun.
+        if let (Some(kept), Some(remote)) = (&mut kept, sender.handle.remote.get()) {
+            kept.options.protection = Protection::Settled(Arc::clone(remote));
+        }
         Ok(kept.map(Bytestream::new))
     }
 }

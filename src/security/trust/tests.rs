@@ -59,8 +59,7 @@ fn check(trust: &Trust, presented: &Certificate, has_secret: bool) -> Result<Sta
 fn handshake(trust: &Trust, presented: &Certificate, has_secret: bool) -> Result<Presented, SecurityError> {
     let mut options = TlsOptions::new(Identity::generate().unwrap(), trust.clone());
     if has_secret {
-        options =
-            options.secret_for(juliet(), Secret::new("O Romeo, Romeo! wherefore art thou Romeo?").unwrap());
+        options = options.secret_for(juliet(), Secret::generate().unwrap());
     }
     let expectation = Expectation { peer: juliet(), announced: Announced::Nothing, options };
     expectation.confirm(&[CertificateDer::from(presented.der())])
