@@ -106,7 +106,6 @@ pub(crate) struct Machine {
     replies: Replies,
     violations: u64,
     audience: Audience,
-    channel: Option<Channel>,
     services: Services,
     agenda: Agenda,
 }
@@ -201,7 +200,6 @@ impl Machine {
             audience: Audience::Present,
             nonce,
             services: Services::new(role, channel.as_ref()),
-            channel,
             agenda,
         };
         if role == Role::Initiator {
