@@ -243,7 +243,8 @@ pub struct Timeouts {
     pub transport: Duration,
     /// For the TLS handshake. Default 30 s.
     pub tls: Duration,
-    /// For the peer's stream header. Default 30 s. For its features, which it may leave out, 3 s of it.
+    /// For the peer's stream header, and what is negotiated behind it (STARTTLS, SASL). Default 30 s. Features that it may
+    /// leave out are waited for 3 s of it.
     pub stream_header: Duration,
     /// For the acknowledgement of a block of in-band data; after that the peer is gone. Default 90 s:
     /// a rate-limited server delays a block by tens of seconds.

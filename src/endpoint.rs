@@ -31,9 +31,10 @@ use crate::{
 /// ```no_run
 /// # async fn bot(jid: jid::Jid, password: String) -> Result<(), Box<dyn std::error::Error>> {
 /// use futures::{SinkExt, StreamExt};
-/// use jingle_xmlstream::{Config, Connector, Endpoint, Identity, Trust};
+/// use jingle_xmlstream::{Config, Connector, Endpoint, Identity, KnownPeers};
 ///
-/// let config = Config::new(Identity::load_or_generate("bot.identity.pem")?, Trust::first_use());
+/// let identity = Identity::load_or_generate_for("bot.identity.pem", &jid.to_bare())?;
+/// let config = Config::new(identity, KnownPeers::open("known-peers.toml")?);
 /// let (endpoint, mut events) = Endpoint::login(jid, password, Connector::default(), config);
 /// tokio::spawn(async move { while let Some(_event) = events.next().await { /* the rest of the bot */ } });
 ///

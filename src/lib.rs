@@ -16,10 +16,11 @@
 //! ```no_run
 //! # async fn example(jid: jid::Jid, password: String) -> Result<(), Box<dyn std::error::Error>> {
 //! use futures::{SinkExt, StreamExt};
-//! use jingle_xmlstream::{Config, Connector, Endpoint, Identity, Trust};
+//! use jingle_xmlstream::{Config, Connector, Endpoint, Identity, KnownPeers};
 //! use xmpp_parsers::stanza::Stanza;
 //!
-//! let config = Config::new(Identity::load_or_generate("bot.identity.pem")?, Trust::first_use());
+//! let identity = Identity::load_or_generate_for("bot.identity.pem", &jid.to_bare())?;
+//! let config = Config::new(identity, KnownPeers::open("known-peers.toml")?);
 //! let (endpoint, mut events) = Endpoint::login(jid, password, Connector::default(), config);
 //!
 //! // The rest of the bot is as before, with `events.next()` where it had `client.next()`.
@@ -66,7 +67,8 @@
 //!    it is.
 //! 7. A peer is told no address of ours that [`Candidates`] keeps from it, and a responder's none before its user accepted.
 //!    Whoever is connected to sees where the connection comes from.
-//! 8. A stream that moves from one transport to another loses no byte and repeats none.
+//! 8. Nobody gets the place of a peer that is known or pinned by coming with another certificate, whatever else it can show.
+//! 9. A stream that moves from one transport to another loses no byte and repeats none.
 //!
 //! The [`manual`] has the concepts, the threat model, and what was decided where the specifications contradict each other.
 #![forbid(unsafe_code)]
@@ -97,7 +99,11 @@ pub use crate::{
         StreamFailure, Terminated, TransportError,
     },
     reason::Reason,
-    security::{Fingerprint, Identity, KnownPeers, Level, Peer, Secret, TlsOptions, Trust},
+    security::{
+        Authorities, Certificate, Fingerprint, Identity, KeyExchange, KeyPin, KnownPeers, Level, Peer,
+        PeerEvent, Question, Questions, Secret, TlsOptions, Trust, Verification, VerificationCode,
+        WeakSecret,
+    },
     stream::{
         Bytestream, E2eStream, Moves, Negotiated, StreamInfo, StreamOptions, StreamReceiver, StreamSender,
     },

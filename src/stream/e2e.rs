@@ -3,13 +3,16 @@
 use std::{
     fmt,
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, OnceLock, Weak},
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures::{Sink, Stream};
+use futures::{
+    Sink, Stream,
+    future::{Either, select},
+};
 use jid::Jid;
 use tokio::time::timeout;
 use tokio_xmpp::{IqRequest, IqResponse};
@@ -137,8 +140,14 @@ impl E2eStream {
             peer: presented.peer().clone(),
             presented: presented.certificate().fingerprint().clone(),
         };
-        let asked = timeout(patience, Remote::ask(established, self.sender())).await;
-        match asked.unwrap_or_else(|_| Err(refused.into())) {
+        let answer = timeout(patience, Remote::ask(established, self.sender()));
+        // Nothing is left to decide once the stream is over.
+        let over = poll_fn(|cx| self.sender.handle.shared.with(|inner, _| inner.poll_flushed(u64::MAX, cx)));
+        let answered = match select(pin!(answer), over).await {
+            Either::Left((answer, _)) => answer.unwrap_or_else(|_| Err(refused.into())),
+            Either::Right((over, _)) => Err(over.err().unwrap_or_else(|| ApiMisuse::StreamClosed.into())),
+        };
+        match answered {
             Ok(remote) => {
                 let _ = self.sender.handle.remote.set(remote);
                 Ok(())

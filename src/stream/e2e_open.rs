@@ -18,7 +18,7 @@ use super::{
     options::{Established, Protection, Session, StreamInfo, StreamOptions},
 };
 use crate::{
-    ApiMisuse, Error, Step,
+    ApiMisuse, Error, SecurityError, Step,
     security::{
         Proof, TlsOptions,
         tls_io::{self, Announced, Expectation},
@@ -82,7 +82,11 @@ pub(super) async fn open(
     let judgement = match std::mem::replace(&mut worker.options.protection, Protection::None) {
         Protection::Tls(established) => Some(Remote::judge(*established, proof).await),
         Protection::Settled(remote) => Some(Ok(Judgement::Known(remote))),
-        Protection::None | Protection::Starttls(_) => None,
+        Protection::None => None,
+        // The machine does not open a stream that lacks it. Were it to, this is where it would end.
+        Protection::Starttls(_) => {
+            Some(Err(SecurityError::StarttlsNotOffered { offered: "a stream without it".to_owned() }.into()))
+        }
     };
     let (remote, to_be_asked) = match judgement {
         Some(Ok(Judgement::Known(remote))) => (Some(remote), None),
