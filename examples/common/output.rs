@@ -83,10 +83,10 @@ impl Output {
             "level": peer.level().map(Level::name),
             "verification": peer.verification().map(Verification::name),
         });
-        self.line(event, || match (peer.level(), peer.verification()) {
-            (Some(level), Some(verification)) => format!("{address} is {level} ({verification})"),
-            _ => format!("{address} is NOT AUTHENTICATED"),
-        });
+        // People read it in what was negotiated.
+        if self == Self::Json {
+            say(&event.to_string());
+        }
     }
 
     /// The code that both sides can compare.
@@ -275,13 +275,22 @@ pub(crate) fn describe(stream: &E2eStream) -> String {
     };
     format!(
         "  transport        {transport}\n  encryption       {}, {}, key exchange {}\n  \
-         its certificate  {}\n  our certificate  {}",
+         its certificate  {}\n  our certificate  {}\n  the peer is      {}",
         tls.version(),
         tls.cipher_suite(),
         tls.key_exchange(),
         tls.peer_fingerprint(),
         tls.own_fingerprint(),
+        authenticity(&stream.peer()),
     )
+}
+
+/// What is known of who the peer is, for people.
+fn authenticity(peer: &Peer) -> String {
+    match (peer.level(), peer.verification()) {
+        (Some(level), Some(verification)) => format!("{level} ({verification})"),
+        _ => "NOT AUTHENTICATED".to_owned(),
+    }
 }
 
 /// What carries the bytes, for programs. In-band bytestreams have no addresses of their own.

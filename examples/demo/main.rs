@@ -21,7 +21,9 @@ use clap::Parser;
 use common::{failure::Failure, options::ServerOptions, output, transport_options::InitiatorOptions};
 use futures::{SinkExt, StreamExt};
 use jid::{FullJid, Jid};
-use jingle_xmlstream::{Config, Connector, E2eStream, Endpoint, Error, Identity, SignallingError, Trust};
+use jingle_xmlstream::{
+    Config, Connector, E2eStream, Endpoint, Error, Identity, KnownPeers, Secret, SignallingError,
+};
 use ladder::Ladder;
 use mock_server::MockServer;
 use tokio_xmpp::{IqRequest, IqResponse};
@@ -102,10 +104,10 @@ async fn over_own_server(transport: &InitiatorOptions) -> Result<(), Failure> {
         connector.dangerous().plaintext();
         connector
     };
-    let password = mock_server::PASSWORD;
+    let (password, secret) = (mock_server::PASSWORD, Secret::generate()?);
     let (romeos, juliets) = (jid("romeo@montague.lit/orchard")?, jid("juliet@capulet.lit/balcony")?);
-    let romeo = Bot::login("Romeo", &romeos, password, connector(), transport).await?;
-    let juliet = Bot::login("Juliet", &juliets, password, connector(), transport).await?;
+    let romeo = Bot::login("Romeo", &romeos, password, connector(), transport, &secret).await?;
+    let juliet = Bot::login("Juliet", &juliets, password, connector(), transport, &secret).await?;
     let ladder = Ladder::start(&server, romeo.jid.clone(), juliet.jid.clone());
     play(&romeo, &juliet, transport, Some(&ladder)).await
 }
@@ -114,8 +116,9 @@ async fn over_real_server(arguments: &Arguments, romeo: &Jid, juliet: &Jid) -> R
     let Arguments { server, transport, .. } = arguments;
     let romeos = common::environment("ROMEO_PASSWORD", "Romeo's password")?;
     let juliets = common::environment("JULIET_PASSWORD", "Juliet's password")?;
-    let romeo = Bot::login("Romeo", romeo, &romeos, server.connector(), transport).await?;
-    let juliet = Bot::login("Juliet", juliet, &juliets, server.connector(), transport).await?;
+    let secret = Secret::generate()?;
+    let romeo = Bot::login("Romeo", romeo, &romeos, server.connector(), transport, &secret).await?;
+    let juliet = Bot::login("Juliet", juliet, &juliets, server.connector(), transport, &secret).await?;
     play(&romeo, &juliet, transport, None).await
 }
 
@@ -136,8 +139,11 @@ impl Bot {
         password: &str,
         connector: Connector,
         transport: &InitiatorOptions,
+        secret: &Secret,
     ) -> Result<Self, Failure> {
-        let config = transport.apply(Config::new(Identity::generate()?, Trust::first_use()));
+        let identity = Identity::generate_for(&jid.to_bare())?;
+        let config = Config::new(identity, KnownPeers::in_memory()).secret(secret.clone());
+        let config = transport.apply(config);
         let (endpoint, jid) = common::online(jid, password.to_owned(), connector, config).await?;
         Ok(Self { name, jid, endpoint })
     }
@@ -164,6 +170,13 @@ async fn play(
 
     let negotiated = output::describe(&romeos);
     tell(&format!("\nThe stream is open, as {} sees it:\n{negotiated}\n", romeo.name));
+
+    let (romeos_code, juliets_code) =
+        tokio::try_join!(romeos.verification_code(), juliets.verification_code())?;
+    tell(&format!(
+        "The code that {} is shown: {romeos_code}, and {}: {juliets_code}.",
+        romeo.name, juliet.name
+    ));
 
     // XEP-0247's own first words.
     say(&mut romeos, "M'lady, I would be pleased to make your acquaintance.").await?;
