@@ -36,7 +36,8 @@ pub(crate) struct TrustOptions {
     /// needed once, if both sides keep their known peers
     #[arg(long, value_name = "NAME")]
     secret_env: Option<String>,
-    /// Show the code that both sides can compare, once a stream is open
+    /// Show the code that both sides can compare, once a stream is open; to have a peer verified by it, use --policy ask at
+    /// the first contact, or write `verified = "code"` into the file of --known-peers
     #[arg(long)]
     show_code: bool,
     /// Encrypt by STARTTLS on the XML stream instead of XTLS; as responder, with peers that do no XTLS
@@ -49,11 +50,11 @@ pub(crate) struct TrustOptions {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Policy {
-    /// Refuse them, unless they know the secret
+    /// Refuse them, unless they know the secret; the known ones are in --known-peers
     Strict,
     /// Believe them, and nobody else under their address from then on
     FirstUse,
-    /// Ask on the terminal
+    /// Ask on the terminal, and refuse them if there is none
     Ask,
 }
 
