@@ -189,11 +189,11 @@ impl Program {
         }
     }
 
-    /// Waits until it says this for people.
-    async fn wait_for_text(&mut self, text: &str) {
+    /// Waits until it says this for people, and gives the line.
+    async fn wait_for_text(&mut self, text: &str) -> String {
         loop {
             match self.line().await {
-                Some(line) if line.contains(text) => return,
+                Some(line) if line.contains(text) => return line,
                 Some(_) => {}
                 None => panic!("{} ended before {text:?}: {:?}", self.name, self.events),
             }
@@ -201,9 +201,9 @@ impl Program {
     }
 
     /// Types this on its terminal.
-    async fn type_line(&mut self, line: &str) {
+    async fn keys(&mut self, keys: &str) {
         let keyboard = self.child.stdin.as_mut().unwrap();
-        keyboard.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        keyboard.write_all(keys.as_bytes()).await.unwrap();
     }
 
     /// Waits for its end.
@@ -426,14 +426,21 @@ async fn without_a_terminal_nobody_is_asked_and_the_peer_is_refused() {
     juliet.assert_was_refused();
 }
 
-/// What `connect` does whose user types this when asked about juliet; also, what juliet's program shows as the code.
-async fn answered(stage: &Stage, typed: &str) -> Ended {
-    let juliet = stage.listen(options(&["--show-code"])).await;
+/// `connect` on a terminal of its own, which has asked its user about juliet.
+async fn asking(stage: &Stage, juliet: &Program) -> Program {
     let asking = ["--policy", "ask", "--known-peers", "romeo.toml", "--show-code"];
     let mut romeo = stage.connect(Start { through: Through::Terminal, ..options(&asking) });
     romeo.wait_for_text("juliet@capulet.lit presents a certificate that is not known").await;
-    romeo.wait_for_text(juliet.events[0]["own_fingerprint"].as_str().unwrap()).await;
-    romeo.type_line(typed).await;
+    let theirs = juliet.events.iter().find_map(|event| event["own_fingerprint"].as_str());
+    romeo.wait_for_text(theirs.unwrap()).await;
+    romeo
+}
+
+/// What becomes of `connect` whose user types this.
+async fn answered(stage: &Stage, typed: &str) -> Ended {
+    let juliet = stage.listen(options(&["--show-code"])).await;
+    let mut romeo = asking(stage, &juliet).await;
+    romeo.keys(&format!("{typed}\n")).await;
     let (romeo, juliet) = tokio::join!(romeo.end(), juliet.end());
     if romeo.code == Some(0) {
         assert_eq!(romeo.event("code")["code"], juliet.event("code")["code"]);
@@ -468,4 +475,44 @@ async fn who_is_let_in_once_or_refused_is_not_remembered() {
         assert_eq!(romeo.code, Some(code), "{romeo:#?}");
         assert!(!stage.file("romeo.toml").exists(), "{typed}");
     }
+}
+
+/// The usual way to compare: both users are asked, and both see the code before they answer.
+#[tokio::test]
+async fn both_users_are_asked_at_the_same_time_and_see_the_same_code() {
+    if Through::Terminal.is_missing() {
+        return;
+    }
+    let Some(stage) = Stage::set().await else { return };
+    let asking = |known| Start { through: Through::Terminal, ..options(known) };
+    let mut juliet = stage.listen(asking(&["--policy", "ask", "--known-peers", "juliet.toml"])).await;
+    let mut romeo = stage.connect(asking(&["--policy", "ask", "--known-peers", "romeo.toml"]));
+    let (romeos, juliets) = tokio::join!(romeo.wait_for_text("code  "), juliet.wait_for_text("code  "));
+    assert!(romeos.split_whitespace().count() == 4 && romeos == juliets, "{romeos:?} {juliets:?}");
+
+    tokio::join!(romeo.keys("v\n"), juliet.keys("v\n"));
+    let (romeo, juliet) = tokio::join!(romeo.end(), juliet.end());
+    for met in [romeo, juliet] {
+        met.assert_met("verified", "code");
+    }
+    for file in ["romeo.toml", "juliet.toml"] {
+        let listed = stage.listed(file);
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(listed[0].verification, Verification::Code);
+    }
+}
+
+#[tokio::test]
+async fn ctrl_c_is_an_answer_too() {
+    if Through::Terminal.is_missing() {
+        return;
+    }
+    let Some(stage) = Stage::set().await else { return };
+    let juliet = stage.listen(options(&[])).await;
+    let mut romeo = asking(&stage, &juliet).await;
+    romeo.keys("\x03").await;
+    let romeo = romeo.end().await;
+    romeo.assert_failed("interrupted", &[]);
+    assert!(!stage.file("romeo.toml").exists());
+    juliet.end().await.assert_was_refused();
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures::{SinkExt, StreamExt};
 use jid::{FullJid, Jid};
 use jingle_xmlstream::{
-    Config, DiscoConfig, E2eStream, Endpoint, Error, Events, Fingerprint, Identity, PeerIncompatible, Reason,
+    Config, DiscoConfig, E2eStream, Error, Events, Fingerprint, Identity, PeerIncompatible, Reason,
     SecurityError, SignallingError, Step, Trust,
 };
 use server::{Kind, Prosody, Verona, answer_one_disco, bot, bot_with_events};
@@ -21,9 +21,7 @@ use support::{
     JULIET, ROMEO, attempt, body, config, element, in_band, jid, message, streams, talk, timeouts, within,
 };
 use tokio_xmpp::{Event, IqRequest, IqResponse};
-use xmpp_parsers::{
-    iq::Iq, minidom::Element, ping::Ping, presence::Presence, stanza::Stanza, stanza_error::DefinedCondition,
-};
+use xmpp_parsers::{iq::Iq, ping::Ping, presence::Presence, stanza::Stanza, stanza_error::DefinedCondition};
 
 const MERCUTIO: &str = "mercutio@montague.lit/street";
 

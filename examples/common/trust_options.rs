@@ -4,10 +4,11 @@ use std::{
     fs::OpenOptions,
     io::{self, BufRead, BufReader, Write},
     path::PathBuf,
+    thread,
 };
 
 use clap::{Args, ValueEnum};
-use futures::{StreamExt, future::ready};
+use futures::{StreamExt, channel::oneshot, future::ready};
 use jingle_xmlstream::{
     Config, E2eStream, Encryption, Error, Fingerprint, Identity, KnownPeers, Secret, Trust,
     security::{Question, Questions},
@@ -126,12 +127,14 @@ async fn answer(mut questions: Questions, output: Output) {
             question.peer(),
             question.fingerprint(),
         );
-        let typed = tokio::task::spawn_blocking(move || ask(&text)).await;
-        match typed {
+        let (typing, typed) = oneshot::channel();
+        // A thread of its own: one of the runtime's would keep the program alive after Ctrl-C until somebody types a line.
+        thread::spawn(move || typing.send(ask(&text)));
+        match typed.await {
             Ok(Ok(typed)) => decide(question, &typed),
             Ok(Err(error)) => output.no_terminal(&error),
-            // The program ends.
-            Err(_) => return,
+            // The thread is gone without an answer: the question is dropped, which refuses.
+            Err(oneshot::Canceled) => {}
         }
     }
 }
