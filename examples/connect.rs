@@ -47,14 +47,14 @@ struct Arguments {
     /// Whom to connect to: the full JID, with its resource
     #[arg(value_name = "PEER_FULL_JID")]
     peer: FullJid,
-    #[command(flatten)]
-    options: Options,
     /// Send this many numbered messages instead of stdin, and tell how fast they came back
     #[arg(long, value_name = "N")]
     send: Option<u64>,
     /// How many bytes each body has, with --send
     #[arg(long, value_name = "BYTES", default_value = "1000", requires = "send", value_parser = size)]
     size: usize,
+    #[command(flatten)]
+    options: Options,
     #[command(flatten)]
     transport: InitiatorOptions,
 }

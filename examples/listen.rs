@@ -32,11 +32,11 @@ use xmpp_parsers::{
 /// Exit codes: 0 all went well, 1 failure (with --once, of the stream too), 2 wrong usage.
 #[derive(Parser, Debug)]
 struct Arguments {
-    #[command(flatten)]
-    options: Options,
     /// Decline every session
     #[arg(long)]
     decline: bool,
+    #[command(flatten)]
+    options: Options,
     #[command(flatten)]
     transport: TransportOptions,
 }

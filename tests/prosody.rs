@@ -13,17 +13,15 @@ use std::time::{Duration, Instant};
 use futures::{SinkExt, StreamExt};
 use jid::{FullJid, Jid};
 use jingle_xmlstream::{
-    Config, DiscoConfig, E2eStream, Endpoint, Error, Events, Fingerprint, Identity, PeerIncompatible, Reason,
+    Config, DiscoConfig, E2eStream, Error, Events, Fingerprint, Identity, PeerIncompatible, Reason,
     SecurityError, SignallingError, Step, Trust,
 };
-use server::{Kind, Prosody, Verona, bot, bot_with_events};
+use server::{Kind, Prosody, Verona, answer_one_disco, bot, bot_with_events};
 use support::{
     JULIET, ROMEO, attempt, body, config, element, in_band, jid, message, streams, talk, timeouts, within,
 };
 use tokio_xmpp::{Event, IqRequest, IqResponse};
-use xmpp_parsers::{
-    iq::Iq, minidom::Element, ping::Ping, presence::Presence, stanza::Stanza, stanza_error::DefinedCondition,
-};
+use xmpp_parsers::{iq::Iq, ping::Ping, presence::Presence, stanza::Stanza, stanza_error::DefinedCondition};
 
 const MERCUTIO: &str = "mercutio@montague.lit/street";
 
@@ -128,22 +126,6 @@ async fn a_peer_without_a_needed_feature_is_incompatible_and_the_error_names_it(
         };
         assert_eq!(named, missing);
     }
-}
-
-/// Answers the next disco#info request with these features.
-async fn answer_one_disco(endpoint: &Endpoint, events: &mut Events, features: &[String]) {
-    while let Some(event) = events.next().await {
-        let Event::Stanza(Stanza::Iq(Iq::Get { from, id, payload, .. })) = event else { continue };
-        assert!(payload.is("query", DISCO_INFO), "{payload:?}");
-        let mut answer = Element::bare("query", DISCO_INFO);
-        for feature in features {
-            let var = "var".try_into().unwrap();
-            answer.append_child(Element::builder("feature", DISCO_INFO).attr(var, feature).build());
-        }
-        let answer = Iq::Result { from: None, to: from, id, payload: Some(answer) };
-        return endpoint.send_stanza(answer).await.unwrap();
-    }
-    panic!("the endpoint was closed");
 }
 
 /// XEP-0115: the first answer stands for every presence with the same hash.

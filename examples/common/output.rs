@@ -48,7 +48,8 @@ impl Output {
         let announced: Vec<_> = announced.unwrap_or_default().iter().map(text).collect();
         self.line(json!({ "event": "incoming", "peer": text(peer), "fingerprints": announced }), || {
             match announced.as_slice() {
-                [] => format!("{peer} offers a stream WITHOUT ENCRYPTION"),
+                // STARTTLS on the stream may come, or nothing; `negotiated` says which.
+                [] => format!("{peer} offers a stream without XTLS, and so announces no certificate"),
                 _ => format!("{peer} offers a stream, with the certificate {}", announced.join(" or ")),
             }
         });

@@ -4,10 +4,11 @@ use std::{
     fs::OpenOptions,
     io::{self, BufRead, BufReader, Write},
     path::PathBuf,
+    thread,
 };
 
 use clap::{Args, ValueEnum};
-use futures::{StreamExt, future::ready};
+use futures::{StreamExt, channel::oneshot, future::ready};
 use jingle_xmlstream::{
     Config, E2eStream, Encryption, Error, Fingerprint, Identity, KnownPeers, Secret, Trust,
     security::{Question, Questions},
@@ -36,7 +37,8 @@ pub(crate) struct TrustOptions {
     /// needed once, if both sides keep their known peers
     #[arg(long, value_name = "NAME")]
     secret_env: Option<String>,
-    /// Show the code that both sides can compare, once a stream is open
+    /// Show the code that both sides can compare, once a stream is open; to have a peer verified by it, use --policy ask at
+    /// the first contact, or write `verified = "code"` into the file of --known-peers
     #[arg(long)]
     show_code: bool,
     /// Encrypt by STARTTLS on the XML stream instead of XTLS; as responder, with peers that do no XTLS
@@ -49,11 +51,11 @@ pub(crate) struct TrustOptions {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Policy {
-    /// Refuse them, unless they know the secret
+    /// Refuse them, unless they know the secret; the known ones are in --known-peers
     Strict,
     /// Believe them, and nobody else under their address from then on
     FirstUse,
-    /// Ask on the terminal
+    /// Ask on the terminal, and refuse them if there is none
     Ask,
 }
 
@@ -125,12 +127,14 @@ async fn answer(mut questions: Questions, output: Output) {
             question.peer(),
             question.fingerprint(),
         );
-        let typed = tokio::task::spawn_blocking(move || ask(&text)).await;
-        match typed {
+        let (typing, typed) = oneshot::channel();
+        // A thread of its own: one of the runtime's would keep the program alive after Ctrl-C until somebody types a line.
+        thread::spawn(move || typing.send(ask(&text)));
+        match typed.await {
             Ok(Ok(typed)) => decide(question, &typed),
             Ok(Err(error)) => output.no_terminal(&error),
-            // The program ends.
-            Err(_) => return,
+            // The thread is gone without an answer: the question is dropped, which refuses.
+            Err(oneshot::Canceled) => {}
         }
     }
 }

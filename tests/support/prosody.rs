@@ -17,8 +17,8 @@ use jid::Jid;
 use jingle_xmlstream::{Config, Connector, E2eStream, Endpoint, Events};
 use tempfile::TempDir;
 use tokio_rustls::rustls::{RootCertStore, pki_types::CertificateDer};
-use tokio_xmpp::IqRequest;
-use xmpp_parsers::{minidom::Element, ns};
+use tokio_xmpp::{Event, IqRequest};
+use xmpp_parsers::{iq::Iq, minidom::Element, ns, stanza::Stanza};
 
 use crate::support::{JULIET, ROMEO, config, streams, within};
 
@@ -198,14 +198,23 @@ impl Prosody {
 
     /// Waits until the server has received a stanza with all of these in it, and gives the first one.
     pub async fn stanza_with(&self, parts: &[&str]) -> String {
+        self.stanzas_with(1, parts).await.swap_remove(0)
+    }
+
+    /// The same for so many stanzas.
+    pub async fn stanzas_with(&self, count: usize, parts: &[&str]) -> Vec<String> {
         let deadline = Instant::now() + LOGGED;
         loop {
-            let received = self.received();
-            let found = received.into_iter().find(|stanza| parts.iter().all(|part| stanza.contains(part)));
-            if let Some(stanza) = found {
-                return stanza;
+            let mut found = self.received();
+            found.retain(|stanza| parts.iter().all(|part| stanza.contains(part)));
+            if found.len() >= count {
+                found.truncate(count);
+                return found;
             }
-            assert!(Instant::now() < deadline, "the server received no stanza with {parts:?}");
+            assert!(
+                Instant::now() < deadline,
+                "the server received {found:?}, no {count} stanzas with {parts:?}"
+            );
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
@@ -376,4 +385,20 @@ pub async fn bot_with_events(jid: &str, connector: Connector, config: Config) ->
     let (endpoint, events) = Endpoint::login(jid, PASSWORD, connector, config);
     within(endpoint.online()).await.unwrap();
     (endpoint, events)
+}
+
+/// Answers the next disco#info request with these features.
+pub async fn answer_one_disco(endpoint: &Endpoint, events: &mut Events, features: &[String]) {
+    while let Some(event) = events.next().await {
+        let Event::Stanza(Stanza::Iq(Iq::Get { from, id, payload, .. })) = event else { continue };
+        assert!(payload.is("query", ns::DISCO_INFO), "{payload:?}");
+        let mut answer = Element::bare("query", ns::DISCO_INFO);
+        for feature in features {
+            let var = "var".try_into().unwrap();
+            answer.append_child(Element::builder("feature", ns::DISCO_INFO).attr(var, feature).build());
+        }
+        let answer = Iq::Result { from: None, to: from, id, payload: Some(answer) };
+        return endpoint.send_stanza(answer).await.unwrap();
+    }
+    panic!("the endpoint was closed");
 }

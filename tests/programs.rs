@@ -1,0 +1,518 @@
+//! The example programs, as a user starts them: whom they believe, what they say of it, and how they end.
+//!
+//! `cargo test` builds them. If they are not there, nothing is tested, and says so; with CI=true that is a failure. So it
+//! is with `script` and `setsid` of util-linux, where a terminal is to be there, or to be missing.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
+
+mod support;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use jingle_xmlstream::{
+    KnownPeers,
+    security::{KnownCertificate, Verification},
+};
+use serde_json::Value;
+use support::{JULIET, ROMEO, World, within};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+const SECRET: &str = "clumsy walnut orbit seventy lantern mischief";
+const ANOTHER: &str = "velvet onion harbor puzzle cricket thunder";
+
+/// The variable in which the programs find their secret.
+const VARIABLE: &str = "VERONA_SECRET";
+
+// ---- starting programs -----------------------------------------------------------------------
+
+/// A server, the programs, and a folder for their files.
+struct Stage {
+    world: World,
+    programs: PathBuf,
+    folder: TempDir,
+}
+
+/// How a program is to be started.
+#[derive(Clone, Copy, Default)]
+struct Start<'a> {
+    options: &'a [&'a str],
+    secret: Option<&'a str>,
+    /// A program that starts it.
+    through: Through,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Through {
+    #[default]
+    Nothing,
+    /// `setsid`: it has no terminal.
+    NoTerminal,
+    /// `script`: it has one of its own.
+    Terminal,
+}
+
+impl Through {
+    fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing => None,
+            Self::NoTerminal => Some("setsid"),
+            Self::Terminal => Some("script"),
+        }
+    }
+
+    fn is_missing(self) -> bool {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let is_there = |program| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+        self.program().is_some_and(|program| !is_there(program) && skipped(program))
+    }
+}
+
+/// Says that something is missing.
+fn skipped(what: &str) -> bool {
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(!ci, "there is no `{what}`, and CI=true");
+    println!("SKIPPED: there is no `{what}`, so this was not tested");
+    true
+}
+
+impl Stage {
+    async fn set() -> Option<Self> {
+        // The test is in `target/debug/deps`.
+        let test = std::env::current_exe().unwrap();
+        let programs = test.ancestors().nth(2).unwrap().join("examples");
+        for program in ["listen", "connect"] {
+            if !programs.join(program).is_file() {
+                skipped(&format!("{program}` in `{}", programs.display()));
+                return None;
+            }
+        }
+        Some(Self { world: World::start().await, programs, folder: tempfile::tempdir().unwrap() })
+    }
+
+    /// `listen`, which is online as juliet, for one stream.
+    async fn listen(&self, start: Start<'_>) -> Program {
+        let mut program = self.start("listen", &["--jid", JULIET, "--once"], start);
+        program.wait_for("online").await;
+        program
+    }
+
+    /// `connect` as romeo, who sends one message to juliet.
+    fn connect(&self, start: Start<'_>) -> Program {
+        self.start("connect", &["--jid", ROMEO, "--send", "1", JULIET], start)
+    }
+
+    fn start(&self, name: &str, own: &[&str], start: Start<'_>) -> Program {
+        let server = self.world.server.addr().to_string();
+        let common = ["--server", &server, "--server-tls", "plaintext", "--transport", "ibb", "--json"];
+        let mut words = vec![self.programs.join(name).into_os_string().into_string().unwrap()];
+        words.extend(own.iter().chain(&common).chain(start.options).map(|&word| word.to_owned()));
+        let mut command = match start.through {
+            Through::Nothing => Command::new(words.remove(0)),
+            Through::NoTerminal => Command::new("setsid"),
+            Through::Terminal => {
+                // It wants one line for the shell.
+                let line: Vec<_> = words.drain(..).map(|word| format!("'{word}'")).collect();
+                words = ["-qec", &line.join(" "), "/dev/null"].map(str::to_owned).to_vec();
+                Command::new("script")
+            }
+        };
+        let command =
+            command.args(words).current_dir(self.folder.path()).env("XMPP_PASSWORD", mock_server::PASSWORD);
+        match start.secret {
+            Some(secret) => command.env(VARIABLE, secret),
+            None => command.env_remove(VARIABLE),
+        };
+        Program::spawn(name, command.env_remove("RUST_LOG"))
+    }
+
+    /// Both programs from the start to the end, first romeo's `connect`.
+    async fn meet(&self, connect: Start<'_>, listen: Start<'_>) -> (Ended, Ended) {
+        let listening = self.listen(listen).await;
+        let connected = self.connect(connect).end().await;
+        (connected, listening.end().await)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn listed(&self, name: &str) -> Vec<KnownCertificate> {
+        listed(&self.file(name))
+    }
+}
+
+fn listed(file: &Path) -> Vec<KnownCertificate> {
+    assert!(file.is_file(), "{} was not written", file.display());
+    KnownPeers::open(file).unwrap().certificates().unwrap()
+}
+
+/// With these options and nothing else.
+fn options<'a>(options: &'a [&'a str]) -> Start<'a> {
+    Start { options, ..Start::default() }
+}
+
+/// A program that runs. It is killed when dropped.
+struct Program {
+    name: String,
+    child: Child,
+    output: Lines<BufReader<ChildStdout>>,
+    events: Vec<Value>,
+}
+
+impl Program {
+    fn spawn(name: &str, command: &mut Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { name: name.to_owned(), child, output, events: Vec::new() }
+    }
+
+    /// The next line that it says, on the terminal as well.
+    async fn line(&mut self) -> Option<String> {
+        let line = within(self.output.next_line()).await.unwrap()?;
+        // A terminal shows what the program asks before it.
+        let json = line.find('{').and_then(|start| serde_json::from_str(line.get(start..)?.trim()).ok());
+        self.events.extend(json);
+        Some(line)
+    }
+
+    async fn wait_for(&mut self, event: &str) {
+        while !self.events.iter().any(|it| it["event"] == event) {
+            let line = self.line().await;
+            assert!(line.is_some(), "{} ended before {event:?}: {:?}", self.name, self.events);
+        }
+    }
+
+    /// Waits until it says this for people, and gives the line.
+    async fn wait_for_text(&mut self, text: &str) -> String {
+        loop {
+            match self.line().await {
+                Some(line) if line.contains(text) => return line,
+                Some(_) => {}
+                None => panic!("{} ended before {text:?}: {:?}", self.name, self.events),
+            }
+        }
+    }
+
+    /// Types this on its terminal.
+    async fn keys(&mut self, keys: &str) {
+        let keyboard = self.child.stdin.as_mut().unwrap();
+        keyboard.write_all(keys.as_bytes()).await.unwrap();
+    }
+
+    /// Waits for its end.
+    async fn end(mut self) -> Ended {
+        while self.line().await.is_some() {}
+        let mut stderr = String::new();
+        within(self.child.stderr.take().unwrap().read_to_string(&mut stderr)).await.unwrap();
+        let status = within(self.child.wait()).await.unwrap();
+        Ended { name: self.name, events: self.events, stderr, code: status.code() }
+    }
+}
+
+/// What became of a program.
+#[derive(Debug)]
+struct Ended {
+    name: String,
+    events: Vec<Value>,
+    stderr: String,
+    code: Option<i32>,
+}
+
+impl Ended {
+    #[track_caller]
+    fn event(&self, name: &str) -> &Value {
+        self.events
+            .iter()
+            .find(|event| event["event"] == name)
+            .unwrap_or_else(|| panic!("no {name}: {self:#?}"))
+    }
+
+    #[track_caller]
+    fn assert_met(&self, level: &str, verification: &str) {
+        let peer = self.event("peer");
+        assert_eq!(
+            (&peer["level"], &peer["verification"]),
+            (&level.into(), &verification.into()),
+            "{self:#?}"
+        );
+        assert_eq!(self.code, Some(0), "{self:#?}");
+    }
+
+    /// It failed, for a reason of this kind, which it explains in these words.
+    #[track_caller]
+    fn assert_failed(&self, kind: &str, words: &[&str]) {
+        let error = self.event("error");
+        assert_eq!((self.code, &error["kind"]), (Some(1), &kind.into()), "{self:#?}");
+        let text = error["text"].as_str().unwrap();
+        for part in words {
+            assert!(text.contains(part), "{} says {text:?}, not {part:?}", self.name);
+        }
+    }
+
+    /// It was told by the peer that it is not believed, by TLS or by Jingle.
+    #[track_caller]
+    fn assert_was_refused(&self) {
+        let kind = self.event("error")["kind"].as_str().unwrap();
+        assert!(["security", "terminated", "stream"].contains(&kind), "{self:#?}");
+        assert_eq!(self.code, Some(1), "{self:#?}");
+    }
+
+    fn fingerprint(&self) -> &Value {
+        &self.event("online")["own_fingerprint"]
+    }
+}
+
+// ---- first and second contact ----------------------------------------------------------------
+
+#[tokio::test]
+async fn who_was_met_once_is_known_the_second_time() {
+    let Some(stage) = Stage::set().await else { return };
+    let romeos = ["--identity", "romeo.pem", "--known-peers", "romeo.toml"];
+    let juliets = ["--identity", "juliet.pem", "--known-peers", "juliet.toml"];
+    let (romeo, juliet) = stage.meet(options(&romeos), options(&juliets)).await;
+    for (one, other) in [(&romeo, &juliet), (&juliet, &romeo)] {
+        one.assert_met("first-use", "first-use");
+        assert_eq!(one.event("peer")["fingerprint"], *other.fingerprint());
+        assert_eq!(one.event("known_peer")["what"], "first_use");
+    }
+    for (file, peer, theirs) in
+        [("romeo.toml", "juliet@capulet.lit", &juliet), ("juliet.toml", "romeo@montague.lit", &romeo)]
+    {
+        let listed = stage.listed(file);
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(listed[0].peer.to_string(), peer);
+        assert_eq!(listed[0].fingerprint.to_string(), theirs.fingerprint().as_str().unwrap());
+    }
+
+    let (again, _) = stage.meet(options(&romeos), options(&juliets)).await;
+    again.assert_met("known", "known");
+    assert_eq!(again.fingerprint(), romeo.fingerprint());
+}
+
+#[tokio::test]
+async fn another_certificate_is_refused_and_the_old_one_stays() {
+    let Some(stage) = Stage::set().await else { return };
+    let romeos = ["--known-peers", "romeo.toml"];
+    stage.meet(options(&romeos), options(&[])).await;
+    let before = stage.listed("romeo.toml");
+
+    let (romeo, juliet) = stage.meet(options(&romeos), options(&[])).await;
+    romeo.assert_failed("security", &["juliet@capulet.lit changed", "compare it over another way"]);
+    assert_eq!(romeo.event("known_peer")["what"], "refused");
+    juliet.assert_was_refused();
+    assert_eq!(stage.listed("romeo.toml"), before);
+}
+
+#[tokio::test]
+async fn a_strict_program_refuses_strangers_and_says_what_can_be_done() {
+    let Some(stage) = Stage::set().await else { return };
+    let (romeo, juliet) = stage.meet(options(&["--policy", "strict"]), options(&[])).await;
+    let theirs = juliet.fingerprint().as_str().unwrap();
+    romeo.assert_failed(
+        "security",
+        &["juliet@capulet.lit", theirs, "nothing is known of", "add it to the known peers", "shared secret"],
+    );
+    juliet.assert_was_refused();
+}
+
+// ---- secrets and codes -----------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_secret_verifies_both_and_is_needed_once() {
+    let Some(stage) = Stage::set().await else { return };
+    let romeos = ["--identity", "romeo.pem", "--known-peers", "romeo.toml", "--policy", "strict"];
+    let juliets = ["--identity", "juliet.pem", "--known-peers", "juliet.toml", "--policy", "strict"];
+    let with = ["--secret-env", VARIABLE];
+    let (with_romeos, with_juliets) = ([&romeos[..], &with].concat(), [&juliets[..], &with].concat());
+    let sharing = |words| Start { secret: Some(SECRET), ..options(words) };
+    let (romeo, juliet) = stage.meet(sharing(&with_romeos), sharing(&with_juliets)).await;
+    for met in [&romeo, &juliet] {
+        met.assert_met("verified", "secret");
+        assert_eq!(met.event("known_peer")["what"], "verified");
+    }
+
+    let (romeo, juliet) = stage.meet(options(&romeos), options(&juliets)).await;
+    romeo.assert_met("verified", "secret");
+    juliet.assert_met("verified", "secret");
+}
+
+#[tokio::test]
+async fn who_has_another_secret_or_none_is_refused() {
+    let Some(stage) = Stage::set().await else { return };
+    let with = ["--secret-env", VARIABLE];
+    let romeos = Start { secret: Some(SECRET), ..options(&with) };
+    let (romeo, juliet) = stage.meet(romeos, Start { secret: Some(ANOTHER), ..options(&with) }).await;
+    for refused in [&romeo, &juliet] {
+        refused.assert_was_refused();
+    }
+    let told = [&romeo, &juliet].map(|it| it.event("error")["text"].to_string());
+    assert!(told.iter().any(|text| text.contains("set the same at both ends")), "{told:?}");
+
+    let (romeo, juliet) = stage.meet(romeos, options(&[])).await;
+    romeo.assert_failed("security", &["expected to prove the shared secret", "give it the same secret"]);
+    juliet.assert_was_refused();
+}
+
+#[tokio::test]
+async fn a_secret_that_can_be_guessed_or_is_missing_is_wrong_usage() {
+    let Some(stage) = Stage::set().await else { return };
+    for (secret, said) in [(Some("password"), "could be guessed"), (None, "has to hold the secret")] {
+        let start = Start { secret, ..options(&["--secret-env", VARIABLE]) };
+        for program in [stage.connect(start), stage.start("listen", &["--jid", JULIET], start)] {
+            let ended = program.end().await;
+            let error = ended.event("error");
+            assert_eq!((ended.code, &error["kind"]), (Some(2), &"usage".into()), "{ended:#?}");
+            let text = error["text"].as_str().unwrap();
+            assert!(text.contains(VARIABLE) && text.contains(said), "{text}");
+            assert!(secret.is_none_or(|secret| !text.contains(secret)), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_show_the_same_code() {
+    let Some(stage) = Stage::set().await else { return };
+    let show = options(&["--show-code"]);
+    let (romeo, juliet) = stage.meet(show, show).await;
+    let codes = [&romeo, &juliet].map(|it| it.event("code")["code"].as_str().unwrap());
+    assert_eq!(codes[0], codes[1]);
+    assert_eq!(codes[0].len(), "1234 5678 9012".len());
+    // Nobody has said yet that they are the same.
+    romeo.assert_met("first-use", "first-use");
+}
+
+// ---- STARTTLS --------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn starttls_encrypts_and_authenticates_as_xtls_does() {
+    let Some(stage) = Stage::set().await else { return };
+    let with = Start { secret: Some(SECRET), ..options(&["--starttls", "--secret-env", VARIABLE]) };
+    let (romeo, juliet) = stage.meet(with, with).await;
+    assert_eq!(juliet.event("incoming")["fingerprints"], Value::Array(vec![]), "it was XTLS");
+    for (one, other) in [(&romeo, &juliet), (&juliet, &romeo)] {
+        one.assert_met("verified", "secret");
+        assert_eq!(one.event("negotiated")["tls_version"], "TLSv1.3");
+        assert_eq!(one.event("peer")["fingerprint"], *other.fingerprint());
+    }
+}
+
+#[tokio::test]
+async fn starttls_is_for_those_who_said_so() {
+    let Some(stage) = Stage::set().await else { return };
+    let _juliet = stage.listen(options(&[])).await;
+    let romeo = stage.connect(options(&["--starttls"])).end().await;
+    romeo.assert_failed("terminated", &["security-error"]);
+}
+
+// ---- asking ----------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn without_a_terminal_nobody_is_asked_and_the_peer_is_refused() {
+    let Some(stage) = Stage::set().await else { return };
+    if Through::NoTerminal.is_missing() {
+        return;
+    }
+    let asking = Start { through: Through::NoTerminal, ..options(&["--policy", "ask"]) };
+    let (romeo, juliet) = stage.meet(asking, options(&[])).await;
+    assert!(romeo.stderr.contains("nobody can be asked about the peer"), "{romeo:#?}");
+    romeo.assert_failed("security", &["the user was asked about juliet@capulet.lit", "did not accept it"]);
+    juliet.assert_was_refused();
+}
+
+/// `connect` on a terminal of its own, which has asked its user about juliet.
+async fn asking(stage: &Stage, juliet: &Program) -> Program {
+    let asking = ["--policy", "ask", "--known-peers", "romeo.toml", "--show-code"];
+    let mut romeo = stage.connect(Start { through: Through::Terminal, ..options(&asking) });
+    romeo.wait_for_text("juliet@capulet.lit presents a certificate that is not known").await;
+    let theirs = juliet.events.iter().find_map(|event| event["own_fingerprint"].as_str());
+    romeo.wait_for_text(theirs.unwrap()).await;
+    romeo
+}
+
+/// What becomes of `connect` whose user types this.
+async fn answered(stage: &Stage, typed: &str) -> Ended {
+    let juliet = stage.listen(options(&["--show-code"])).await;
+    let mut romeo = asking(stage, &juliet).await;
+    romeo.keys(&format!("{typed}\n")).await;
+    let (romeo, juliet) = tokio::join!(romeo.end(), juliet.end());
+    if romeo.code == Some(0) {
+        assert_eq!(romeo.event("code")["code"], juliet.event("code")["code"]);
+    }
+    romeo
+}
+
+#[tokio::test]
+async fn what_the_user_types_at_the_terminal_is_done() {
+    if Through::Terminal.is_missing() {
+        return;
+    }
+    for (typed, level, verification) in
+        [("v", "verified", Verification::Code), ("r", "known", Verification::Accepted)]
+    {
+        let Some(stage) = Stage::set().await else { return };
+        answered(&stage, typed).await.assert_met(level, verification.name());
+        let listed = stage.listed("romeo.toml");
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(listed[0].verification, verification);
+    }
+}
+
+#[tokio::test]
+async fn who_is_let_in_once_or_refused_is_not_remembered() {
+    if Through::Terminal.is_missing() {
+        return;
+    }
+    for (typed, code) in [("o", 0), ("no", 1)] {
+        let Some(stage) = Stage::set().await else { return };
+        let romeo = answered(&stage, typed).await;
+        assert_eq!(romeo.code, Some(code), "{romeo:#?}");
+        assert!(!stage.file("romeo.toml").exists(), "{typed}");
+    }
+}
+
+/// The usual way to compare: both users are asked, and both see the code before they answer.
+#[tokio::test]
+async fn both_users_are_asked_at_the_same_time_and_see_the_same_code() {
+    if Through::Terminal.is_missing() {
+        return;
+    }
+    let Some(stage) = Stage::set().await else { return };
+    let asking = |known| Start { through: Through::Terminal, ..options(known) };
+    let mut juliet = stage.listen(asking(&["--policy", "ask", "--known-peers", "juliet.toml"])).await;
+    let mut romeo = stage.connect(asking(&["--policy", "ask", "--known-peers", "romeo.toml"]));
+    let (romeos, juliets) = tokio::join!(romeo.wait_for_text("code  "), juliet.wait_for_text("code  "));
+    assert!(romeos.split_whitespace().count() == 4 && romeos == juliets, "{romeos:?} {juliets:?}");
+
+    tokio::join!(romeo.keys("v\n"), juliet.keys("v\n"));
+    let (romeo, juliet) = tokio::join!(romeo.end(), juliet.end());
+    for met in [romeo, juliet] {
+        met.assert_met("verified", "code");
+    }
+    for file in ["romeo.toml", "juliet.toml"] {
+        let listed = stage.listed(file);
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(listed[0].verification, Verification::Code);
+    }
+}
+
+#[tokio::test]
+async fn ctrl_c_is_an_answer_too() {
+    if Through::Terminal.is_missing() {
+        return;
+    }
+    let Some(stage) = Stage::set().await else { return };
+    let juliet = stage.listen(options(&[])).await;
+    let mut romeo = asking(&stage, &juliet).await;
+    romeo.keys("\x03").await;
+    let romeo = romeo.end().await;
+    romeo.assert_failed("interrupted", &[]);
+    assert!(!stage.file("romeo.toml").exists());
+    juliet.end().await.assert_was_refused();
+}
