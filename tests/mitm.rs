@@ -1,0 +1,620 @@
+//! Mallory rules the server and is between Romeo and Juliet, with certificates of his own: who notices, and when.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where something is wrong"
+)]
+
+mod support;
+
+use std::{fs, path::PathBuf};
+
+use futures::{SinkExt, StreamExt, future};
+use jid::BareJid;
+use jingle_xmlstream::{
+    Config, E2eStream, Endpoint, Error, Fingerprint, Identity, KnownPeers, Level, Secret, SecurityError,
+    Trust,
+    security::{Authorities, Questions, Verification},
+};
+use support::{JULIET, ROMEO, World, attempt, impostor::Impostor, in_band, streams, wire, within};
+use tempfile::TempDir;
+use tokio_xmpp::{IqRequest, IqResponse};
+use xmpp_parsers::{iq::Iq, minidom::Element, stanza::Stanza};
+
+const SECRET: &str = "two households both alike in dignity";
+const MALLORYS_SECRET: &str = "from ancient grudge break to new mutiny";
+
+const CA: &str = include_str!("../fixtures/tls/ca.pem");
+const CA_ROMEO: &str = include_str!("../fixtures/tls/ca-romeo.pem");
+const CA_JULIET: &str = include_str!("../fixtures/tls/ca-juliet.pem");
+const OTHER_CA_ROMEO: &str = include_str!("../fixtures/tls/other-ca-romeo.pem");
+
+/// Romeo or Juliet.
+struct Person {
+    account: BareJid,
+    identity: Identity,
+    /// Whom they know.
+    file: PathBuf,
+}
+
+struct Verona {
+    world: World,
+    romeo: Person,
+    juliet: Person,
+    _folder: TempDir,
+}
+
+/// Both online.
+struct Couple {
+    romeo: Endpoint,
+    juliet: Endpoint,
+}
+
+/// What one of them said to a stream, and whom they took Mallory for.
+struct Refusal<'a> {
+    by: &'a Person,
+    of: &'a Person,
+    is_initiator: bool,
+    presented: &'a Fingerprint,
+    error: Error,
+}
+
+impl Person {
+    fn new(jid: &str, identity: Identity, folder: &TempDir) -> Self {
+        let account = jid.parse::<jid::Jid>().unwrap().to_bare();
+        let file = folder.path().join(format!("known-to-{}.toml", account.node().unwrap()));
+        Self { account, identity, file }
+    }
+
+    fn known(&self) -> KnownPeers {
+        KnownPeers::open(&self.file).unwrap()
+    }
+
+    /// What is in the file, if there is one.
+    fn written(&self) -> Option<String> {
+        fs::read_to_string(&self.file).ok()
+    }
+
+    fn config(&self, trust: Trust) -> Config {
+        in_band(Config::new(self.identity.clone(), trust))
+    }
+}
+
+impl Verona {
+    async fn start() -> Self {
+        Self::with(Identity::generate().unwrap(), Identity::generate().unwrap()).await
+    }
+
+    async fn with(romeos: Identity, juliets: Identity) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            world: World::start().await,
+            romeo: Person::new(ROMEO, romeos, &folder),
+            juliet: Person::new(JULIET, juliets, &folder),
+            _folder: folder,
+        }
+    }
+
+    /// Both with a policy, made from the known peers and of the other one.
+    async fn couple(&self, trust: impl Fn(KnownPeers, &Person) -> Trust) -> Couple {
+        self.couple_with(trust, |config| config).await
+    }
+
+    async fn couple_with(
+        &self,
+        trust: impl Fn(KnownPeers, &Person) -> Trust,
+        change: impl Fn(Config) -> Config,
+    ) -> Couple {
+        let romeos = change(self.romeo.config(trust(self.romeo.known(), &self.juliet)));
+        let juliets = change(self.juliet.config(trust(self.juliet.known(), &self.romeo)));
+        let (romeo, juliet) = self.world.pair_of(romeos, juliets).await;
+        Couple { romeo, juliet }
+    }
+
+    /// Mallory's certificates bear the right addresses: everybody can write those into his own.
+    async fn mallory(&self) -> Impostor {
+        self.mallory_with(|config| config).await
+    }
+
+    async fn mallory_with(&self, change: impl Fn(Config) -> Config) -> Impostor {
+        let own = |person: &Person| Identity::generate_for(&person.account).unwrap();
+        self.world.put_between(own(&self.romeo), own(&self.juliet), change).await
+    }
+
+    /// What both files say.
+    fn written(&self) -> [Option<String>; 2] {
+        [self.romeo.written(), self.juliet.written()]
+    }
+
+    /// Each calls the other with Mallory in between, and neither gets a stream.
+    async fn refusals<'a>(&'a self, couple: &Couple, mallory: &'a Impostor) -> Vec<Refusal<'a>> {
+        let of_romeo = |is_initiator, error| Refusal {
+            by: &self.romeo,
+            of: &self.juliet,
+            is_initiator,
+            presented: &mallory.juliets,
+            error,
+        };
+        let of_juliet = |is_initiator, error| Refusal {
+            by: &self.juliet,
+            of: &self.romeo,
+            is_initiator,
+            presented: &mallory.romeos,
+            error,
+        };
+        let (romeo, juliet) = attempt(&couple.romeo, &couple.juliet).await;
+        let first = [of_romeo(true, romeo.unwrap_err()), of_juliet(false, juliet.unwrap_err())];
+        let (juliet, romeo) = attempt(&couple.juliet, &couple.romeo).await;
+        let second = [of_juliet(true, juliet.unwrap_err()), of_romeo(false, romeo.unwrap_err())];
+        first.into_iter().chain(second).collect()
+    }
+
+    /// Both refuse him for this, as initiator and as responder, tell their users all about it and him nothing, and have
+    /// said nothing to him.
+    async fn assert_caught(
+        &self,
+        couple: &Couple,
+        mallory: &Impostor,
+        is_expected: impl Fn(&SecurityError) -> bool,
+    ) {
+        let before = self.written();
+        for refusal in self.refusals(couple, mallory).await {
+            refusal.assert_security(&is_expected);
+        }
+        assert_eq!(self.written(), before, "nothing is learnt from him");
+        self.assert_he_got_nothing(mallory);
+    }
+
+    fn assert_he_got_nothing(&self, mallory: &Impostor) {
+        assert_eq!(mallory.read(), Vec::<String>::new());
+        for refusal in mallory.refusals() {
+            for person in [&self.romeo, &self.juliet] {
+                assert!(!refusal.contains(&person.identity.fingerprint().to_string()), "{refusal}");
+            }
+        }
+        self.assert_ends_without_a_word();
+    }
+
+    /// No session was ended with words: those would say whom the victim trusts.
+    fn assert_ends_without_a_word(&self) {
+        let record = self.world.server.record();
+        let ends: Vec<_> = record
+            .iter()
+            .filter(|recorded| [ROMEO, JULIET].contains(&recorded.from.as_str()))
+            .filter(|recorded| wire::action(&recorded.element) == Some("session-terminate"))
+            .collect();
+        assert!(!ends.is_empty(), "they hung up");
+        for end in ends {
+            let jingle = end.element.get_child("jingle", wire::JINGLE).unwrap();
+            let reason = jingle.get_child("reason", wire::JINGLE).unwrap();
+            assert!(!reason.has_child("text", wire::JINGLE), "{}", String::from(&*end.element));
+        }
+    }
+}
+
+impl Refusal<'_> {
+    #[track_caller]
+    fn assert_security(&self, is_expected: impl Fn(&SecurityError) -> bool) {
+        let Error::Security(error) = &self.error else { panic!("{}: {:?}", self.role(), self.error) };
+        assert!(is_expected(error), "{}: {error}", self.role());
+        let text = error.to_string();
+        for fragment in self.fragments(error) {
+            assert!(text.contains(&fragment), "{fragment:?} is not in {text:?}");
+        }
+    }
+
+    fn role(&self) -> String {
+        let role = if self.is_initiator { "initiator" } else { "responder" };
+        format!("{} as {role}", self.by.account)
+    }
+
+    /// What the text must say: what was expected, what came, and what the user can do.
+    fn fragments(&self, error: &SecurityError) -> [String; 3] {
+        let (presented, peer) = (self.presented, &self.of.account);
+        let genuine = self.of.identity.fingerprint();
+        let genuine_key = self.of.identity.key();
+        match error {
+            SecurityError::KeyChanged { .. } => [
+                format!("the certificate of {peer} changed: expected {genuine}"),
+                format!("presented {presented}"),
+                "compare it over another way, then put it into the known peers".into(),
+            ],
+            SecurityError::NotListed { .. } => [
+                format!("{peer} is expected to be a known peer"),
+                format!("presented {presented}, which nothing is known of"),
+                "compare it over another way and add it to the known peers".into(),
+            ],
+            SecurityError::NotPinned { pinned, .. } => [
+                match pinned[0].starts_with("key ") {
+                    true => format!("the pinned ones (key {genuine_key})"),
+                    false => format!("the pinned ones ({genuine})"),
+                },
+                format!("the certificate {presented} is not among"),
+                "pin it if it is the peer's, once you have compared it".into(),
+            ],
+            SecurityError::NotIssued { why, .. } => [
+                format!("{peer} is expected to have a certificate of a trusted authority"),
+                format!("presented {presented}: {why}"),
+                "get it one, or add it to the known peers".into(),
+            ],
+            SecurityError::Revoked { .. } => [
+                format!("the certificate {presented} of {peer}"),
+                "was revoked".into(),
+                "the peer needs a new one, which then has to be verified".into(),
+            ],
+            SecurityError::UserRefused { .. } => [
+                format!("the user was asked about {peer}"),
+                format!("with {presented} and did not accept it"),
+                "answer otherwise next time".into(),
+            ],
+            SecurityError::Insufficient { .. } => [
+                format!("{peer} is expected to be verified"),
+                "is first-use".into(),
+                format!(
+                    "share a secret with it, compare the verification code or the fingerprint {presented}"
+                ),
+            ],
+            SecurityError::SecretNotOffered { .. } => [
+                format!("{peer} is expected to prove the shared secret"),
+                "offers no SASL".into(),
+                "give it the same secret".into(),
+            ],
+            SecurityError::SecretMismatch { .. } => [
+                format!("{peer} was expected to know our shared secret"),
+                "knows another".into(),
+                "set the same at both ends".into(),
+            ],
+            other => panic!("unexpected: {other}"),
+        }
+    }
+}
+
+impl Couple {
+    async fn streams(&self) -> (E2eStream, E2eStream) {
+        streams(&self.romeo, &self.juliet).await
+    }
+
+    /// Speak with each other, in both roles, and hang up.
+    async fn meet(&self) {
+        for (one, other) in [(&self.romeo, &self.juliet), (&self.juliet, &self.romeo)] {
+            let (mut ones, mut others) = streams(one, other).await;
+            support::talk(&mut ones, &mut others).await;
+            hang_up(ones, others).await;
+        }
+    }
+}
+
+async fn hang_up(one: E2eStream, other: E2eStream) {
+    let (one, other) = within(future::join(one.close(), other.close())).await;
+    one.unwrap();
+    other.unwrap();
+}
+
+fn first_use(known: KnownPeers, _: &Person) -> Trust {
+    known.into()
+}
+
+fn strict(known: KnownPeers, _: &Person) -> Trust {
+    Trust::strict(known)
+}
+
+fn is_key_changed(error: &SecurityError) -> bool {
+    matches!(error, SecurityError::KeyChanged { expected, .. } if expected.len() == 1)
+}
+
+fn secret(text: &'static str) -> impl Fn(Config) -> Config {
+    move |config| config.secret(Secret::new(text).unwrap())
+}
+
+/// Romeo asks, and Juliet answers.
+async fn question_and_answer(romeo: &mut E2eStream, juliet: &mut E2eStream) {
+    let question = IqRequest::Get(Element::bare("question", "urn:example:verona"));
+    let answering = async {
+        let Some(Ok(Stanza::Iq(Iq::Get { id, payload, .. }))) = juliet.next().await else {
+            panic!("no question")
+        };
+        assert!(payload.is("question", "urn:example:verona"));
+        let payload = Some(Element::bare("answer", "urn:example:verona"));
+        juliet.send(Stanza::Iq(Iq::Result { from: None, to: None, id, payload })).await.unwrap();
+    };
+    let (answer, ()) = within(future::join(romeo.send_iq(question), answering)).await;
+    let IqResponse::Result(Some(answer)) = answer.unwrap() else { panic!("no answer") };
+    assert!(answer.is("answer", "urn:example:verona"));
+}
+
+#[tokio::test]
+async fn at_first_use_he_is_believed_and_from_the_second_contact_on_he_is_caught() {
+    let verona = Verona::start().await;
+    let couple = verona.couple(first_use).await;
+    let mallory = verona.mallory().await;
+
+    let (mut romeo, mut juliet) = couple.streams().await;
+    support::talk(&mut romeo, &mut juliet).await;
+    question_and_answer(&mut romeo, &mut juliet).await;
+    for (stream, shown) in [(&romeo, &mallory.juliets), (&juliet, &mallory.romeos)] {
+        assert_eq!(stream.peer().level(), Some(Level::FirstUse), "no more is claimed");
+        assert_eq!(stream.peer().fingerprint(), Some(shown));
+    }
+    let read = mallory.read();
+    for words in ["Wherefore art thou Romeo?", "Shall I hear more?", "urn:example:verona"] {
+        assert!(read.iter().any(|stanza| stanza.contains(words)), "he read it: {read:?}");
+    }
+    hang_up(romeo, juliet).await;
+
+    // He can't stay between them forever. Without him it is Romeo and Juliet who are taken for somebody else.
+    let fingerprints = [mallory.juliets.clone(), mallory.romeos.clone()];
+    mallory.leave().await;
+    let before = verona.written();
+    for (initiator, responder) in [(&couple.romeo, &couple.juliet), (&couple.juliet, &couple.romeo)] {
+        let (one, other) = attempt(initiator, responder).await;
+        let errors = if initiator.jid() == couple.romeo.jid() { [one, other] } else { [other, one] };
+        for ((error, mallorys), genuine) in
+            errors.into_iter().zip(&fingerprints).zip([&verona.juliet, &verona.romeo])
+        {
+            let error = error.unwrap_err();
+            let genuine = genuine.identity.fingerprint();
+            assert_shape!(
+                &error,
+                Error::Security(SecurityError::KeyChanged { expected, presented, .. })
+                    if *expected == [mallorys.clone()] && presented == genuine
+            );
+            let text = error.to_string();
+            assert!(text.contains(&mallorys.to_string()) && text.contains(&genuine.to_string()), "{text}");
+        }
+    }
+    assert_eq!(verona.written(), before, "nothing is overwritten");
+    verona.assert_ends_without_a_word();
+}
+
+#[tokio::test]
+async fn who_met_before_he_came_catch_him_at_once() {
+    let verona = Verona::start().await;
+    let couple = verona.couple(first_use).await;
+    couple.meet().await;
+    let mallory = verona.mallory().await;
+    verona.assert_caught(&couple, &mallory, is_key_changed).await;
+    mallory.leave().await;
+    couple.meet().await;
+}
+
+#[tokio::test]
+async fn the_strict_let_no_stranger_in() {
+    let verona = Verona::start().await;
+    let couple = verona.couple(strict).await;
+    let mallory = verona.mallory().await;
+    verona.assert_caught(&couple, &mallory, |error| matches!(error, SecurityError::NotListed { .. })).await;
+    assert_eq!(verona.written(), [None, None]);
+}
+
+#[tokio::test]
+async fn the_strict_let_nobody_in_for_somebody_they_know() {
+    let verona = Verona::start().await;
+    for (person, other) in [(&verona.romeo, &verona.juliet), (&verona.juliet, &verona.romeo)] {
+        person.known().add(&other.account, other.identity.fingerprint().clone(), None).unwrap();
+    }
+    let couple = verona.couple(strict).await;
+    couple.meet().await;
+    let mallory = verona.mallory().await;
+    verona.assert_caught(&couple, &mallory, is_key_changed).await;
+}
+
+#[tokio::test]
+async fn he_does_not_have_the_pinned_certificate() {
+    let verona = Verona::start().await;
+    let pin = |known: KnownPeers, peer: &Person| {
+        Trust::from(known).pin_for(peer.account.clone(), peer.identity.fingerprint().clone())
+    };
+    let couple = verona.couple(pin).await;
+    couple.meet().await;
+    let mallory = verona.mallory().await;
+    verona.assert_caught(&couple, &mallory, |error| matches!(error, SecurityError::NotPinned { .. })).await;
+}
+
+#[tokio::test]
+async fn he_does_not_have_the_pinned_key() {
+    let verona = Verona::start().await;
+    let pin = |known: KnownPeers, peer: &Person| {
+        Trust::from(known).pin_key_for(peer.account.clone(), peer.identity.key().clone())
+    };
+    let couple = verona.couple(pin).await;
+    couple.meet().await;
+    let mallory = verona.mallory().await;
+    verona.assert_caught(&couple, &mallory, |error| matches!(error, SecurityError::NotPinned { .. })).await;
+}
+
+#[tokio::test]
+async fn the_authority_did_not_issue_his_certificates() {
+    let issued = |pem| Identity::from_pem(pem).unwrap();
+    let verona = Verona::with(issued(CA_ROMEO), issued(CA_JULIET)).await;
+    let authority =
+        |known: KnownPeers, _: &Person| Trust::strict(known).authorities(Authorities::from_pem(CA).unwrap());
+    let couple = verona.couple(authority).await;
+    let (romeo, juliet) = couple.streams().await;
+    assert_eq!(romeo.peer().verification(), Some(Verification::Authority));
+    assert_eq!(juliet.peer().verification(), Some(Verification::Authority));
+    hang_up(romeo, juliet).await;
+
+    // One is of an authority of his own, the other signed by itself; both are for the right address.
+    let as_juliet = Identity::generate_for(&verona.juliet.account).unwrap();
+    let mallory = verona.world.put_between(issued(OTHER_CA_ROMEO), as_juliet, |config| config).await;
+    verona
+        .assert_caught(&couple, &mallory, |error| match error {
+            SecurityError::NotIssued { peer, why, .. } if *peer == verona.romeo.account => {
+                why.contains("which is no trusted authority")
+            }
+            SecurityError::NotIssued { why, .. } => why.contains("self-signed"),
+            _ => false,
+        })
+        .await;
+}
+
+/// A certificate that was lost to Mallory, key and all.
+#[tokio::test]
+async fn a_stolen_certificate_that_was_revoked_is_of_no_use_to_him() {
+    let verona = Verona::start().await;
+    let stolen = || Identity::generate().unwrap();
+    let (romeos, juliets) = (stolen(), stolen());
+    for (person, other, lost) in
+        [(&verona.romeo, &verona.juliet, &juliets), (&verona.juliet, &verona.romeo, &romeos)]
+    {
+        let known = person.known();
+        known.add(&other.account, lost.fingerprint().clone(), Some("the lost one")).unwrap();
+        known.add(&other.account, other.identity.fingerprint().clone(), None).unwrap();
+        known.revoke(&other.account, lost.fingerprint()).unwrap();
+    }
+    let couple = verona.couple(first_use).await;
+    couple.meet().await;
+    let mallory = verona.world.put_between(romeos, juliets, |config| config).await;
+    verona.assert_caught(&couple, &mallory, |error| matches!(error, SecurityError::Revoked { .. })).await;
+}
+
+#[tokio::test]
+async fn a_level_that_first_use_does_not_reach_keeps_him_out() {
+    let verona = Verona::start().await;
+    let couple = verona.couple_with(first_use, |config| config.require(Level::Verified)).await;
+    let mallory = verona.mallory().await;
+    verona
+        .assert_caught(&couple, &mallory, |error| {
+            matches!(
+                error,
+                SecurityError::Insufficient { required: Level::Verified, reached: Level::FirstUse, .. }
+            )
+        })
+        .await;
+    assert_eq!(verona.written(), [None, None], "who was refused is not known by having tried");
+}
+
+/// The next question of each; the codes that both users see.
+async fn compare_codes(romeos: &mut Questions, juliets: &mut Questions, mallory: &Impostor) {
+    let (to_romeo, to_juliet) = within(future::join(romeos.next(), juliets.next())).await;
+    let (to_romeo, to_juliet) = (to_romeo.unwrap(), to_juliet.unwrap());
+    assert_eq!(to_romeo.fingerprint(), &mallory.juliets);
+    assert_eq!(to_juliet.fingerprint(), &mallory.romeos);
+    let (romeos, juliets) = within(future::join(to_romeo.code(), to_juliet.code())).await;
+    assert_ne!(romeos.unwrap(), juliets.unwrap(), "they hear it over the telephone");
+    to_romeo.refuse();
+    to_juliet.refuse();
+}
+
+#[tokio::test]
+async fn users_who_are_asked_see_that_their_codes_differ_and_refuse_him() {
+    let verona = Verona::start().await;
+    let (romeos, mut for_romeo) = Trust::ask(verona.romeo.known());
+    let (juliets, mut for_juliet) = Trust::ask(verona.juliet.known());
+    let (romeo, juliet) =
+        verona.world.pair_of(verona.romeo.config(romeos), verona.juliet.config(juliets)).await;
+    let couple = Couple { romeo, juliet };
+    let mallory = verona.mallory().await;
+    let asked = async {
+        for _ in 0..2 {
+            compare_codes(&mut for_romeo, &mut for_juliet, &mallory).await;
+        }
+    };
+    let is_refused = |error: &SecurityError| matches!(error, SecurityError::UserRefused { .. });
+    future::join(verona.assert_caught(&couple, &mallory, is_refused), asked).await;
+    assert_eq!(verona.written(), [None, None]);
+}
+
+#[tokio::test]
+async fn without_a_secret_he_can_not_answer_for_either() {
+    let verona = Verona::start().await;
+    let couple = verona.couple_with(first_use, secret(SECRET)).await;
+    let mallory = verona.mallory().await;
+    for refusal in verona.refusals(&couple, &mallory).await {
+        if refusal.is_initiator {
+            refusal.assert_security(|error| {
+                matches!(error, SecurityError::SecretNotOffered { offered, .. } if offered == "no SASL")
+            });
+        } else {
+            // It is he who misses the secret, and hangs up.
+            assert_shape!(
+                &refusal.error,
+                Error::Security(SecurityError::PeerRefused(_)) | Error::Terminated(_) | Error::Stream(_)
+            );
+        }
+    }
+    assert!(mallory.refusals().iter().any(|refusal| refusal.contains("expects us to prove a shared secret")));
+    assert_eq!(verona.written(), [None, None]);
+    verona.assert_he_got_nothing(&mallory);
+}
+
+#[tokio::test]
+async fn with_another_secret_he_is_caught_by_both() {
+    let verona = Verona::start().await;
+    let couple = verona.couple_with(first_use, secret(SECRET)).await;
+    let mallory = verona.mallory_with(secret(MALLORYS_SECRET)).await;
+    verona
+        .assert_caught(&couple, &mallory, |error| matches!(error, SecurityError::SecretMismatch { .. }))
+        .await;
+    assert_eq!(verona.written(), [None, None]);
+    mallory.leave().await;
+    couple.meet().await;
+}
+
+#[tokio::test]
+async fn a_secret_that_was_proved_once_need_not_be_kept() {
+    let verona = Verona::start().await;
+    let couple = verona.couple_with(first_use, secret(SECRET)).await;
+    couple.meet().await;
+    within(future::join(couple.romeo.close(), couple.juliet.close())).await;
+
+    let couple = verona.couple(first_use).await;
+    let (romeo, juliet) = couple.streams().await;
+    for stream in [&romeo, &juliet] {
+        assert_eq!(stream.peer().verification(), Some(Verification::Secret));
+        assert_eq!(stream.peer().level(), Some(Level::Verified));
+    }
+    hang_up(romeo, juliet).await;
+    let mallory = verona.mallory().await;
+    verona.assert_caught(&couple, &mallory, is_key_changed).await;
+}
+
+#[tokio::test]
+async fn a_secret_does_not_make_up_for_another_certificate() {
+    let verona = Verona::start().await;
+    let couple = verona.couple_with(first_use, secret(SECRET)).await;
+    couple.meet().await;
+    let mallory = verona.mallory_with(secret(SECRET)).await;
+    verona.assert_caught(&couple, &mallory, is_key_changed).await;
+}
+
+#[tokio::test]
+async fn the_codes_of_two_streams_with_him_in_between_differ() {
+    let verona = Verona::start().await;
+    let couple = verona.couple(first_use).await;
+    let _mallory = verona.mallory().await;
+    let (romeo, juliet) = couple.streams().await;
+    let (romeos, juliets) = within(future::join(romeo.verification_code(), juliet.verification_code())).await;
+    assert_ne!(romeos.unwrap(), juliets.unwrap());
+}
+
+#[tokio::test]
+async fn without_him_the_codes_agree_and_are_asked_for_but_once() {
+    let verona = Verona::start().await;
+    let couple = verona.couple(first_use).await;
+    let (romeo, juliet) = couple.streams().await;
+    let (romeos, juliets) = within(future::join(romeo.verification_code(), juliet.verification_code())).await;
+    assert_eq!(romeos.unwrap(), juliets.unwrap());
+    for (stream, person, other) in
+        [(&romeo, &verona.romeo, &verona.juliet), (&juliet, &verona.juliet, &verona.romeo)]
+    {
+        within(stream.confirm_code()).await.unwrap();
+        assert_eq!(stream.peer().level(), Some(Level::Verified));
+        let listed = person.known().certificates_of(&other.account).unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].verification, Verification::Code);
+        assert_eq!(&listed[0].fingerprint, other.identity.fingerprint());
+    }
+    hang_up(romeo, juliet).await;
+
+    let (romeo, juliet) = couple.streams().await;
+    for stream in [&romeo, &juliet] {
+        assert_eq!(stream.peer().verification(), Some(Verification::Code));
+    }
+    hang_up(romeo, juliet).await;
+    let mallory = verona.mallory().await;
+    verona.assert_caught(&couple, &mallory, is_key_changed).await;
+}
