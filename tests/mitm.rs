@@ -32,6 +32,15 @@ const CA_ROMEO: &str = include_str!("../fixtures/tls/ca-romeo.pem");
 const CA_JULIET: &str = include_str!("../fixtures/tls/ca-juliet.pem");
 const OTHER_CA_ROMEO: &str = include_str!("../fixtures/tls/other-ca-romeo.pem");
 
+/// All that Mallory ever hears, by his own bots: nothing about whom his victims trust.
+const TOLD: [&str; 4] = [
+    "the peer ended the session: security-error",
+    "the peer ended the XML stream with not-authorized (the peer could not be authenticated)",
+    // What he finds out himself: that they share a secret, and that it is not his.
+    "expects us to prove a shared secret, and there is none for it: agree on one and set it at both ends",
+    "was expected to know our shared secret, and knows another: set the same at both ends",
+];
+
 /// Romeo or Juliet.
 struct Person {
     account: BareJid,
@@ -170,11 +179,10 @@ impl Verona {
 
     async fn assert_he_got_nothing(&self, mallory: &Impostor) {
         assert_eq!(mallory.read(), Vec::<String>::new());
-        for refusal in mallory.refusals() {
-            println!("DEBUG {refusal}");
-            for person in [&self.romeo, &self.juliet] {
-                assert!(!refusal.contains(&person.identity.fingerprint().to_string()), "{refusal}");
-            }
+        let refusals = mallory.refusals(2).await;
+        assert!(!refusals.is_empty());
+        for refusal in refusals {
+            assert!(TOLD.iter().any(|told| refusal.ends_with(told)), "{refusal}");
         }
         self.assert_ends_without_a_word().await;
     }
@@ -571,7 +579,6 @@ async fn without_a_secret_he_can_not_answer_for_either() {
             );
         }
     }
-    assert!(mallory.refusals().iter().any(|refusal| refusal.contains("expects us to prove a shared secret")));
     assert_eq!(verona.written(), [None, None]);
     verona.assert_he_got_nothing(&mallory).await;
 }

@@ -8,6 +8,7 @@ use jingle_xmlstream::{
     Config, E2eStream, Endpoint, Error, Fingerprint, Identity, StreamReceiver, StreamSender, Trust,
 };
 use mock_server::MockServer;
+use tokio::sync::watch;
 use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::{iq::Iq, stanza::Stanza};
 
@@ -21,6 +22,8 @@ pub struct Impostor {
     pub romeos: Fingerprint,
     pub juliets: Fingerprint,
     gained: Arc<Mutex<Gained>>,
+    /// The attempts that are over.
+    over: watch::Receiver<usize>,
 }
 
 /// What he got out of it.
@@ -47,10 +50,21 @@ impl World {
         let as_romeo = self.bot(self.server.impersonate(&jid(ROMEO)).as_str(), romeos).await;
         let as_juliet = self.bot(self.server.impersonate(&jid(JULIET)).as_str(), juliets).await;
         let gained = Arc::default();
-        tokio::spawn(deceive(as_juliet.clone(), as_romeo.clone(), jid(JULIET), Arc::clone(&gained)));
-        tokio::spawn(deceive(as_romeo.clone(), as_juliet.clone(), jid(ROMEO), Arc::clone(&gained)));
+        let (count, over) = watch::channel(0);
+        for (accepting, connecting, meant) in
+            [(&as_juliet, &as_romeo, JULIET), (&as_romeo, &as_juliet, ROMEO)]
+        {
+            let deceit = Deceit {
+                accepting: accepting.clone(),
+                connecting: connecting.clone(),
+                meant: jid(meant),
+                gained: Arc::clone(&gained),
+                over: count.clone(),
+            };
+            tokio::spawn(deceit.go_on());
+        }
         let [romeos, juliets] = fingerprints;
-        Impostor { server: self.server.clone(), as_romeo, as_juliet, romeos, juliets, gained }
+        Impostor { server: self.server.clone(), as_romeo, as_juliet, romeos, juliets, gained, over }
     }
 }
 
@@ -60,8 +74,9 @@ impl Impostor {
         self.gained.lock().unwrap().read.clone()
     }
 
-    /// What he was told where he was refused.
-    pub fn refusals(&self) -> Vec<String> {
+    /// What he was told where he was refused, when this many of his attempts are over.
+    pub async fn refusals(&self, attempts: usize) -> Vec<String> {
+        within(self.over.clone().wait_for(|over| *over >= attempts)).await.unwrap();
         self.gained.lock().unwrap().refusals.iter().map(Error::to_string).collect()
     }
 
@@ -74,19 +89,30 @@ impl Impostor {
 }
 
 /// Accepts from the one victim what is meant for the other, and opens a session with the other in the one's name.
-async fn deceive(accepting: Endpoint, connecting: Endpoint, meant: FullJid, gained: Arc<Mutex<Gained>>) {
-    while let Some(incoming) = accepting.accept().await {
-        let both = future::join(incoming.accept(), connecting.connect(&meant));
-        let gained = Arc::clone(&gained);
-        tokio::spawn(async move {
-            match both.await {
-                (Ok(one), Ok(other)) => relay(one, other, &gained).await,
-                (one, other) => {
-                    let refusals = [one, other].into_iter().filter_map(Result::err);
-                    gained.lock().unwrap().refusals.extend(refusals);
+struct Deceit {
+    accepting: Endpoint,
+    connecting: Endpoint,
+    meant: FullJid,
+    gained: Arc<Mutex<Gained>>,
+    over: watch::Sender<usize>,
+}
+
+impl Deceit {
+    async fn go_on(self) {
+        while let Some(incoming) = self.accepting.accept().await {
+            let both = future::join(incoming.accept(), self.connecting.connect(&self.meant));
+            let (gained, over) = (Arc::clone(&self.gained), self.over.clone());
+            tokio::spawn(async move {
+                match both.await {
+                    (Ok(one), Ok(other)) => relay(one, other, &gained).await,
+                    (one, other) => {
+                        let refusals = [one, other].into_iter().filter_map(Result::err);
+                        gained.lock().unwrap().refusals.extend(refusals);
+                    }
                 }
-            }
-        });
+                over.send_modify(|over| *over += 1);
+            });
+        }
     }
 }
 
