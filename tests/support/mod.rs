@@ -6,6 +6,7 @@
 pub mod impostor;
 pub mod mallory;
 pub mod s5b;
+pub mod verona;
 pub mod wire;
 
 use std::{fmt::Debug, net::Ipv4Addr, panic::Location, time::Duration};
