@@ -14,7 +14,8 @@ use std::fs;
 
 use futures::{SinkExt, StreamExt, future};
 use jingle_xmlstream::{
-    Config, E2eStream, Error, Fingerprint, Identity, KnownPeers, Level, Reason, Secret, SecurityError, Trust,
+    Config, Direction, E2eStream, Error, Fingerprint, Identity, KnownPeers, Level, Reason, Secret,
+    SecurityError, StreamFailure, Trust,
     security::{Authorities, Questions, Verification},
 };
 use support::{
@@ -24,7 +25,7 @@ use support::{
     within,
 };
 use tokio_xmpp::{IqRequest, IqResponse};
-use xmpp_parsers::{iq::Iq, minidom::Element, stanza::Stanza};
+use xmpp_parsers::{iq::Iq, minidom::Element, stanza::Stanza, stream_error::DefinedCondition};
 
 const SECRET: &str = "two households both alike in fair dignity";
 const MALLORYS_SECRET: &str = "from ancient grudge break to new bloody mutiny";
@@ -293,7 +294,11 @@ async fn without_a_secret_he_can_not_answer_for_either() {
             // It is he who misses the secret, and hangs up.
             assert_shape!(
                 &refusal.error,
-                Error::Security(SecurityError::PeerRefused(_)) | Error::Terminated(_) | Error::Stream(_)
+                Error::Stream(StreamFailure {
+                    direction: Direction::Received,
+                    condition: DefinedCondition::NotAuthorized,
+                    ..
+                })
             );
         }
     }
