@@ -3,8 +3,10 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
 
+pub mod impostor;
 pub mod mallory;
 pub mod s5b;
+pub mod verona;
 pub mod wire;
 
 use std::{fmt::Debug, net::Ipv4Addr, panic::Location, time::Duration};

@@ -21,6 +21,7 @@ use xmpp_parsers::{
 
 use crate::{
     ending::Ending,
+    impostor::{self, Impostors},
     intercept::Intercepts,
     link::Links,
     proxy65::Proxy,
@@ -48,6 +49,7 @@ pub(crate) struct Hub {
     pub(crate) settings: Settings,
     pub(crate) links: Links,
     pub(crate) intercepts: Intercepts,
+    pub(crate) impostors: Impostors,
     pub(crate) watchers: broadcast::Sender<Recorded>,
     /// Says that somebody came or went.
     pub(crate) changed: watch::Sender<()>,
@@ -151,6 +153,7 @@ impl Hub {
             settings,
             links: Links::new(),
             intercepts: Intercepts::default(),
+            impostors: Impostors::default(),
             watchers: broadcast::Sender::new(WATCH_QUEUE),
             changed: watch::Sender::new(()),
             refusing: AtomicBool::new(false),
@@ -249,13 +252,13 @@ impl Hub {
         }
     }
 
-    /// Everybody else and what they told of themselves.
+    /// Everybody else whom this one knows, and what they told of themselves.
     pub(crate) fn others(&self, me: &FullJid) -> Vec<(FullJid, Presence)> {
         let state = self.state();
         let mut others: Vec<_> = state
             .sessions
             .iter()
-            .filter(|(jid, _)| *jid != me)
+            .filter(|(jid, _)| self.impostors.know_each_other(me, jid))
             .map(|(jid, session)| (jid.clone(), session.presence.clone()))
             .collect();
         others.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -300,9 +303,10 @@ impl Hub {
         &self,
         from: &Jid,
         to: &Jid,
-        element: Element,
+        mut element: Element,
         outcome: Outcome,
     ) -> Result<(), Element> {
+        impostor::unmask(&mut element);
         let Some(bytes) = stanza::to_bytes(&element) else { return Err(element) };
         let mut state = self.state();
         let Some(session) = state.sessions.get(to) else { return Err(element) };

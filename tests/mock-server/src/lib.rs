@@ -45,12 +45,14 @@
 //!   and has no part in who gets whose presence.
 //! * On demand, a SOCKS5 proxy for bytestreams (XEP-0065) for each domain, as Prosody's mod_proxy65 is one, stalls and
 //!   all ([`MockServer::enable_proxy65`]).
+//! * On demand, it lets somebody else answer and speak in a client's name, apart from the client itself
+//!   ([`MockServer::impersonate`]).
 //! * A stanza over 262,144 bytes ends its sender's stream with `policy-violation`.
 //!
 //! # How it is built
 //!
 //! One task for each connection ([`session`]): bytes are parsed ([`xml`]), held back by a slow link ([`link`]), routed
-//! ([`route`]) past the test's intercepts ([`intercept`]) into the queue of another connection ([`hub`]), and recorded
+//! ([`route`]) past the test's intercepts ([`intercept`]) and impostors ([`impostor`]) into the queue of another connection ([`hub`]), and recorded
 //! under a name ([`record`], [`name`]). The SOCKS5 proxy is apart: its address ([`bytestreams`]), its task ([`proxy65`]),
 //! and the bytes of its connections ([`socks5`], [`mod@relay`]). Only the hub is shared, behind one lock that is held for the length of a map lookup.
 #![allow(rustdoc::private_intra_doc_links, reason = "the map above is for those who change this crate")]
@@ -59,6 +61,7 @@ mod bytestreams;
 mod connection;
 mod ending;
 mod hub;
+mod impostor;
 mod intercept;
 mod link;
 mod login;

@@ -13,6 +13,7 @@ use crate::{
     connection::{Connection, Io},
     ending::{Ending, escape},
     hub::Hub,
+    impostor::shown,
     sasl::{Exchange, Step, start},
     stanza::to_bytes,
     tls::ServerTls,
@@ -231,11 +232,15 @@ async fn bind(
         .map_err(|_| Ending::error("invalid-xml", "this cannot be a resource"))?
         .into_owned();
     let jid = account.with_resource(&resource);
+    if hub.impostors.is_exposed(&jid) {
+        return Err(Ending::error("not-authorized", "the client is not impersonated any more"));
+    }
     let result = format!(
         "<iq type='result' id='{}'><bind xmlns='{}'><jid>{}</jid></bind></iq>",
         escape(request.attr("id").unwrap_or_default()),
         ns::BIND,
-        escape(jid.as_str())
+        // An impostor passes for its victim.
+        escape(shown(&jid.clone().into()).as_str())
     );
     Ok((jid, result.into_bytes()))
 }

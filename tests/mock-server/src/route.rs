@@ -104,8 +104,12 @@ fn dispatch(hub: &Hub, from: Jid, to: Jid, sent: Element) {
     let is_account = to.is_bare() && to.node().is_some();
     // An iq to an account is for its server to answer (RFC 6121, 8.5.2.1.3).
     let to_all_resources = is_account && sent.name() != "iq";
-    let resources = if to_all_resources { hub.resources(&to) } else { Vec::new() };
+    let mut resources = if to_all_resources { hub.resources(&to) } else { Vec::new() };
+    if let Some(sender) = from.try_as_full().ok().filter(|_| resources.len() > 1) {
+        resources.retain(|resource| hub.impostors.know_each_other(sender, resource));
+    }
     if resources.is_empty() {
+        let to = hub.impostors.addressee(&from, to);
         pass(hub, Route { from, to }, sent);
         return;
     }

@@ -192,6 +192,30 @@ impl MockServer {
         !resources.is_empty()
     }
 
+    /// Lets somebody else have what is for this client, and speak in its name, while the client itself stays online. The
+    /// impostor is whoever logs in with the address that this yields, and is shown its victim's as its own.
+    ///
+    /// Whoever sends to the victim reaches the impostor; whom the impostor sends to takes it for the victim. If both ends of a
+    /// conversation are impersonated, their impostors are between them: each reaches the other end itself. What the server
+    /// answers in its own name is the same for all. Routes, the record and ladders call the impostor by its own address.
+    ///
+    /// # Panics
+    ///
+    /// If the resource is so long that there is no such address.
+    #[expect(clippy::expect_used, reason = "nothing a client sends leads here")]
+    pub fn impersonate(&self, victim: &FullJid) -> FullJid {
+        self.0.hub.impostors.add(victim).expect("a resource with room for some letters")
+    }
+
+    /// Ends that, and the impostor's session. `false` if the client was not impersonated.
+    pub fn end_impersonation(&self, victim: &FullJid) -> bool {
+        let impostor = self.0.hub.impostors.remove(victim);
+        if let Some(impostor) = &impostor {
+            self.0.hub.cut(impostor);
+        }
+        impostor.is_some()
+    }
+
     /// While `true`, new connections are closed at once, and logins under way fail. Those online stay.
     pub fn refuse(&self, refuse: bool) {
         self.0.hub.refuse(refuse);
