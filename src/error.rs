@@ -273,9 +273,7 @@ pub enum SecurityError {
     #[error("known peers: {0}")]
     KnownPeers(String),
     /// The peer is unknown, and no more peers can be remembered.
-    #[error(
-        "the peer is unknown, and {limit} are remembered already: forget some, or compare this one and add it"
-    )]
+    #[error("the peer is unknown, and {limit} are remembered already: forget some, or compare and add it")]
     TooManyPeers {
         /// How many are remembered at most.
         limit: usize,
@@ -287,14 +285,10 @@ pub enum SecurityError {
     )]
     NotOffered,
     /// `<security/>` has no fingerprint of a kind that can be checked.
-    #[error(
-        "the peer was expected to announce its certificate's fingerprint, and none came that can be used: update it"
-    )]
+    #[error("a fingerprint that can be used was expected of the peer, and none came: update it")]
     NoFingerprint,
     /// `<security/>` lists methods, and `x509` is not one of them.
-    #[error(
-        "the peer was expected to have the XTLS method x509, and offers {0}: it has to be set up with a certificate"
-    )]
+    #[error("the XTLS method x509 was expected of the peer, which offers {0}: set it up with a certificate")]
     NoCommonMethod(String),
     /// The peer presented no certificate, or one that can't be used.
     #[error(
