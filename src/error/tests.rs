@@ -34,7 +34,7 @@ fn a_refusal_says_what_was_expected_and_what_can_be_done() {
         (SecurityError::TooManyPeers { limit: 7 }, "7 are remembered".to_owned(), "forget some"),
         (SecurityError::NotOffered, "no <security/>".to_owned(), "set up for XTLS"),
         (SecurityError::NoFingerprint, "none came".to_owned(), "update it"),
-        (SecurityError::NoCommonMethod("srp".to_owned()), "offers srp".to_owned(), "set up"),
+        (SecurityError::NoCommonMethod("srp".to_owned()), "offers srp".to_owned(), "set it up"),
         (SecurityError::BadCertificate("none came".to_owned()), "none came".to_owned(), "set up"),
         (SecurityError::PeerRefused(Some("bad".to_owned())), "(bad)".to_owned(), "its log"),
     ] {
