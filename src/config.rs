@@ -189,7 +189,9 @@ impl Dangerous<'_> {
     /// required.
     ///
     /// A peer whose certificate is pinned, or was seen before ([`Trust`]), is not talked to in plaintext all the same: it
-    /// does XTLS, and whoever says otherwise is in between.
+    /// does XTLS, and whoever says otherwise is in between. Nor is one that has something to prove, which it can't without
+    /// encryption: where there is a secret for it, where a [`Level`] above [`Level::FirstUse`] is required of it, and where
+    /// strangers are not simply believed.
     pub fn allow_plaintext(&mut self) -> &mut Self {
         tracing::warn!("plaintext e2e streams are allowed: servers can read and change what is said");
         self.0.allow_plaintext = true;

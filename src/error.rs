@@ -104,7 +104,10 @@ pub enum PeerIncompatible {
 pub enum SecurityError {
     /// The certificate in the TLS handshake is not the one that was announced by Jingle: somebody
     /// between the two rewrites one or the other.
-    #[error("the peer announced the certificate {announced} and presented {presented}")]
+    #[error(
+        "the peer announced the certificate {announced} and presented {presented}: one of its programs is at fault, or \
+         somebody in between changed one of the two; try again over another way, and compare the fingerprint with the peer"
+    )]
     FingerprintMismatch {
         /// What `<security/>` announced.
         announced: Fingerprint,
@@ -270,25 +273,33 @@ pub enum SecurityError {
     #[error("known peers: {0}")]
     KnownPeers(String),
     /// The peer is unknown, and no more peers can be remembered.
-    #[error("the peer is unknown, and {limit} peers are remembered already")]
+    #[error("the peer is unknown, and {limit} are remembered already: forget some, or compare and add it")]
     TooManyPeers {
         /// How many are remembered at most.
         limit: usize,
     },
     /// The offer or the accept has no `<security/>`, and plaintext is not allowed.
-    #[error("the peer did not agree to encryption (no <security/>)")]
+    #[error(
+        "the peer was expected to agree to XTLS, and sent no <security/>: it has to be set up for XTLS, or somebody in between \
+         removed it; if it has STARTTLS, Config::encryption can allow that"
+    )]
     NotOffered,
     /// `<security/>` has no fingerprint of a kind that can be checked.
-    #[error("the peer announced no usable certificate fingerprint")]
+    #[error("a fingerprint that can be used was expected of the peer, and none came: update it")]
     NoFingerprint,
     /// `<security/>` lists methods, and `x509` is not one of them.
-    #[error("the peer does not support the XTLS method x509 (it offers {0})")]
+    #[error("the XTLS method x509 was expected of the peer, which offers {0}: set it up with a certificate")]
     NoCommonMethod(String),
     /// The peer presented no certificate, or one that can't be used.
-    #[error("the peer's certificate is unusable: {0}")]
+    #[error(
+        "the peer was expected to show a certificate that can be used: {0}; it has to be set up with one, and its key"
+    )]
     BadCertificate(String),
     /// The peer refused us, in the TLS handshake or before: most likely it does not trust our certificate.
-    #[error("the peer refused us on security grounds{}", in_brackets(.0))]
+    #[error(
+        "the peer refused us on security grounds{}: its log says why; it may have to get to know our certificate, or share a \
+         secret with us", in_brackets(.0)
+    )]
     PeerRefused(Option<String>),
     /// An own identity could not be made, read or stored.
     #[error("identity: {0}")]
@@ -583,34 +594,4 @@ fn kebab(camel: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn conditions_are_named_as_on_the_wire() {
-        assert_eq!(condition_name(&DefinedCondition::NotWellFormed), "not-well-formed");
-        let see_other = DefinedCondition::SeeOtherHost("example.org".into());
-        assert_eq!(condition_name(&see_other), "see-other-host");
-    }
-
-    #[test]
-    fn the_peer_does_not_learn_whom_we_trust() {
-        let presented = Fingerprint::of(b"presented");
-        let pinned = vec![Fingerprint::of(b"pinned").to_string()];
-        let refused = Error::Security(SecurityError::NotPinned { presented, pinned });
-        assert_eq!(refused.peer_text(), None);
-        let mismatch = SecurityError::FingerprintMismatch {
-            announced: Fingerprint::of(b"announced"),
-            presented: Fingerprint::of(b"presented"),
-        };
-        assert!(!Error::Security(mismatch).peer_text().unwrap().contains(':'));
-    }
-
-    #[test]
-    fn an_error_survives_the_trip_through_io() {
-        let error = Error::Security(SecurityError::NotOffered);
-        let back = Error::io(&error.clone().into_io());
-        assert_eq!(back.to_string(), error.to_string());
-        assert_eq!(back.reason(), Reason::SecurityError);
-    }
-}
+mod tests;

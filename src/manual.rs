@@ -133,7 +133,8 @@
 //! the clear ends the stream.
 //!
 //! Where plaintext is allowed ([`Dangerous::allow_plaintext`](crate::Dangerous::allow_plaintext)), it is still never used with a peer
-//! whose certificate is pinned or known from before: a server that strips the encryption from the negotiation gets nothing.
+//! whose certificate is pinned or known from before, or that has a secret or a level to prove: a server that strips the encryption
+//! from the negotiation gets nothing.
 //!
 //! What the peer is told when a session ends is what it did, never whom we trust.
 //!
@@ -213,8 +214,17 @@
 //! | method `srp` | not offered: TLS 1.3 has no SRP. What it is for, a first contact with a shared secret, is done by SASL with channel binding, which the same draft names |
 //! | SASL roles | the initiator of the stream is the client, the responder the server; the user name is the bare JID |
 //! | SASL EXTERNAL | where SCRAM is offered and the certificates prove both sides already |
+//! | channel binding | `tls-exporter` alone (RFC 9266). `tls-server-end-point`, which XEP-0440 #business-rules wants of every server, is neither offered nor taken: it binds to a certificate, and not to the connection. Where no bindings are listed, `tls-exporter` is tried |
+//! | extensions of SCRAM messages | refused, and optional ones too, which RFC 5802 §5.1 has ignored: the library leaves them out of what both sides sign |
+//! | a second try at SASL | none, where RFC 6120 §6.4.5 would have two to five: nobody types the secret |
+//! | STARTTLS and SASL of the same stream | in this order, each on an XML stream of its own; the responder has to be told by the header who is calling, and no second header can say otherwise |
+//! | a password asked of the user (`jingle-xtls` #proto) | secrets are set beforehand; a [`Question`](crate::security::Question) shows the fingerprint and the code instead |
+//! | user certificates and PubSub nodes (`jingle-xtls` #exchange, #bootstrap-bot) | none: a bot has one certificate, and what is on a node the server can have written |
+//! | revocation lists, OCSP | not asked (RFC 6120 §13.7.2 would); the user revokes in [`KnownPeers`](crate::KnownPeers) |
+//! | a certificate that expires or is revoked under a stream that is up | the stream goes on, where RFC 6120 §13.7.2.3 would end it with `reset`; the next one is refused |
+//! | issuers' `keyUsage`, and certificates with `CA:TRUE` | the first is not looked at, the second is refused with an authority only: peers' self-signed ones often have it (`jingle-xtls` #exchange prints one) |
 //! | a certificate in `<pubkeys/>` | given on an encrypted e2e stream, in `urn:xmpp:tmp:pubkey` and `urn:xmpp:pubkey:2`; refused on the server's stream and on one in the clear |
-//! | who may call | others get `service-unavailable`, as from a program without Jingle (XEP-0166 #security) |
+//! | who may call | others get `service-unavailable`, as from a program without Jingle (XEP-0166 #protocol-response-errors, #security-dos) |
 //! | accept without `<security/>` | the session ends with `security-error` |
 //! | end | `</stream:stream>` both ways, `<close/>`, session-terminate `success`; `item-not-found` in reply is fine |
 //! | an offer that crosses ours | XEP-0166's tie-break; both users get the one session that is left |

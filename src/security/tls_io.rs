@@ -44,7 +44,7 @@ const ALERT_DEADLINE: Duration = Duration::from_secs(2);
 /// renegotiation, which rustls does not have.
 const CHANNEL_BINDING: &[u8] = b"EXPORTER-Channel-Binding";
 
-/// What verification codes are made from. RFC 8446 §7.5 leaves labels without the prefix `EXPORTER` to experiments.
+/// What verification codes are made from. RFC 5705 §4 leaves labels that begin with `EXPERIMENTAL` to private use.
 const VERIFICATION_CODE: &[u8] = b"EXPERIMENTAL jingle-xmlstream verification code";
 
 /// An encrypted bytestream, and who is at the other end of it.

@@ -42,7 +42,7 @@ fn tls_error<IO>(outcome: Outcome<IO>) -> String {
     }
 }
 
-/// A ClientHello that knows nothing newer than TLS 1.2 (RFC 5246 §7.4.1.2), in its record.
+/// A ClientHello that knows nothing newer than TLS 1.2 (RFC 5246 §7.4.1.2), nor the extended master secret, in its record.
 fn tls12_client_hello() -> Vec<u8> {
     let extensions: &[u8] = &[
         0, 10, 0, 4, 0, 2, 0, 23, // supported_groups: secp256r1
@@ -111,6 +111,17 @@ async fn a_peer_with_tls_1_2_alone_is_served_where_that_is_allowed_and_it_shows(
     let juliet = juliet.unwrap();
     assert_eq!(juliet.connection.presented.certificate(), parties.romeo().certificate());
     assert_eq!(juliet.connection.tls.version(), "TLSv1.2");
+}
+
+/// RFC 7627, without which the exporter binds nothing in TLS 1.2 (RFC 9266 §4).
+#[tokio::test]
+async fn where_tls_1_2_is_allowed_it_needs_the_extended_master_secret() {
+    let parties = Parties::generated().allow_tls12();
+    let (mut left, right) = duplex(BUFFER_BYTES);
+    left.write_all(&tls12_client_hello()).await.unwrap();
+    left.shutdown().await.unwrap();
+    let text = tls_error(accept(right, parties.of_romeo.clone()).await);
+    assert!(text.contains("extended master secret") && text.contains("update it"), "{text}");
 }
 
 #[tokio::test]
