@@ -258,6 +258,41 @@ async fn a_stream_can_be_finished_and_another_opened_inside_of_the_same_tls() {
     say(&mut ours, &mut theirs, "Parting is such sweet sorrow").await;
 }
 
+/// Juliet knows Romeo's name from the header before TLS only, which anybody can write.
+#[tokio::test]
+async fn who_gave_a_name_in_the_clear_has_to_repeat_it_inside_of_tls() {
+    let change =
+        |header: &str| header.replace("<stream:stream", "<stream:stream from='mercutio@verona.example'");
+    let (ours, theirs) = meet_through(
+        StreamOptions::new().peer(jid(JULIET)).starttls(first_use()),
+        juliet(first_use()),
+        async move |mut between: Between| {
+            let header = read_until(&mut between.to_romeo, "version='1.0'>").await;
+            between.to_juliet.write_all(change(&header).as_bytes()).await.unwrap();
+            let _ = copy_bidirectional(&mut between.to_romeo, &mut between.to_juliet).await;
+        },
+    )
+    .await;
+    let Err(Error::Stream(refusal)) = theirs else { panic!("{theirs:?}") };
+    assert!(refusal.text.unwrap().contains("say again who the stream is from"));
+    assert!(ours.is_err());
+}
+
+/// Nobody has to answer when it does not matter any more.
+#[tokio::test]
+async fn a_question_ends_with_its_stream() {
+    let (trust, mut questions) = Trust::ask(KnownPeers::in_memory());
+    let (ours, theirs) = sockets().await;
+    let asked = async {
+        let mut question = questions.next().await.unwrap();
+        question.cancelled().await;
+    };
+    let gone = async { accept(theirs, juliet(first_use())).await.unwrap().close().await };
+    let (outcome, (), _) =
+        within(async { tokio::join!(initiate(ours, romeo(tls(trust))), asked, gone) }).await;
+    assert!(outcome.is_err());
+}
+
 #[tokio::test]
 async fn an_initiator_has_to_know_whom_it_wants() {
     let (ours, _theirs) = sockets().await;

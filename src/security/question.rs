@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -88,6 +89,12 @@ impl Question {
     /// As there.
     pub async fn code(&self) -> Result<VerificationCode, Error> {
         self.stream.verification_code().await
+    }
+
+    /// Resolves when an answer has no effect any more: the peer has gone, or the time is over. For programs that show the
+    /// question to somebody. Cancel safe.
+    pub async fn cancelled(&mut self) {
+        poll_fn(|cx| self.answer.poll_canceled(cx)).await;
     }
 
     /// This time only; nothing is remembered.
@@ -236,8 +243,10 @@ mod tests {
         let (asker, mut questions) = channel();
         let mut asked = Box::pin(asker.ask(juliet(), certificate(), stream().await));
         assert!((&mut asked).now_or_never().is_none());
-        let question = questions.next().await.unwrap();
+        let mut question = questions.next().await.unwrap();
+        assert!(question.cancelled().now_or_never().is_none(), "somebody waits");
         drop(asked);
+        question.cancelled().await;
         question.remember();
     }
 

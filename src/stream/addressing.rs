@@ -18,6 +18,16 @@ pub(crate) struct Claims {
 pub(super) struct Parties {
     pub(super) local: Option<Jid>,
     pub(super) peer: Option<Jid>,
+    pub(super) introduction: Introduction,
+}
+
+/// Whether the peer's header has to say who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Introduction {
+    #[default]
+    Optional,
+    /// We only know it from a header that anybody could have changed.
+    Required,
 }
 
 impl Parties {
@@ -40,6 +50,10 @@ impl Parties {
                 let text = format!("{to} is not here");
                 return Err(Violation::new(DefinedCondition::HostUnknown, text));
             }
+        }
+        if header.from.is_none() && self.introduction == Introduction::Required {
+            let text = "the header has to say again who the stream is from, now that it is encrypted";
+            return Err(Violation::new(DefinedCondition::InvalidFrom, text));
         }
         if let Some(from) = &header.from {
             let invalid = || {

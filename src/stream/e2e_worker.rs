@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     Path,
+    addressing::Introduction,
     decode::{Decoded, Decoder},
     e2e_shared::{Reading, Shared, now},
     machine::{Machine, Role, Setup, cut_off},
@@ -120,6 +121,7 @@ impl Worker {
             role,
             local: options.local.clone(),
             peer: options.peer.clone(),
+            introduction: options.introduction,
             timeouts: options.timeouts,
             limits: options.limits,
             nonce,
@@ -160,7 +162,10 @@ impl Worker {
     pub(super) fn into_bare(self) -> (Bare, Vec<u8>) {
         let peer = self.shared.with(|inner, _| inner.machine.peer().cloned());
         let Self { io, session, mut options, inbound, .. } = self;
-        // Who the peer said it was is who it has to be from now on.
+        // Who the peer said it was is who it has to be from now on, and it has to say so where nobody else can.
+        if options.peer.is_none() {
+            options.introduction = Introduction::Required;
+        }
         options.peer = peer;
         (Bare { io, session, options }, inbound.unread().to_vec())
     }

@@ -21,7 +21,7 @@ const WORD: usize = 40;
 
 /// The name of a feature without which no stanza may be sent; `None` if all of them are voluntary.
 pub(super) fn mandatory(features: &Element) -> Option<&str> {
-    find_mandatory(features, |_| true)
+    find_mandatory(features, |feature| !is_void(feature))
 }
 
 /// The same for who is about to do SASL, of either kind.
@@ -46,9 +46,14 @@ pub(super) fn has_starttls(features: &Element) -> bool {
 
 /// The names of the SASL mechanisms (RFC 6120 §6.4.1); `None` if SASL is not offered at all.
 pub(super) fn mechanisms(features: &Element) -> Option<Vec<String>> {
-    let mechanisms = features.get_child("mechanisms", ns::SASL)?;
+    let mechanisms = features.get_child("mechanisms", ns::SASL).filter(|feature| !is_void(feature))?;
     let names = mechanisms.children().filter(|child| child.is("mechanism", ns::SASL));
     Some(names.map(|name| name.text().trim().to_owned()).collect())
+}
+
+// COMPAT tokio-xmpp: an `XmlStream` that has no SASL to offer sends `<mechanisms/>` with nothing in it.
+fn is_void(feature: &Element) -> bool {
+    feature.is("mechanisms", ns::SASL) && feature.children().next().is_none()
 }
 
 /// Whether channel binding to the exporter of TLS may be tried: it is listed (XEP-0440), or nothing is.

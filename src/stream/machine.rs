@@ -25,7 +25,7 @@ use xmpp_parsers::{iq::Iq, stanza::Stanza, stream_error::DefinedCondition};
 use self::{relay::Relay, services::Services};
 use super::{
     Path,
-    addressing::Parties,
+    addressing::{Introduction, Parties},
     encode::OwnHeader,
     inbox::Inbox,
     iq::{self, Replies, ReplyReceiver, Requests},
@@ -72,6 +72,7 @@ pub(crate) struct Setup {
     pub(crate) role: Role,
     pub(crate) local: Option<Jid>,
     pub(crate) peer: Option<Jid>,
+    pub(crate) introduction: Introduction,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     /// Random: the stream's id, where we are the responder, and what our iq ids begin with.
@@ -183,11 +184,11 @@ enum Audience {
 impl Machine {
     /// The initiator's header is queued at once.
     pub(crate) fn new(now: Instant, setup: Setup) -> Self {
-        let Setup { role, local, peer, timeouts, limits, nonce, channel, agenda } = setup;
+        let Setup { role, local, peer, introduction, timeouts, limits, nonce, channel, agenda } = setup;
         let prefix = format!("{}-", nonce.get(..8).unwrap_or(&nonce));
         let mut machine = Self {
             role,
-            parties: Parties { local, peer },
+            parties: Parties { local, peer, introduction },
             timeouts,
             state: State::HeaderAwaited(HeaderAwaited { deadline: now + timeouts.stream_header }),
             outbox: Outbox::new(now),
@@ -487,7 +488,7 @@ impl Machine {
     // Writing.
 
     fn queue_header(&mut self, now: Instant) {
-        let Parties { local, peer } = &self.parties;
+        let Parties { local, peer, .. } = &self.parties;
         let (from, to) = (local.as_ref().map(Jid::as_str), peer.as_ref().map(Jid::as_str));
         let header = match self.role {
             Role::Initiator => OwnHeader::initiator(from, to),

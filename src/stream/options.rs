@@ -10,6 +10,7 @@ use jid::Jid;
 
 use super::{
     Carrier, Path,
+    addressing::Introduction,
     e2e_peer::Remote,
     machine::{Channel, Role},
     negotiation::{Agenda, Credentials, Footing},
@@ -36,6 +37,7 @@ use crate::{
 pub struct StreamOptions {
     pub(crate) local: Option<Jid>,
     pub(crate) peer: Option<Jid>,
+    pub(crate) introduction: Introduction,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) negotiated: Option<Negotiated>,
@@ -110,6 +112,7 @@ impl StreamOptions {
         Self {
             local: None,
             peer: None,
+            introduction: Introduction::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             negotiated: None,

@@ -116,6 +116,14 @@ fn without_features_the_initiator_waits_a_moment_and_goes_on() {
 }
 
 #[test]
+fn an_offer_of_no_mechanism_at_all_is_no_offer() {
+    let mut romeo = Side::romeo();
+    romeo.reads(header_with("version='1.0'"));
+    romeo.reads("<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/></stream:features>");
+    assert!(romeo.machine.is_open(), "{:?}", romeo.machine.error());
+}
+
+#[test]
 fn an_initiator_does_not_go_on_without_a_feature_that_is_mandatory() {
     for (features, name) in [
         (

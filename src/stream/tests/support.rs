@@ -12,6 +12,7 @@ use xmpp_parsers::{
 use crate::{
     Error, Limits, Timeouts,
     stream::{
+        addressing::Introduction,
         decode::{Decoded, Decoder},
         machine::{Machine, Role, Setup},
         negotiation::Agenda,
@@ -124,6 +125,7 @@ impl Side {
 
 pub(super) fn setup(role: Role, local: Option<&str>, peer: Option<&str>) -> Setup {
     Setup {
+        introduction: Introduction::Optional,
         role,
         local: local.map(jid),
         peer: peer.map(jid),
