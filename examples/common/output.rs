@@ -48,7 +48,7 @@ impl Output {
         let announced: Vec<_> = announced.unwrap_or_default().iter().map(text).collect();
         self.line(json!({ "event": "incoming", "peer": text(peer), "fingerprints": announced }), || {
             match announced.as_slice() {
-                [] => format!("{peer} offers a stream WITHOUT ENCRYPTION"),
+                [] => format!("{peer} offers a stream without XTLS"),
                 _ => format!("{peer} offers a stream, with the certificate {}", announced.join(" or ")),
             }
         });
