@@ -87,6 +87,7 @@ mod transport;
 mod wakers;
 mod wire;
 
+#[doc(inline)]
 pub use crate::{
     config::{
         Callers, Candidates, Config, Dangerous, DiscoConfig, Encryption, IbbConfig, Limits, Proxies,

@@ -33,6 +33,20 @@ const MAX_PEM_BYTES: u64 = 1024 * 1024;
 ///   `XmppAddr`;
 /// - never the common name.
 ///
+/// With OpenSSL, an authority, and an identity file for Juliet, which [`Identity::load_or_generate_for`] reads:
+///
+/// ```sh
+/// openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj '/CN=Our bots' \
+///     -keyout authority.key -out authority.crt
+/// openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj / -keyout juliet.key -out juliet.csr
+/// echo 'subjectAltName=otherName:1.3.6.1.5.5.7.8.5;UTF8:juliet@capulet.lit' > juliet.ext
+/// openssl x509 -req -in juliet.csr -CA authority.crt -CAkey authority.key -CAcreateserial -days 365 \
+///     -extfile juliet.ext -out juliet.crt
+/// (umask 077 && cat juliet.crt juliet.key > juliet.pem)
+/// ```
+///
+/// [`Identity::load_or_generate_for`]: super::Identity::load_or_generate_for
+///
 /// **Revocation lists are not asked**, nor is OCSP. To refuse a certificate before it expires, revoke it in the
 /// [`KnownPeers`](super::KnownPeers), which come first.
 ///

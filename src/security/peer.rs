@@ -118,7 +118,8 @@ impl fmt::Display for Verification {
 /// How much it is worth, what shows that a certificate is the peer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// Nobody was in between who could only listen. Somebody who controls a server could be.
+    /// Nothing but the first sight: who only listens on the way learns nothing, but whoever controls a server may be in
+    /// between.
     FirstUse,
     /// It is whoever was there before, or whom the user let in.
     Known,

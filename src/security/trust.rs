@@ -109,8 +109,9 @@ impl Trust {
         Self::new(known, Strangers::Refused)
     }
 
-    /// Asks the bot's user about each peer that is not known; the questions come out of the second value. While nobody
-    /// takes them there, and when it is dropped, unknown peers are refused.
+    /// Asks the bot's user about each peer that is not known; the questions come out of the second value. When that is
+    /// dropped, unknown peers are refused; while nobody takes questions from it, they wait for
+    /// [`Timeouts::decision`](crate::Timeouts::decision) first.
     #[must_use]
     pub fn ask(known: KnownPeers) -> (Self, Questions) {
         let (asker, questions) = question::channel();
