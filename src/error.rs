@@ -128,8 +128,8 @@ pub enum SecurityError {
     },
     /// The peer had another certificate before.
     #[error(
-        "the certificate of {peer} changed: expected {}, presented {presented}; if the peer did change it, compare it over \
-         another way, then put it into the known peers in place of the old one", list(.expected)
+        "the certificate of {peer} changed: expected {}, presented {presented}; if the peer did change it, or has a further \
+         device, compare it over another way, then add it to the known peers and revoke what is not used any more", list(.expected)
     )]
     KeyChanged {
         /// Whose certificate it is.
@@ -250,6 +250,17 @@ pub enum SecurityError {
          known peers"
     )]
     UserRefused {
+        /// Who it says it is.
+        peer: BareJid,
+        /// What TLS showed.
+        presented: Fingerprint,
+    },
+    /// The bot's user was to be asked, and nobody took the question, or answered it in time.
+    #[error(
+        "the user was to be asked about {peer} with {presented}, and nobody answered: take the questions of Trust::ask and \
+         answer them within Timeouts::decision, or add it to the known peers"
+    )]
+    Unanswered {
         /// Who it says it is.
         peer: BareJid,
         /// What TLS showed.
@@ -503,6 +514,21 @@ impl Error {
             | Self::TooManySessions(_)
             | Self::ApiMisuse(_) => None,
         }
+    }
+
+    /// Of an error before there is a stream: a refusal of the peer's for security is that, whether its alert, its stream
+    /// error or its session-terminate was the quickest.
+    pub(crate) fn or_refusal(self) -> Self {
+        let text = match self {
+            Self::Terminated(Terminated { reason: Reason::SecurityError, text }) => text,
+            Self::Stream(StreamFailure {
+                direction: Direction::Received,
+                condition: DefinedCondition::NotAuthorized,
+                text,
+            }) => text,
+            other => return other,
+        };
+        SecurityError::PeerRefused(text).into()
     }
 
     pub(crate) fn io(error: &io::Error) -> Self {

@@ -12,10 +12,11 @@ mod support;
 
 use futures::future;
 use jingle_xmlstream::{
-    Config, E2eStream, Endpoint, Error, Fingerprint, Identity, PeerIncompatible, Reason, SecurityError, Trust,
+    Config, E2eStream, Endpoint, Error, Fingerprint, Identity, PeerIncompatible, Reason, SecurityError,
+    Transports, Trust,
 };
 use support::{
-    JULIET, World, config, in_band, jid, plaintext_allowed,
+    JULIET, World, config, config_with, in_band, jid, plaintext_allowed,
     wire::{XTLS, alter_content, strip_feature},
     within,
 };
@@ -56,6 +57,12 @@ fn own_fingerprint(identity: &Identity) -> Fingerprint {
 fn assert_refused_for_security(result: Result<E2eStream, Error>) {
     let error = result.expect_err("the other side must not have a stream");
     assert_eq!(error.reason(), Reason::SecurityError, "{error}");
+}
+
+/// The same for who was refused in the handshake or behind it: its alert, its session-terminate and the end of the bytestream
+/// come in any order, and mean one thing.
+fn assert_refused_by_the_peer(result: Result<E2eStream, Error>) {
+    assert_shape!(result, Err(Error::Security(SecurityError::PeerRefused(_))));
 }
 
 struct Couple {
@@ -223,7 +230,7 @@ async fn a_wrong_pin_is_an_error_on_either_side() {
         panic!("{connected:?}")
     };
     assert_eq!((presented, pinned), (own_fingerprint(&it.juliets), vec![stranger.to_string()]));
-    assert_refused_for_security(accepted);
+    assert_refused_by_the_peer(accepted);
     it.world.wait_for("romeo> iq set jingle session-terminate security-error").await;
 
     let it = Couple::trusting(Trust::first_use(), pin_stranger()).await;
@@ -233,8 +240,31 @@ async fn a_wrong_pin_is_an_error_on_either_side() {
     };
     assert_eq!(presented, own_fingerprint(&it.romeos));
     // TLS 1.3: the initiator's handshake is complete before the responder judges, and yet it has no stream.
-    assert_refused_for_security(connected);
+    assert_refused_by_the_peer(connected);
     it.world.wait_for("juliet> iq set jingle session-terminate security-error").await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_in_one_way_whatever_carries_it() {
+    let direct = |config: Config| config.transports(Transports::Auto).s5b(support::s5b(|_| {}));
+    for carried in [in_band, direct] {
+        let pin_stranger = || Trust::pinned([own_fingerprint(&Identity::generate().unwrap())]);
+        let world = World::start().await;
+        for initiator_refuses in [true, false].repeat(5) {
+            let (romeo_trusts, juliet_trusts) = match initiator_refuses {
+                true => (pin_stranger(), Trust::first_use()),
+                false => (Trust::first_use(), pin_stranger()),
+            };
+            let (romeo, juliet) =
+                world.pair_of(carried(config_with(romeo_trusts)), carried(config_with(juliet_trusts))).await;
+            let (connected, accepted) = support::attempt(&romeo, &juliet).await;
+            let (refuser, refused) =
+                if initiator_refuses { (connected, accepted) } else { (accepted, connected) };
+            assert_shape!(refuser, Err(Error::Security(SecurityError::NotPinned { .. })));
+            assert_refused_by_the_peer(refused);
+            within(future::join(romeo.close(), juliet.close())).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -35,7 +35,8 @@ struct Opened {
 /// fitting reason.
 pub(super) async fn establish(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eStream, Error> {
     let span = session.span();
-    secure(endpoint, session).instrument(span).await
+    let secured = secure(endpoint, session).instrument(span).await;
+    secured.map_err(Error::or_refusal)
 }
 
 async fn secure(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eStream, Error> {

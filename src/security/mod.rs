@@ -46,6 +46,7 @@ pub use self::{
     trust::Trust,
 };
 pub(crate) use self::{
+    question::Answer,
     trust::{Proof, Standing},
     verify::Presented,
 };

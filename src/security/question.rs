@@ -49,18 +49,24 @@ pub(super) fn channel() -> (Asker, Questions) {
 }
 
 impl Asker {
-    /// Asks, and waits for the answer; `None` is a refusal.
-    pub(crate) async fn ask(
-        &self,
-        peer: BareJid,
-        certificate: Certificate,
-        stream: StreamSender,
-    ) -> Option<Proof> {
+    /// Asks, and waits for the answer.
+    pub(crate) async fn ask(&self, peer: BareJid, certificate: Certificate, stream: StreamSender) -> Answer {
         let (answer, answered) = oneshot::channel();
         let question = Question { peer, certificate, stream, answer };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).try_send(question).ok()?;
-        answered.await.ok()
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).try_send(question).is_err() {
+            return Answer::NotAsked;
+        }
+        answered.await.map_or(Answer::No, Answer::Yes)
     }
+}
+
+/// What became of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Yes(Proof),
+    No,
+    /// Nobody takes questions, or too many wait already.
+    NotAsked,
 }
 
 impl Question {
@@ -181,13 +187,13 @@ mod tests {
     async fn each_answer_is_what_it_shows() {
         let stream = stream().await;
         let (asker, mut questions) = channel();
-        type Answer = fn(Question);
+        type Say = fn(Question);
         let answers = [
-            (Question::once as Answer, Some(Proof::Once)),
-            (Question::remember, Some(Proof::Accepted)),
-            (Question::verified, Some(Proof::Code)),
-            (Question::refuse, None),
-            (drop, None),
+            (Question::once as Say, Answer::Yes(Proof::Once)),
+            (Question::remember, Answer::Yes(Proof::Accepted)),
+            (Question::verified, Answer::Yes(Proof::Code)),
+            (Question::refuse, Answer::No),
+            (drop, Answer::No),
         ];
         for (answer, proof) in answers {
             let user = async {
@@ -205,7 +211,7 @@ mod tests {
     async fn where_nobody_listens_any_more_the_answer_is_no() {
         let (asker, questions) = channel();
         drop(questions);
-        assert_eq!(asker.ask(juliet(), certificate(), stream().await).await, None);
+        assert_eq!(asker.ask(juliet(), certificate(), stream().await).await, Answer::NotAsked);
     }
 
     #[tokio::test]
@@ -215,7 +221,7 @@ mod tests {
         let mut asked = Box::pin(asker.ask(juliet(), certificate(), stream));
         assert!((&mut asked).now_or_never().is_none(), "it waits");
         drop(questions);
-        assert_eq!(asked.await, None);
+        assert_eq!(asked.await, Answer::No);
     }
 
     #[tokio::test]
@@ -231,10 +237,10 @@ mod tests {
                 Some(answer) => break answer,
             }
         };
-        assert_eq!(refused, None);
+        assert_eq!(refused, Answer::NotAsked);
         assert_eq!(waiting.len(), MAX_QUESTIONS);
         questions.next().await.unwrap().once();
-        assert_eq!(waiting.remove(0).await, Some(Proof::Once));
+        assert_eq!(waiting.remove(0).await, Answer::Yes(Proof::Once));
         assert!(ask().now_or_never().is_none(), "there is room again");
     }
 

@@ -23,7 +23,7 @@ use super::{
     e2e_bytestream::Bytestream,
     e2e_closer::Closer,
     e2e_moves::Moves,
-    e2e_peer::Remote,
+    e2e_peer::{Remote, unanswered},
     e2e_shared::{Intent, Shared, Task, now},
     options::{Established, Protection, StreamInfo},
 };
@@ -135,16 +135,12 @@ impl E2eStream {
 
     /// Asks the bot's user whether the peer is to be believed, for so long.
     pub(super) async fn ask(&mut self, established: Established, patience: Duration) -> Result<(), Error> {
-        let presented = &established.connection.presented;
-        let refused = SecurityError::UserRefused {
-            peer: presented.peer().clone(),
-            presented: presented.certificate().fingerprint().clone(),
-        };
+        let too_late = unanswered(&established.connection.presented);
         let answer = timeout(patience, Remote::ask(established, self.sender()));
         // Nothing is left to decide once the stream is over.
         let over = poll_fn(|cx| self.sender.handle.shared.with(|inner, _| inner.poll_flushed(u64::MAX, cx)));
         let answered = match select(pin!(answer), over).await {
-            Either::Left((answer, _)) => answer.unwrap_or_else(|_| Err(refused.into())),
+            Either::Left((answer, _)) => answer.unwrap_or_else(|_| Err(too_late.into())),
             Either::Right((over, _)) => Err(over.err().unwrap_or_else(|| ApiMisuse::StreamClosed.into())),
         };
         match answered {

@@ -7,7 +7,7 @@ use jid::Jid;
 use super::{e2e::StreamSender, options::Established};
 use crate::{
     ApiMisuse, Error, SecurityError,
-    security::{Level, Peer, Presented, Proof, Standing, TlsOptions, Trust, Verification},
+    security::{Answer, Level, Peer, Presented, Proof, Standing, TlsOptions, Trust, Verification},
 };
 
 /// The peer, proved to hold its key, and as verified as the user requires.
@@ -36,13 +36,15 @@ impl Remote {
     pub(super) async fn ask(established: Established, stream: StreamSender) -> Result<Arc<Self>, Error> {
         let presented = &established.connection.presented;
         let (peer, certificate) = (presented.peer().clone(), presented.certificate().clone());
-        let refused =
-            SecurityError::UserRefused { peer: peer.clone(), presented: certificate.fingerprint().clone() };
         let answer = match established.options.trust.asker() {
             Some(asker) => asker.ask(peer, certificate, stream).await,
-            None => None,
+            None => Answer::NotAsked,
         };
-        Self::settle(established, Some(answer.ok_or(refused)?)).await
+        match answer {
+            Answer::Yes(proof) => Self::settle(established, Some(proof)).await,
+            Answer::No => Err(refused(presented).into()),
+            Answer::NotAsked => Err(unanswered(presented).into()),
+        }
     }
 
     async fn settle(established: Established, proof: Option<Proof>) -> Result<Arc<Self>, Error> {
@@ -78,6 +80,20 @@ impl Remote {
 
     fn presented(&self) -> &Presented {
         &self.established.connection.presented
+    }
+}
+
+fn refused(presented: &Presented) -> SecurityError {
+    SecurityError::UserRefused {
+        peer: presented.peer().clone(),
+        presented: presented.certificate().fingerprint().clone(),
+    }
+}
+
+pub(super) fn unanswered(presented: &Presented) -> SecurityError {
+    SecurityError::Unanswered {
+        peer: presented.peer().clone(),
+        presented: presented.certificate().fingerprint().clone(),
     }
 }
 

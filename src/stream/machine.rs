@@ -349,7 +349,7 @@ impl Machine {
 
     /// The peer is not who it should be (RFC 6120 §4.9.3.12). It is told no more than that.
     pub(crate) fn refuse(&mut self, now: Instant, error: Error) {
-        self.send_stream_error(now, DefinedCondition::NotAuthorized, "the peer could not be authenticated");
+        self.send_stream_error(now, DefinedCondition::NotAuthorized, "you could not be authenticated");
         self.fail(error);
     }
 

@@ -1,7 +1,7 @@
 //! A session's bytestream as tokio's `AsyncRead` and `AsyncWrite`.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -154,6 +154,36 @@ impl AsyncWrite for Bytestream {
             }
         }
         ready!(self.poll_writable(cx))?.poll_write(cx, bytes)
+    }
+
+    /// As many of them as can be had. A handshake that fails gets one try to leave its alert, and that is the last of them.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.writing == Path::Socket {
+            return ready!(self.poll_writable(cx))?.poll_write_vectored(cx, buffers);
+        }
+        let mut written = 0;
+        for bytes in buffers.iter().filter(|bytes| !bytes.is_empty()) {
+            match self.as_mut().poll_write(cx, bytes) {
+                Poll::Ready(Ok(count)) => {
+                    written += count;
+                    if count < bytes.len() {
+                        break;
+                    }
+                }
+                // What was written has to be told first; what is wrong now will still be.
+                _ if written > 0 => break,
+                other => return other,
+            }
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -14,7 +14,7 @@ use super::{JULIET, ROMEO, World, attempt, impostor::Impostor, in_band, streams,
 /// All that Mallory ever hears, by his own bots: nothing about whom his victims trust.
 const TOLD: [&str; 4] = [
     "the peer ended the session: security-error",
-    "the peer ended the XML stream with not-authorized (the peer could not be authenticated)",
+    "the peer ended the XML stream with not-authorized (you could not be authenticated)",
     // What he finds out himself: that they share a secret, and that it is not his.
     "expects us to prove a shared secret, and there is none for it: agree on one and set it at both ends",
     "was expected to know our shared secret, and knows another: set the same at both ends",

@@ -63,7 +63,7 @@ impl Agenda {
 }
 
 fn not_authenticated(error: SecurityError) -> End {
-    let text = "the peer could not be authenticated";
+    let text = "you could not be authenticated";
     End { say: None, farewell: Farewell::StreamError(DefinedCondition::NotAuthorized, text), error }
 }
 

@@ -225,7 +225,7 @@ impl Challenged {
                 say: None,
                 farewell: Farewell::StreamError(
                     DefinedCondition::NotAuthorized,
-                    "the peer could not be authenticated",
+                    "you could not be authenticated",
                 ),
                 error,
             }),

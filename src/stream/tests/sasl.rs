@@ -188,7 +188,7 @@ fn a_secret_that_is_not_asked_for_ends_the_stream() {
     for (read, offered) in [
         ("<stream:features/>".to_owned(), "no SASL"),
         (features("<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>"), "no SASL"),
-        (features(&mechanisms("")), "nothing"),
+        (features(&mechanisms("")), "no SASL"),
         (features(&mechanisms("<mechanism>EXTERNAL</mechanism>")), "EXTERNAL"),
         (
             features(&mechanisms("<mechanism>SCRAM-SHA-256</mechanism><mechanism>PLAIN</mechanism>")),
