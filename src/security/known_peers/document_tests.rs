@@ -164,7 +164,7 @@ fn the_causes_say_what_was_expected_and_what_came() {
         ),
         (
             "6--unknown-word",
-            "`verified`: expected one of first-use, accepted, secret, code, compared, found \"sure\"",
+            "`verified`: expected one of first-use, accepted, secret, code, compared, authority, found \"sure\"",
         ),
         ("3--no-peer", "this [[certificate]] has no `peer`"),
         ("7--revoked-yes", "`revoked`: expected a date such as 2026-11-22T03:40:00Z, found string"),

@@ -111,7 +111,7 @@ fn a_damaged_file_believes_nobody_and_is_never_overwritten() {
 
     let line = damaged.lines().position(|line| line.contains("\"cod\"")).unwrap() + 1;
     let expected = format!(
-        "known peers: {}, line {line}: `verified`: expected one of first-use, accepted, secret, code, compared, found \
+        "known peers: {}, line {line}: `verified`: expected one of first-use, accepted, secret, code, compared, authority, found \
          \"cod\"",
         path.display()
     );
