@@ -18,7 +18,7 @@ use crate::error::SecurityError;
 
 /// More than 4,096 peers that were met and ten times as many devices as people compare in a life; a larger file is
 /// something else.
-const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
+pub(super) const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How long to wait for other processes. One needs some milliseconds for its turn; a peer waits for us meanwhile.
 pub(super) const LOCK_DEADLINE: Duration = Duration::from_secs(5);

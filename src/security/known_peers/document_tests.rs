@@ -1,7 +1,7 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::security::certificate::Certificate;
+use crate::security::{certificate::Certificate, identity::fixture};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/known-peers")
@@ -172,4 +172,29 @@ fn the_causes_say_what_was_expected_and_what_came() {
     ] {
         assert_eq!(cause(name), says, "{name}");
     }
+}
+
+#[test]
+fn strangers_can_not_fill_the_file_so_that_the_user_can_revoke_nothing() {
+    use super::super::{
+        disk::MAX_FILE_BYTES,
+        list::{MAX_FIRST_USE_ADDRESS, MAX_FIRST_USES},
+    };
+
+    let certificate = fixture("p256").certificate().clone();
+    let now = SystemTime::now();
+    let meet = |list: &List, peer: &str| {
+        list.plan(&peer.parse().unwrap(), &certificate, Some(Verification::FirstUse), now)
+    };
+    let domain = "@capulet.lit";
+    let longest = "\\".repeat(MAX_FIRST_USE_ADDRESS - domain.len()) + domain;
+    let mut list = List::default();
+    let plan = meet(&list, &longest).unwrap();
+    list.carry_out(&plan);
+    let row = Document::new().updated(&list).len() - HEADER.len();
+    assert!((row * MAX_FIRST_USES) as u64 <= MAX_FILE_BYTES / 2, "{row} bytes each");
+
+    let longer = format!("j{longest}");
+    let refused = meet(&list, &longer);
+    assert!(matches!(refused, Err(crate::SecurityError::Implausible { .. })), "{refused:?}");
 }

@@ -19,6 +19,11 @@ use crate::error::SecurityError;
 /// forget; so beyond this, unknown peers are refused.
 pub(crate) const MAX_FIRST_USES: usize = 4096;
 
+/// The longest address that is remembered without the user having said so, in bytes; real ones have a tenth of it. Of the
+/// longest that XMPP allows (RFC 7622 §3.1), so many strangers would fill the file, and the user could revoke nothing
+/// any more.
+pub(super) const MAX_FIRST_USE_ADDRESS: usize = 512;
+
 /// How exactly times are noted. A bot that meets a peer every second does not have to write every second.
 const NOTED_TO: Duration = Duration::from_secs(60);
 
@@ -139,8 +144,8 @@ impl List {
             }
             (None, Some(shown)) => {
                 let after = KnownCertificate::met(peer, certificate, recorded(shown), now);
-                if after.is_unasked() && self.unasked() >= MAX_FIRST_USES {
-                    return Err(SecurityError::TooManyPeers { limit: MAX_FIRST_USES });
+                if after.is_unasked() {
+                    self.check_room(peer, certificate)?;
                 }
                 Ok(Plan { before: None, after })
             }
@@ -152,8 +157,21 @@ impl List {
         }
     }
 
-    fn unasked(&self) -> usize {
-        self.all().filter(|known| known.is_unasked() && known.revoked.is_none()).count()
+    /// For one more whom the user did not ask for.
+    fn check_room(&self, peer: &BareJid, certificate: &Certificate) -> Result<(), SecurityError> {
+        let unasked = |known: &&KnownCertificate| known.is_unasked() && known.revoked.is_none();
+        if self.all().filter(unasked).count() >= MAX_FIRST_USES {
+            return Err(SecurityError::TooManyPeers { limit: MAX_FIRST_USES });
+        }
+        let length = peer.as_str().len();
+        if length > MAX_FIRST_USE_ADDRESS {
+            return Err(SecurityError::Implausible {
+                peer: peer.clone(),
+                presented: certificate.fingerprint().clone(),
+                why: format!("its address has {length} bytes, more than {MAX_FIRST_USE_ADDRESS}"),
+            });
+        }
+        Ok(())
     }
 
     /// The plan must be of this very list.
