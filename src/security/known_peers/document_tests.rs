@@ -1,7 +1,7 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::security::{certificate::Certificate, identity::fixture};
+use crate::security::{certificate::Certificate, dice::Dice, identity::fixture};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/known-peers")
@@ -197,4 +197,52 @@ fn strangers_can_not_fill_the_file_so_that_the_user_can_revoke_nothing() {
     let longer = format!("j{longest}");
     let refused = meet(&list, &longer);
     assert!(matches!(refused, Err(crate::SecurityError::Implausible { .. })), "{refused:?}");
+}
+
+#[test]
+fn whatever_people_make_of_the_file_it_is_read_or_refused_and_written_so_that_it_can_be_read() {
+    let words = [
+        "\"",
+        "'",
+        "\n",
+        "\n[[certificate]]\n",
+        "[certificate]\n",
+        "[[certificate.peer]]\n",
+        "= [",
+        "{",
+        "}",
+        "#",
+        "peer",
+        "revoked = true\n",
+        "label.x = 1\n",
+        "1979-05-27T07:32:00-23:59",
+        "-",
+        "\u{0}",
+        "é",
+        "\\u0000",
+    ];
+    let certificate = fixture("p256").certificate().clone();
+    let (stranger, now) = ("nurse@capulet.lit".parse().unwrap(), SystemTime::now());
+    let mut read = 0;
+    for seed in 0..6000 {
+        println!("seed {seed}");
+        let damaged = Dice::new(seed).damaged(by_hand().as_bytes(), &words);
+        let Some(document) = String::from_utf8(damaged).ok().and_then(|text| Document::parse(text).ok())
+        else {
+            continue;
+        };
+        read += 1;
+        let mut list = document.list().clone();
+        let plan = list.plan(&stranger, &certificate, Some(Verification::FirstUse), now).unwrap();
+        list.carry_out(&plan);
+        for known in list.all().cloned().collect::<Vec<_>>() {
+            list.revoke(&known.peer, &known.fingerprint, now).unwrap();
+            list.label(&known.peer, &known.fingerprint, "a\n\"label'").unwrap();
+        }
+        let written = document.updated(&list);
+        let again = Document::parse(written.clone()).unwrap_or_else(|why| panic!("{why:?} in {written}"));
+        let [wanted, got] = [&list, again.list()].map(|list| list.all().cloned().collect::<Vec<_>>());
+        assert_eq!(wanted, got, "{written}");
+    }
+    assert!(read > 500, "only {read} could be read");
 }
