@@ -246,3 +246,23 @@ fn whatever_people_make_of_the_file_it_is_read_or_refused_and_written_so_that_it
     }
     assert!(read > 500, "only {read} could be read");
 }
+
+#[test]
+fn no_address_is_written_down_that_is_read_as_another() {
+    let certificate = fixture("p256").certificate().clone();
+    let letters = (0x80..0x2200).filter_map(char::from_u32);
+    let spelled = letters.flat_map(|letter| [format!("a{letter}b@capulet.lit"), format!("a@b{letter}c.lit")]);
+    let mut refused = Vec::new();
+    for peer in spelled.filter_map(|text| text.parse::<jid::BareJid>().ok()) {
+        let mut list = List::default();
+        let plan = list.plan(&peer, &certificate, Some(Verification::FirstUse), SystemTime::now());
+        let Ok(plan) = plan else {
+            refused.push(peer);
+            continue;
+        };
+        list.carry_out(&plan);
+        let again = Document::parse(Document::new().updated(&list)).unwrap();
+        assert_eq!(again.list().all().next().unwrap().peer, peer);
+    }
+    assert!(!refused.is_empty(), "then the check is not needed any more");
+}

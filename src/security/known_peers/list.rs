@@ -143,6 +143,7 @@ impl List {
                 Ok(Plan { before: Some((position, known.clone())), after })
             }
             (None, Some(shown)) => {
+                check_spelling(peer, certificate)?;
                 let after = KnownCertificate::met(peer, certificate, recorded(shown), now);
                 if after.is_unasked() {
                     self.check_room(peer, certificate)?;
@@ -192,6 +193,11 @@ impl List {
     ) -> Result<(), SecurityError> {
         if fingerprint.algo() == HashAlgo::Sha1 {
             return Err(refused(SHA1_REFUSED.to_owned()));
+        }
+        if !is_read_as_itself(peer) {
+            return Err(refused(format!(
+                "{peer} can't be listed: its address would be read as another once it is written down"
+            )));
         }
         let Some(known) = self.get_mut(peer, &fingerprint) else {
             let mut known = KnownCertificate::unseen(peer.clone(), fingerprint);
@@ -367,6 +373,23 @@ impl KnownCertificate {
 /// What is listed is what people rely on for years; SHA-1 is only for what an old peer announces a moment before.
 pub(super) const SHA1_REFUSED: &str =
     "a SHA-1 fingerprint is too weak to be listed: expected one of sha-256, sha-384, sha-512";
+
+fn is_read_as_itself(peer: &BareJid) -> bool {
+    peer.as_str().parse::<BareJid>().is_ok_and(|read| read == *peer)
+}
+
+/// Preparing an address once more (RFC 3454, RFC 5891) may make another of it. Written down, it would be read as that one
+/// after a restart, and list a certificate that the other never had.
+fn check_spelling(peer: &BareJid, certificate: &Certificate) -> Result<(), SecurityError> {
+    if is_read_as_itself(peer) {
+        return Ok(());
+    }
+    Err(SecurityError::Implausible {
+        peer: peer.clone(),
+        presented: certificate.fingerprint().clone(),
+        why: "its address would be read as another once it is written down".to_owned(),
+    })
+}
 
 pub(super) fn refused(cause: String) -> SecurityError {
     SecurityError::KnownPeers(cause)

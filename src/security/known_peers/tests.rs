@@ -302,3 +302,22 @@ fn the_user_can_list_name_revoke_and_forget() {
         assert_eq!(left, [romeo()]);
     }
 }
+
+#[test]
+fn nobody_is_taken_for_another_after_a_restart_by_an_odd_spelling() {
+    let (_folder, path) = file();
+    let known = KnownPeers::open(&path).unwrap();
+    known.remember(&romeo(), &old(), Verification::Code).unwrap();
+    // Prepared once, the letters become a capital M, and prepared again, a small one.
+    for odd in ["ro\u{1d39}eo@montague.lit", "romeo@\u{1d39}ontague.lit"] {
+        let odd: BareJid = odd.parse().unwrap();
+        assert_ne!(odd, romeo());
+        for shown in [Verification::FirstUse, Verification::Secret, Verification::Accepted] {
+            let refused = known.remember(&odd, &new(), shown);
+            assert!(matches!(refused, Err(SecurityError::Implausible { .. })), "{refused:?}");
+        }
+        assert!(text_of(known.add(&odd, new().fingerprint().clone(), None)).contains("read as another"));
+    }
+    let restarted = KnownPeers::open(&path).unwrap();
+    assert!(matches!(restarted.find(&romeo(), &new()), Err(SecurityError::KeyChanged { .. })));
+}
