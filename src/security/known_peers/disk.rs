@@ -101,6 +101,10 @@ impl Disk {
         let unusable = |error: io::Error| {
             refused(format!("{}: the lock {} can't be had: {error}", self.path.display(), path.display()))
         };
+        // Whoever else may write in the folder could have put a link there, or a pipe that keeps us waiting for ever.
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(unusable(io::Error::other("it is not a regular file")));
+        }
         let lock = private(OpenOptions::new().write(true).create(true).truncate(false))
             .open(&path)
             .map_err(unusable)?;

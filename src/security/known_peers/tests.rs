@@ -321,3 +321,20 @@ fn nobody_is_taken_for_another_after_a_restart_by_an_odd_spelling() {
     let restarted = KnownPeers::open(&path).unwrap();
     assert!(matches!(restarted.find(&romeo(), &new()), Err(SecurityError::KeyChanged { .. })));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_lock_that_somebody_planted_is_not_used() {
+    let (folder, path) = file();
+    let (lock, elsewhere) = (folder.path().join("known-peers.toml.lock"), folder.path().join("elsewhere"));
+    std::os::unix::fs::symlink(&elsewhere, &lock).unwrap();
+    let known = KnownPeers::open(&path).unwrap();
+    let refused = text_of(known.remember(&juliet(), &old(), Verification::FirstUse));
+    assert!(refused.contains("it is not a regular file"), "{refused}");
+    assert!(!elsewhere.exists());
+
+    fs::remove_file(&lock).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+    let refused = text_of(known.remember(&juliet(), &old(), Verification::FirstUse));
+    assert!(refused.contains("it is not a regular file"), "{refused}");
+}
