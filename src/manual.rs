@@ -112,7 +112,8 @@
 //!   middle gets one thing: a proof by which guesses can be checked at leisure, and so a
 //!   [`Secret`](crate::Secret) has 60 bits at least.
 //! - A code ([`E2eStream::verification_code`](crate::E2eStream::verification_code)) that people compare; see below.
-//! - An authority ([`Trust::authorities`](crate::Trust::authorities)) that issued the certificate for this address.
+//! - An authority ([`Trust::authorities`](crate::Trust::authorities)) that issued the certificate for this address. That one did
+//!   is remembered: the peer is no stranger without it, to be believed at first use.
 //! - The certificate that was there before. A server in the middle succeeds if it is there the first time and always; it can't come
 //!   later.
 //!

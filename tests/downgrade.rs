@@ -410,3 +410,22 @@ async fn an_accept_stripped_on_the_way_to_a_careless_initiator_is_caught_by_the_
     assert!(connected.is_err());
     world.wait_for("juliet> iq set jingle session-terminate security-error").await;
 }
+
+#[tokio::test]
+async fn who_becomes_known_while_plaintext_is_negotiated_gets_none() {
+    let known = jingle_xmlstream::KnownPeers::in_memory();
+    let (romeos, juliets) = (config(), Config::new(Identity::generate().unwrap(), known.clone()));
+    let world = World::start().await;
+    let (romeo, juliet) =
+        world.pair_of(in_band(plaintext_allowed(romeos)), in_band(plaintext_allowed(juliets))).await;
+    world.server.intercept(strip_feature(XTLS));
+    let (connected, accepted) = within(future::join(romeo.connect(&jid(JULIET)), async {
+        let incoming = juliet.accept().await.unwrap();
+        let fingerprint = own_fingerprint(&Identity::generate().unwrap());
+        known.add(&incoming.peer().to_bare(), fingerprint, None).unwrap();
+        incoming.accept().await
+    }))
+    .await;
+    assert!(matches!(accepted, Err(Error::Security(SecurityError::NotOffered))), "{accepted:?}");
+    assert_refused_for_security(connected);
+}

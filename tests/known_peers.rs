@@ -177,7 +177,7 @@ fn an_edit_is_seen_by_a_program_that_runs() {
 
     fs::write(&file, text.replace("version = 1", "version = 7")).unwrap();
     let refused = known.certificates().unwrap_err().to_string();
-    assert!(refused.contains("known-peers.toml, line 9: expected version 1, found 7"), "{refused}");
+    assert!(refused.contains("known-peers.toml, line 10: expected version 1, found 7"), "{refused}");
 
     fs::remove_file(&file).unwrap();
     assert!(known.certificates().unwrap().is_empty());

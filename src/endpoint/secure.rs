@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use super::Endpoint;
 use crate::{
-    Config, Error, Fingerprint, Reason, Step, TransportInfo,
+    Config, Error, Fingerprint, Reason, SecurityError, Step, TransportInfo,
     driver::SessionHandle,
     security::tls_io::{self, Announced, Expectation, Secured},
     session::{Announced as Security, Progress, Role},
@@ -61,6 +61,10 @@ async fn secure(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eSt
             open(opened.role, secured.io, options).await?
         }
         Security::Starttls => open(opened.role, io, options.starttls(opened.config.tls.clone())).await?,
+        // Since it was accepted the peer may have become known, by another session say.
+        Security::Nothing if opened.config.tls.expects_proof_of(&opened.peer.to_bare()) => {
+            return Err(give_up(&session, SecurityError::NotOffered.into()));
+        }
         // Plaintext is only ever accepted if the user allowed it.
         Security::Nothing => open(opened.role, io, options).await?,
     };

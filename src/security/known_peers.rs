@@ -34,6 +34,10 @@ use crate::error::{Error, SecurityError};
 /// to it, and a peer whose certificates are all revoked does not become a stranger by that: a new certificate of it has
 /// to be added, too.
 ///
+/// A peer that an authority answered for ([`Trust::authorities`](super::Trust::authorities)) is listed with that word, and with
+/// the certificate that it had first. From then on an authority must have issued whatever it presents, or the user must have
+/// [added](Self::add) it.
+///
 /// # The file
 ///
 /// It is TOML, and people may edit it, also while programs use it:
@@ -45,7 +49,7 @@ use crate::error::{Error, SecurityError};
 /// peer = "juliet@capulet.lit"
 /// fingerprint = "sha-256:1A:2B:…"    # or sha-384, sha-512
 /// public-key = "sha-256:3C:4D:…"     # may be missing; a renewed certificate is known by it
-/// verified = "code"                  # or first-use, accepted, secret, compared
+/// verified = "code"                  # or first-use, accepted, secret, compared, authority
 /// first-seen = 2026-11-22T03:40:00Z  # may be missing
 /// last-seen = 2026-11-24T12:00:00Z   # may be missing
 /// label = "balcony"                  # may be missing; for people
@@ -212,7 +216,8 @@ impl KnownPeers {
         self.look(|list| list.of(peer).next().is_some()).unwrap_or(true)
     }
 
-    /// What the store says of this certificate; `None` if the peer is unknown. Changes nothing; a refusal is an event.
+    /// What the store says of this certificate; `None` if the peer is unknown. [`Verification::Authority`] says that an
+    /// authority has to answer for it, which the store can't know. Changes nothing; a refusal is an event.
     pub(crate) fn find(
         &self,
         peer: &BareJid,
@@ -274,8 +279,17 @@ impl KnownPeers {
     }
 
     /// A handshake asks until it is refused, so each refusal comes by here once.
-    fn report<T>(&self, peer: &BareJid, judged: Result<T, SecurityError>) -> Result<T, SecurityError> {
-        if let Err(error @ (SecurityError::KeyChanged { .. } | SecurityError::Revoked { .. })) = &judged {
+    pub(super) fn report<T>(
+        &self,
+        peer: &BareJid,
+        judged: Result<T, SecurityError>,
+    ) -> Result<T, SecurityError> {
+        if let Err(
+            error @ (SecurityError::KeyChanged { .. }
+            | SecurityError::Revoked { .. }
+            | SecurityError::NotIssued { .. }),
+        ) = &judged
+        {
             self.0.news.tell(&PeerEvent::Refused { peer: peer.clone(), error: error.clone() });
         }
         judged

@@ -18,6 +18,8 @@
 mod authorities;
 mod certificate;
 pub(crate) mod code;
+#[cfg(test)]
+mod dice;
 mod fingerprint;
 mod identity;
 mod known_peers;

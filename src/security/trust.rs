@@ -96,7 +96,8 @@ impl Trust {
     /// process: `Trust::from(KnownPeers::open(…)?)`.
     ///
     /// A server that is the attacker at first use is not noticed: verify the peer by other means.
-    /// At most 4,096 peers are remembered; after that, unknown ones are [`SecurityError::TooManyPeers`].
+    /// At most 4,096 peers are remembered, with addresses of at most 512 bytes; after that, unknown ones are
+    /// [`SecurityError::TooManyPeers`].
     #[must_use]
     pub fn first_use() -> Self {
         Self::from(KnownPeers::in_memory())
@@ -142,6 +143,9 @@ impl Trust {
 
     /// Believes certificates that these authorities issued for the peer's address (RFC 6120 §13.7), unless the peer is
     /// pinned or known with another one.
+    ///
+    /// A peer that came with one once has to come with one from then on, where strangers are let in: it is in the
+    /// [`KnownPeers`]. Else a man in the middle would present one of his own making, and pass for a stranger.
     #[must_use]
     pub fn authorities(mut self, authorities: Authorities) -> Self {
         self.authorities = Some(authorities);
@@ -167,17 +171,22 @@ impl Trust {
         if let Some(pins) = self.pins.get(peer) {
             return pinned(pins, certificate);
         }
-        if let Some(verification) = self.known.find(peer, certificate)? {
+        let listed = self.known.find(peer, certificate)?;
+        if let Some(verification) = listed.filter(|verification| *verification != Verification::Authority) {
             return Ok(Standing::Accepted(verification));
         }
-        let refusal = match &self.authorities {
-            Some(authorities) => match authorities.check(peer, certificate, intermediates, now) {
-                Ok(()) => return Ok(Standing::Accepted(Verification::Authority)),
-                Err(why) => Some(why),
-            },
-            None => None,
-        };
-        self.stranger(peer, certificate, has_secret, refusal, now)
+        let authorities = self.authorities.as_ref();
+        match (authorities.map(|them| them.check(peer, certificate, intermediates, now)), listed) {
+            (Some(Ok(())), _) => Ok(Standing::Accepted(Verification::Authority)),
+            // Else whoever takes the certificate of the authority away makes a stranger of the peer, to be believed.
+            (refusal, Some(_)) => {
+                let why = refusal.and_then(Result::err).unwrap_or_else(|| NO_AUTHORITY.to_owned());
+                self.known.report(peer, Err(not_issued(peer, certificate, why)))
+            }
+            (refusal, None) => {
+                self.stranger(peer, certificate, has_secret, refusal.and_then(Result::err), now)
+            }
+        }
     }
 
     fn stranger(
@@ -185,7 +194,7 @@ impl Trust {
         peer: &BareJid,
         certificate: &Certificate,
         has_secret: bool,
-        not_issued: Option<String>,
+        refusal: Option<String>,
         now: SystemTime,
     ) -> Result<Standing, SecurityError> {
         let presented = certificate.fingerprint().clone();
@@ -195,8 +204,8 @@ impl Trust {
         }
         if let (Strangers::Refused, false) = (&self.strangers, has_secret) {
             let peer = peer.clone();
-            return Err(match not_issued {
-                Some(why) => SecurityError::NotIssued { peer, presented, why },
+            return Err(match refusal {
+                Some(why) => not_issued(&peer, certificate, why),
                 None => SecurityError::NotListed { peer, presented },
             });
         }
@@ -237,16 +246,26 @@ impl Trust {
         let remember = |verification| self.known.remember(peer, certificate, verification);
         match (presented.standing(), proof) {
             // Stronger than what any proof shows, and the user's to change.
-            (Standing::Accepted(verification @ (Verification::Pinned | Verification::Authority)), _) => {
-                Ok(verification)
+            (Standing::Accepted(Verification::Pinned), _) => Ok(Verification::Pinned),
+            (Standing::Accepted(Verification::Authority), _) => {
+                // Who lets strangers in has to know the next time that this is none. Who does not may have a file that can't
+                // be written.
+                match self.strangers {
+                    Strangers::Believed | Strangers::AskedAbout(_) => remember(Verification::Authority)?,
+                    Strangers::Pinned(_) | Strangers::Refused => Verification::Authority,
+                };
+                Ok(Verification::Authority)
             }
             (_, Some(Proof::Secret)) => remember(Verification::Secret),
             (_, Some(Proof::Code)) => remember(Verification::Code),
             (_, Some(Proof::Accepted)) => remember(Verification::Accepted),
             // Another stream may have made it known meanwhile, with this certificate or with another.
-            (_, Some(Proof::Once)) => {
-                Ok(self.known.find(peer, certificate)?.unwrap_or(Verification::Accepted))
-            }
+            (_, Some(Proof::Once)) => match self.known.find(peer, certificate)? {
+                Some(Verification::Authority) => {
+                    self.known.report(peer, Err(not_issued(peer, certificate, NO_AUTHORITY.to_owned())))
+                }
+                listed => Ok(listed.unwrap_or(Verification::Accepted)),
+            },
             (Standing::Accepted(_), None) => self.known.meet_again(peer, certificate),
             (Standing::FirstUse, None) => remember(Verification::FirstUse),
             (Standing::Unproven | Standing::ToBeAsked, None) => Err(SecurityError::NotListed {
@@ -278,6 +297,14 @@ impl From<KnownPeers> for Trust {
     fn from(known: KnownPeers) -> Self {
         Self::new(known, Strangers::Believed)
     }
+}
+
+/// Why what was issued by an authority before is not now.
+const NO_AUTHORITY: &str =
+    "an authority had issued the one that it presented before, and none issued this one";
+
+fn not_issued(peer: &BareJid, certificate: &Certificate, why: String) -> SecurityError {
+    SecurityError::NotIssued { peer: peer.clone(), presented: certificate.fingerprint().clone(), why }
 }
 
 fn pinned(pins: &[Pin], certificate: &Certificate) -> Result<Standing, SecurityError> {

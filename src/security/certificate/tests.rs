@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, CustomExtension, KeyPair, SanType};
 
-use super::{super::identity::fixture, *};
+use super::{
+    super::{authorities::Authorities, dice::Dice, identity::fixture},
+    *,
+};
 
 /// RFC 5280 §4.2.1.6.
 const SUBJECT_ALT_NAME: [u64; 4] = [2, 5, 29, 17];
@@ -167,4 +170,27 @@ fn certificates_are_equal_if_their_bytes_are() {
     let [one, other] = ["p256", "ed25519"].map(|name| fixture(name).certificate().clone());
     assert_eq!(one, Certificate::from_der(one.der()));
     assert_ne!(one, other);
+}
+
+#[test]
+fn whatever_a_certificate_is_made_of_it_is_read_or_refused() {
+    let authorities = Authorities::from_pem(include_str!("../../../fixtures/tls/ca.pem")).unwrap();
+    let peer = jid("romeo@montague.lit");
+    let words = ["\u{0}", "\u{30}\u{0}", "\u{30}\u{7f}", "\u{6}\u{8}", "9999", "@", "é"];
+    for name in ["p256", "rsa2048", "ca-romeo", "ca-service"] {
+        let honest = fixture(name).certificate_der().to_vec();
+        for seed in 0..1500 {
+            let damaged = Dice::new(seed).damaged(&honest, &words);
+            println!("{name}, seed {seed}");
+            let certificate = Certificate::from_der(&damaged);
+            let believed = certificate.check_first_use(&peer, now());
+            assert!(believed.is_err() || certificate.content().is_ok());
+            let issued = authorities.check(&peer, &certificate, &[], now());
+            assert!(issued.is_err() || damaged == honest, "whatever is changed, the signature is not on it");
+            if let Ok(content) = certificate.content() {
+                let shown = [content.issuer(), content.subject(), content.not_for(&peer)].concat();
+                assert!(shown.len() < 20_000 && !shown.contains(char::is_control), "{shown}");
+            }
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::error::SecurityError;
 
 /// More than 4,096 peers that were met and ten times as many devices as people compare in a life; a larger file is
 /// something else.
-const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
+pub(super) const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How long to wait for other processes. One needs some milliseconds for its turn; a peer waits for us meanwhile.
 pub(super) const LOCK_DEADLINE: Duration = Duration::from_secs(5);
@@ -101,6 +101,10 @@ impl Disk {
         let unusable = |error: io::Error| {
             refused(format!("{}: the lock {} can't be had: {error}", self.path.display(), path.display()))
         };
+        // Whoever else may write in the folder could have put a link there, or a pipe that keeps us waiting for ever.
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(unusable(io::Error::other("it is not a regular file")));
+        }
         let lock = private(OpenOptions::new().write(true).create(true).truncate(false))
             .open(&path)
             .map_err(unusable)?;

@@ -31,18 +31,20 @@ const HEADER: &str = "\
 #   first-use  nobody checked it       accepted  the user said yes without a check
 #   secret     a shared secret         code      people compared the verification code
 #   compared   people compared the fingerprint
+#   authority  a trusted authority issued it, and has to have issued whatever the peer presents
 # To put another certificate in the place of one, change its `fingerprint`, and remove its `public-key`.
 # `revoked = true` refuses a certificate, and its key, from then on. What is removed is unknown again.
 version = 1
 ";
 
 /// The words for `verified`.
-const RECORDED: [Verification; 5] = [
+const RECORDED: [Verification; 6] = [
     Verification::FirstUse,
     Verification::Accepted,
     Verification::Secret,
     Verification::Code,
     Verification::Compared,
+    Verification::Authority,
 ];
 
 /// A file's text, and what it says.

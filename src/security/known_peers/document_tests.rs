@@ -1,7 +1,7 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::security::certificate::Certificate;
+use crate::security::{certificate::Certificate, dice::Dice, identity::fixture};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/known-peers")
@@ -164,7 +164,7 @@ fn the_causes_say_what_was_expected_and_what_came() {
         ),
         (
             "6--unknown-word",
-            "`verified`: expected one of first-use, accepted, secret, code, compared, found \"sure\"",
+            "`verified`: expected one of first-use, accepted, secret, code, compared, authority, found \"sure\"",
         ),
         ("3--no-peer", "this [[certificate]] has no `peer`"),
         ("7--revoked-yes", "`revoked`: expected a date such as 2026-11-22T03:40:00Z, found string"),
@@ -172,4 +172,97 @@ fn the_causes_say_what_was_expected_and_what_came() {
     ] {
         assert_eq!(cause(name), says, "{name}");
     }
+}
+
+#[test]
+fn strangers_can_not_fill_the_file_so_that_the_user_can_revoke_nothing() {
+    use super::super::{
+        disk::MAX_FILE_BYTES,
+        list::{MAX_FIRST_USE_ADDRESS, MAX_FIRST_USES},
+    };
+
+    let certificate = fixture("p256").certificate().clone();
+    let now = SystemTime::now();
+    let meet = |list: &List, peer: &str| {
+        list.plan(&peer.parse().unwrap(), &certificate, Some(Verification::FirstUse), now)
+    };
+    let domain = "@capulet.lit";
+    let longest = "\\".repeat(MAX_FIRST_USE_ADDRESS - domain.len()) + domain;
+    let mut list = List::default();
+    let plan = meet(&list, &longest).unwrap();
+    list.carry_out(&plan);
+    let row = Document::new().updated(&list).len() - HEADER.len();
+    assert!((row * MAX_FIRST_USES) as u64 <= MAX_FILE_BYTES / 2, "{row} bytes each");
+
+    let longer = format!("j{longest}");
+    let refused = meet(&list, &longer);
+    assert!(matches!(refused, Err(crate::SecurityError::Implausible { .. })), "{refused:?}");
+}
+
+#[test]
+fn whatever_people_make_of_the_file_it_is_read_or_refused_and_written_so_that_it_can_be_read() {
+    let words = [
+        "\"",
+        "'",
+        "\n",
+        "\n[[certificate]]\n",
+        "[certificate]\n",
+        "[[certificate.peer]]\n",
+        "= [",
+        "{",
+        "}",
+        "#",
+        "peer",
+        "revoked = true\n",
+        "label.x = 1\n",
+        "1979-05-27T07:32:00-23:59",
+        "-",
+        "\u{0}",
+        "é",
+        "\\u0000",
+    ];
+    let certificate = fixture("p256").certificate().clone();
+    let (stranger, now) = ("nurse@capulet.lit".parse().unwrap(), SystemTime::now());
+    let mut read = 0;
+    for seed in 0..6000 {
+        println!("seed {seed}");
+        let damaged = Dice::new(seed).damaged(by_hand().as_bytes(), &words);
+        let Some(document) = String::from_utf8(damaged).ok().and_then(|text| Document::parse(text).ok())
+        else {
+            continue;
+        };
+        read += 1;
+        let mut list = document.list().clone();
+        let plan = list.plan(&stranger, &certificate, Some(Verification::FirstUse), now).unwrap();
+        list.carry_out(&plan);
+        for known in list.all().cloned().collect::<Vec<_>>() {
+            list.revoke(&known.peer, &known.fingerprint, now).unwrap();
+            list.label(&known.peer, &known.fingerprint, "a\n\"label'").unwrap();
+        }
+        let written = document.updated(&list);
+        let again = Document::parse(written.clone()).unwrap_or_else(|why| panic!("{why:?} in {written}"));
+        let [wanted, got] = [&list, again.list()].map(|list| list.all().cloned().collect::<Vec<_>>());
+        assert_eq!(wanted, got, "{written}");
+    }
+    assert!(read > 500, "only {read} could be read");
+}
+
+#[test]
+fn no_address_is_written_down_that_is_read_as_another() {
+    let certificate = fixture("p256").certificate().clone();
+    let letters = (0x80..0x2200).filter_map(char::from_u32);
+    let spelled = letters.flat_map(|letter| [format!("a{letter}b@capulet.lit"), format!("a@b{letter}c.lit")]);
+    let mut refused = Vec::new();
+    for peer in spelled.filter_map(|text| text.parse::<jid::BareJid>().ok()) {
+        let mut list = List::default();
+        let plan = list.plan(&peer, &certificate, Some(Verification::FirstUse), SystemTime::now());
+        let Ok(plan) = plan else {
+            refused.push(peer);
+            continue;
+        };
+        list.carry_out(&plan);
+        let again = Document::parse(Document::new().updated(&list)).unwrap();
+        assert_eq!(again.list().all().next().unwrap().peer, peer);
+    }
+    assert!(!refused.is_empty(), "then the check is not needed any more");
 }

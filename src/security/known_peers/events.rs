@@ -44,7 +44,8 @@ pub enum PeerEvent {
         /// What it presented.
         certificate: Certificate,
     },
-    /// A peer presented another certificate than it had before, or a revoked one, and was refused.
+    /// A peer presented another certificate than it had before, or a revoked one, or one that no authority answers for where
+    /// one did before, and was refused.
     Refused {
         /// Who it says it is.
         peer: BareJid,

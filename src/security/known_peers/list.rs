@@ -14,9 +14,15 @@ use super::{
 };
 use crate::error::SecurityError;
 
-/// How many certificates are remembered without the user having said so. A server can invent JIDs without end, and to
-/// forget an old peer for a new one would let it make us forget; so beyond this, unknown peers are refused.
+/// How many certificates are remembered without the user having said so. A server can invent JIDs without end (and with a
+/// wildcard of its own, have an authority answer for them), and to forget an old peer for a new one would let it make us
+/// forget; so beyond this, unknown peers are refused.
 pub(crate) const MAX_FIRST_USES: usize = 4096;
+
+/// The longest address that is remembered without the user having said so, in bytes; real ones have a tenth of it. Of the
+/// longest that XMPP allows (RFC 7622 §3.1), so many strangers would fill the file, and the user could revoke nothing
+/// any more.
+pub(super) const MAX_FIRST_USE_ADDRESS: usize = 512;
 
 /// How exactly times are noted. A bot that meets a peer every second does not have to write every second.
 const NOTED_TO: Duration = Duration::from_secs(60);
@@ -67,7 +73,8 @@ impl List {
         self.all().filter(move |known| known.peer == *peer)
     }
 
-    /// How a certificate is listed; `None` if nothing is listed of the peer.
+    /// How a certificate is listed; `None` if nothing is listed of the peer. [`Verification::Authority`] says what it has to
+    /// be shown by, not that it is.
     pub(super) fn find(
         &self,
         peer: &BareJid,
@@ -78,6 +85,8 @@ impl List {
     }
 
     /// What is listed comes first, and what is revoked before that: a revoked key does not come back in a new certificate.
+    /// Where an authority answers for the peer, what it presented before says nothing: it is the authority's word again
+    /// that counts.
     fn listed(
         &self,
         peer: &BareJid,
@@ -90,20 +99,26 @@ impl List {
             return Err(SecurityError::Revoked { peer: peer.clone(), presented });
         }
         let best = of_peer()
-            .filter(|(_, known)| !revoked(known) && known.fits(certificate))
+            .filter(|(_, known)| !revoked(known) && !known.is_by_authority() && known.fits(certificate))
             .max_by_key(|(_, known)| (known.is_exactly(certificate), rank(known.verification)));
         if best.is_some() || of_peer().next().is_none() {
             return Ok(best);
         }
+        let by_authority = of_peer().find(|(_, known)| !revoked(known) && known.is_by_authority());
+        if by_authority.is_some() {
+            return Ok(by_authority);
+        }
         // Also of a peer whose certificates are all revoked: whoever stole its key could come with a fresh one.
-        Err(SecurityError::KeyChanged {
+        Err(self.changed(peer, certificate))
+    }
+
+    fn changed(&self, peer: &BareJid, certificate: &Certificate) -> SecurityError {
+        let valid = |known: &&KnownCertificate| known.revoked.is_none();
+        SecurityError::KeyChanged {
             peer: peer.clone(),
-            expected: of_peer()
-                .filter(|(_, known)| !revoked(known))
-                .map(|(_, known)| known.fingerprint.clone())
-                .collect(),
+            expected: self.of(peer).filter(valid).map(|known| known.fingerprint.clone()).collect(),
             presented: certificate.fingerprint().clone(),
-        })
+        }
     }
 
     /// What to note of a peer that proved to hold the key of this certificate. With `shown`, strangers are added; without,
@@ -117,14 +132,21 @@ impl List {
     ) -> Result<Plan, SecurityError> {
         let now = noted(now);
         match (self.listed(peer, certificate)?, shown) {
+            (Some((position, known)), Some(Verification::Authority)) if known.is_by_authority() => {
+                let after = known.seen_again(now);
+                Ok(Plan { before: Some((position, known.clone())), after })
+            }
+            // Another stream has shown a moment ago that an authority answers for this peer.
+            (Some((_, known)), _) if known.is_by_authority() => Err(self.changed(peer, certificate)),
             (Some((position, known)), _) => {
                 let after = known.met_again(certificate, shown, now);
                 Ok(Plan { before: Some((position, known.clone())), after })
             }
             (None, Some(shown)) => {
+                check_spelling(peer, certificate)?;
                 let after = KnownCertificate::met(peer, certificate, recorded(shown), now);
-                if after.verification == Verification::FirstUse && self.first_uses() >= MAX_FIRST_USES {
-                    return Err(SecurityError::TooManyPeers { limit: MAX_FIRST_USES });
+                if after.is_unasked() {
+                    self.check_room(peer, certificate)?;
                 }
                 Ok(Plan { before: None, after })
             }
@@ -136,11 +158,21 @@ impl List {
         }
     }
 
-    fn first_uses(&self) -> usize {
-        let first_use = |known: &&KnownCertificate| {
-            known.verification == Verification::FirstUse && known.revoked.is_none()
-        };
-        self.all().filter(first_use).count()
+    /// For one more whom the user did not ask for.
+    fn check_room(&self, peer: &BareJid, certificate: &Certificate) -> Result<(), SecurityError> {
+        let unasked = |known: &&KnownCertificate| known.is_unasked() && known.revoked.is_none();
+        if self.all().filter(unasked).count() >= MAX_FIRST_USES {
+            return Err(SecurityError::TooManyPeers { limit: MAX_FIRST_USES });
+        }
+        let length = peer.as_str().len();
+        if length > MAX_FIRST_USE_ADDRESS {
+            return Err(SecurityError::Implausible {
+                peer: peer.clone(),
+                presented: certificate.fingerprint().clone(),
+                why: format!("its address has {length} bytes, more than {MAX_FIRST_USE_ADDRESS}"),
+            });
+        }
+        Ok(())
     }
 
     /// The plan must be of this very list.
@@ -161,6 +193,11 @@ impl List {
     ) -> Result<(), SecurityError> {
         if fingerprint.algo() == HashAlgo::Sha1 {
             return Err(refused(SHA1_REFUSED.to_owned()));
+        }
+        if !is_read_as_itself(peer) {
+            return Err(refused(format!(
+                "{peer} can't be listed: its address would be read as another once it is written down"
+            )));
         }
         let Some(known) = self.get_mut(peer, &fingerprint) else {
             let mut known = KnownCertificate::unseen(peer.clone(), fingerprint);
@@ -302,10 +339,26 @@ impl KnownCertificate {
         if let Some(shown) = shown.map(recorded).filter(|shown| rank(*shown) > rank(self.verification)) {
             after.verification = shown;
         }
-        after.first_seen = self.first_seen.or(Some(now));
-        // A clock that was set back changes nothing.
-        after.last_seen = self.last_seen.max(Some(now));
-        after
+        after.seen_again(now)
+    }
+
+    fn seen_again(&self, now: SystemTime) -> Self {
+        Self {
+            first_seen: self.first_seen.or(Some(now)),
+            // A clock that was set back changes nothing.
+            last_seen: self.last_seen.max(Some(now)),
+            ..self.clone()
+        }
+    }
+
+    /// It stands for the peer, and not for this one certificate: an authority has to have issued what the peer presents.
+    fn is_by_authority(&self) -> bool {
+        self.verification == Verification::Authority
+    }
+
+    /// It was remembered without the user having said so, or shared anything with the peer.
+    fn is_unasked(&self) -> bool {
+        matches!(self.verification, Verification::FirstUse | Verification::Authority)
     }
 
     fn fits(&self, certificate: &Certificate) -> bool {
@@ -321,14 +374,31 @@ impl KnownCertificate {
 pub(super) const SHA1_REFUSED: &str =
     "a SHA-1 fingerprint is too weak to be listed: expected one of sha-256, sha-384, sha-512";
 
+fn is_read_as_itself(peer: &BareJid) -> bool {
+    peer.as_str().parse::<BareJid>().is_ok_and(|read| read == *peer)
+}
+
+/// Preparing an address once more (RFC 3454, RFC 5891) may make another of it. Written down, it would be read as that one
+/// after a restart, and list a certificate that the other never had.
+fn check_spelling(peer: &BareJid, certificate: &Certificate) -> Result<(), SecurityError> {
+    if is_read_as_itself(peer) {
+        return Ok(());
+    }
+    Err(SecurityError::Implausible {
+        peer: peer.clone(),
+        presented: certificate.fingerprint().clone(),
+        why: "its address would be read as another once it is written down".to_owned(),
+    })
+}
+
 pub(super) fn refused(cause: String) -> SecurityError {
     SecurityError::KnownPeers(cause)
 }
 
-/// What is written down for it. Pins and authorities are no business of the list's.
+/// What is written down for it. Pins are no business of the list's.
 fn recorded(verification: Verification) -> Verification {
     match verification {
-        Verification::Known | Verification::Pinned | Verification::Authority => Verification::FirstUse,
+        Verification::Known | Verification::Pinned => Verification::FirstUse,
         other => other,
     }
 }

@@ -111,7 +111,7 @@ fn a_damaged_file_believes_nobody_and_is_never_overwritten() {
 
     let line = damaged.lines().position(|line| line.contains("\"cod\"")).unwrap() + 1;
     let expected = format!(
-        "known peers: {}, line {line}: `verified`: expected one of first-use, accepted, secret, code, compared, found \
+        "known peers: {}, line {line}: `verified`: expected one of first-use, accepted, secret, code, compared, authority, found \
          \"cod\"",
         path.display()
     );
@@ -301,4 +301,40 @@ fn the_user_can_list_name_revoke_and_forget() {
         let left: Vec<_> = known.certificates().unwrap().into_iter().map(|one| one.peer).collect();
         assert_eq!(left, [romeo()]);
     }
+}
+
+#[test]
+fn nobody_is_taken_for_another_after_a_restart_by_an_odd_spelling() {
+    let (_folder, path) = file();
+    let known = KnownPeers::open(&path).unwrap();
+    known.remember(&romeo(), &old(), Verification::Code).unwrap();
+    // Prepared once, the letters become a capital M, and prepared again, a small one.
+    for odd in ["ro\u{1d39}eo@montague.lit", "romeo@\u{1d39}ontague.lit"] {
+        let odd: BareJid = odd.parse().unwrap();
+        assert_ne!(odd, romeo());
+        for shown in [Verification::FirstUse, Verification::Secret, Verification::Accepted] {
+            let refused = known.remember(&odd, &new(), shown);
+            assert!(matches!(refused, Err(SecurityError::Implausible { .. })), "{refused:?}");
+        }
+        assert!(text_of(known.add(&odd, new().fingerprint().clone(), None)).contains("read as another"));
+    }
+    let restarted = KnownPeers::open(&path).unwrap();
+    assert!(matches!(restarted.find(&romeo(), &new()), Err(SecurityError::KeyChanged { .. })));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_lock_that_somebody_planted_is_not_used() {
+    let (folder, path) = file();
+    let (lock, elsewhere) = (folder.path().join("known-peers.toml.lock"), folder.path().join("elsewhere"));
+    std::os::unix::fs::symlink(&elsewhere, &lock).unwrap();
+    let known = KnownPeers::open(&path).unwrap();
+    let refused = text_of(known.remember(&juliet(), &old(), Verification::FirstUse));
+    assert!(refused.contains("it is not a regular file"), "{refused}");
+    assert!(!elsewhere.exists());
+
+    fs::remove_file(&lock).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+    let refused = text_of(known.remember(&juliet(), &old(), Verification::FirstUse));
+    assert!(refused.contains("it is not a regular file"), "{refused}");
 }

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::{keys::Hash, *};
-use crate::security::Secret;
+use crate::security::{Secret, dice::Dice};
 
 mod by_hand;
 mod hostile_initiators;
@@ -240,4 +240,49 @@ fn both_sides_can_be_moved_to_another_thread() {
     fn sendable<T: Send + 'static>() {}
     sendable::<Initiator>();
     sendable::<Responder>();
+}
+
+#[test]
+fn whatever_is_said_instead_nobody_is_believed_and_nothing_panics() {
+    let words = [
+        ",",
+        "=",
+        "=2C",
+        "p=",
+        "n,,",
+        "y,,",
+        "r=",
+        "i=4294967296",
+        "i=-1",
+        "s=",
+        "m=x",
+        "e=",
+        "v=",
+        "\u{0}",
+        "é",
+    ];
+    for seed in 0..400 {
+        println!("seed {seed}");
+        let mut dice = Dice::new(seed);
+        let victim = dice.below(4);
+        // One of the four messages is changed on the way.
+        let mut on_the_way = |number: usize, message: Vec<u8>| match number == victim {
+            true => dice.damaged(&message, &words),
+            false => message,
+        };
+        let mut romeo = initiator(SCRAM[1], &secret(), &binding(1));
+        let mut juliet = responder(SCRAM[1], &secret(), &binding(1));
+        let honest = romeo.initial_response().unwrap();
+        let client_first = on_the_way(0, honest.clone());
+        let Ok(Reply::Challenge(said)) = juliet.step(&client_first) else { continue };
+        let server_first = on_the_way(1, said.clone());
+        let Ok(proof) = romeo.challenge(&server_first) else { continue };
+        let client_final = on_the_way(2, proof.clone());
+        let Ok(Reply::Success(Some(signature))) = juliet.step(&client_final) else { continue };
+        assert_eq!((&client_first, &server_first, &client_final), (&honest, &said, &proof));
+        let server_final = on_the_way(3, signature.clone());
+        if romeo.success(Some(&server_final)).is_ok() {
+            assert_eq!(server_final, signature);
+        }
+    }
 }

@@ -219,6 +219,80 @@ fn a_strict_user_is_told_why_the_authorities_did_not_help() {
     }
 }
 
+/// An authority, and a certificate that it issued to Juliet; each call issues another one.
+fn authority() -> (Authorities, impl Fn() -> Certificate) {
+    let mut params = rcgen::CertificateParams::new([]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let issuer = rcgen::CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let authorities = Authorities::from_pem(&issuer.pem()).unwrap();
+    let issue = move || {
+        let mut params = rcgen::CertificateParams::default();
+        let address = rcgen::OtherNameValue::Utf8String(juliet().to_string());
+        let xmpp_addr = vec![1, 3, 6, 1, 5, 5, 7, 8, 5];
+        params.subject_alt_names = vec![rcgen::SanType::OtherName((xmpp_addr, address))];
+        let key = KeyPair::generate().unwrap();
+        Certificate::from_der(params.signed_by(&key, &issuer).unwrap().der())
+    };
+    (authorities, issue)
+}
+
+#[test]
+fn whom_an_authority_answered_for_is_no_stranger_without_it() {
+    let (authorities, issue) = authority();
+    let forged = certificate("a man in the middle");
+    for (name, trust, _) in policies(&KnownPeers::in_memory()) {
+        let trust = trust.authorities(authorities.clone());
+        assert_eq!(settle(&trust, &issue(), None), Ok(Verification::Authority), "{name}");
+        for has_secret in [false, true] {
+            let refused = check(&trust, &forged, has_secret);
+            assert!(matches!(refused, Err(SecurityError::NotIssued { .. })), "{name}: {refused:?}");
+        }
+        // A new key is the authority's business, as a second device is.
+        assert_eq!(settle(&trust, &issue(), None), Ok(Verification::Authority), "{name}");
+        // Nor does plaintext come instead of it.
+        assert!(trust.expects_certificate_of(&juliet()), "{name}");
+    }
+}
+
+#[test]
+fn an_authority_that_is_not_trusted_any_more_leaves_nobody_to_be_believed() {
+    let (authorities, issue) = authority();
+    let (known, hers) = (KnownPeers::in_memory(), issue());
+    settle(&Trust::from(known.clone()).authorities(authorities), &hers, None).unwrap();
+    let refused = check(&Trust::from(known.clone()), &hers, false);
+    assert!(matches!(refused, Err(SecurityError::NotIssued { .. })), "{refused:?}");
+    known.add(&juliet(), hers.fingerprint().clone(), None).unwrap();
+    let standing = check(&Trust::from(known), &hers, false);
+    assert_eq!(standing, Ok(Standing::Accepted(Verification::Compared)));
+}
+
+#[test]
+fn whoever_began_as_a_stranger_is_refused_once_an_authority_answers_for_the_peer() {
+    let (authorities, issue) = authority();
+    let forged = certificate("a man in the middle");
+    let proofs = [None, Some(Proof::Once), Some(Proof::Accepted), Some(Proof::Secret), Some(Proof::Code)];
+    for proof in proofs {
+        let trust = Trust::first_use().authorities(authorities.clone());
+        let presented = handshake(&trust, &forged, false).unwrap();
+        settle(&trust, &issue(), None).unwrap();
+        let refused = trust.settle(&presented, proof);
+        assert!(
+            matches!(refused, Err(SecurityError::NotIssued { .. } | SecurityError::KeyChanged { .. })),
+            "{proof:?}: {refused:?}"
+        );
+    }
+}
+
+#[test]
+fn an_authority_does_not_save_who_is_revoked_in_the_middle_of_a_handshake() {
+    let (authorities, issue) = authority();
+    let hers = issue();
+    let trust = Trust::first_use().authorities(authorities);
+    let presented = handshake(&trust, &hers, false).unwrap();
+    trust.known_peers().revoke(&juliet(), hers.fingerprint()).unwrap();
+    assert!(matches!(trust.settle(&presented, None), Err(SecurityError::Revoked { .. })));
+}
+
 #[test]
 fn a_first_use_is_remembered_when_it_is_settled() {
     let Certificates { hers, another } = Certificates::new();
