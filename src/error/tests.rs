@@ -1,6 +1,7 @@
 //! Tests of what errors say, and to whom.
 
 use super::*;
+use crate::security::Fingerprint;
 
 #[test]
 fn conditions_are_named_as_on_the_wire() {

@@ -52,9 +52,17 @@ fn challenge(reply: Result<Reply, Refusal>) -> Vec<u8> {
     }
 }
 
+/// What it says, without what the user can do, which is the same for all that went wrong with SASL itself.
 fn why(error: &SecurityError) -> String {
-    error.to_string()
+    let text = error.to_string();
+    match (error, text.strip_suffix(ADVICE)) {
+        (SecurityError::Sasl { .. }, Some(why)) => why.to_owned(),
+        (SecurityError::Sasl { .. }, None) => panic!("{text} gives no advice"),
+        _ => text,
+    }
 }
+
+const ADVICE: &str = "; try again, and if that does not help, see what its program says, or verify the peer without a shared secret";
 
 #[test]
 fn both_know_the_secret_and_prove_it() {
@@ -214,7 +222,7 @@ fn external_is_no_scram() {
 
 #[test]
 fn the_conditions_of_a_failure_are_told_apart() {
-    let refused = |condition, text| Initiator::external(&local()).failure(condition, text).to_string();
+    let refused = |condition, text| why(&Initiator::external(&local()).failure(condition, text));
     assert_eq!(
         refused("temporary-auth-failure", Some("try\nlater")),
         format!(r#"SASL with {LOCAL}: it refuses us: "temporary-auth-failure" ("try\nlater")"#)
