@@ -233,7 +233,7 @@ impl Refusal<'_> {
                 "compare it over another way and add it to the known peers".into(),
             ],
             SecurityError::NotPinned { pinned, .. } => [
-                match pinned[0].starts_with("key ") {
+                match pinned.first().is_some_and(|pin| pin.starts_with("key ")) {
                     true => format!("the pinned ones (key {genuine_key})"),
                     false => format!("the pinned ones ({genuine})"),
                 },
