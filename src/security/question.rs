@@ -16,7 +16,7 @@ use futures::{
 use jid::BareJid;
 
 use super::{certificate::Certificate, code::VerificationCode, fingerprint::Fingerprint, trust::Proof};
-use crate::{error::Error, stream::StreamSender};
+use crate::{error::Error, stream::WeakSender};
 
 /// Questions that wait until the user takes them; more peers are refused. Whoever can make up JIDs can make up questions.
 const MAX_QUESTIONS: usize = 16;
@@ -38,7 +38,8 @@ pub struct Questions(mpsc::Receiver<Question>);
 pub struct Question {
     peer: BareJid,
     certificate: Certificate,
-    stream: StreamSender,
+    /// A question that nobody takes must not keep open what its asker has given up.
+    stream: WeakSender,
     answer: oneshot::Sender<Proof>,
 }
 
@@ -50,7 +51,7 @@ pub(super) fn channel() -> (Asker, Questions) {
 
 impl Asker {
     /// Asks, and waits for the answer.
-    pub(crate) async fn ask(&self, peer: BareJid, certificate: Certificate, stream: StreamSender) -> Answer {
+    pub(crate) async fn ask(&self, peer: BareJid, certificate: Certificate, stream: WeakSender) -> Answer {
         let (answer, answered) = oneshot::channel();
         let question = Question { peer, certificate, stream, answer };
         if self.0.lock().unwrap_or_else(PoisonError::into_inner).try_send(question).is_err() {
@@ -92,7 +93,7 @@ impl Question {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As there; [`ApiMisuse::StreamClosed`](crate::ApiMisuse::StreamClosed) once nobody waits for the answer any more.
     pub async fn code(&self) -> Result<VerificationCode, Error> {
         self.stream.verification_code().await
     }
