@@ -70,8 +70,8 @@ use crate::error::{Error, SecurityError};
 /// leaves the old file or the new one. The file may have 16 MiB.
 ///
 /// On Unix, a file that its group or others may write is refused: they could change whom the bot believes. If the file
-/// goes away while a program uses it, nobody is believed there until it is back: to begin anew, restart the program,
-/// or [`forget`](KnownPeers::forget) peers one by one.
+/// goes away while a program uses it, nobody is believed there until it is back, or the program is restarted. To begin anew
+/// without a restart, [`forget`](Self::forget) the peers.
 #[derive(Clone, Debug)]
 pub struct KnownPeers(Arc<Store>);
 
@@ -200,8 +200,8 @@ impl KnownPeers {
     }
 
     /// Refuses this certificate of the peer's from now on, and each with the same key as far as that is known, also if the
-    /// peer has renewed it since. It need not be listed yet. Streams that are up stay up. Pins come first: a certificate that [`Trust`](super::Trust) pins is
-    /// accepted all the same.
+    /// peer has renewed it since. It need not be listed yet. Streams that are up stay up. Pins come first: a certificate
+    /// that [`Trust`](super::Trust) pins is accepted all the same.
     ///
     /// Blocks on the disk, and for 5 seconds at most on other processes.
     ///
