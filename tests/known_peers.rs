@@ -149,6 +149,8 @@ fn what_a_person_wrote_stays() {
     let file = folder.path().join("known-peers.toml");
     let written = include_str!("../fixtures/known-peers/by-hand.toml");
     fs::write(&file, written).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
 
     let known = KnownPeers::open(&file).unwrap();
     let tybalt: BareJid = "tybalt@capulet.lit".parse().unwrap();
@@ -180,5 +182,10 @@ fn an_edit_is_seen_by_a_program_that_runs() {
     assert!(refused.contains("known-peers.toml, line 10: expected version 1, found 7"), "{refused}");
 
     fs::remove_file(&file).unwrap();
-    assert!(known.certificates().unwrap().is_empty());
+    let refused = known.certificates().unwrap_err().to_string();
+    assert!(
+        refused.contains("known-peers.toml: was there and is gone: put it back, or restart"),
+        "{refused}"
+    );
+    assert!(KnownPeers::open(&file).unwrap().certificates().unwrap().is_empty(), "that is a start");
 }

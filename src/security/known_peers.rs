@@ -15,7 +15,7 @@ use jid::BareJid;
 
 pub use self::events::{PeerEvent, PeerEvents};
 use self::{
-    disk::{Disk, LOCK_DEADLINE, Stamp},
+    disk::{Disk, LOCK_DEADLINE, Presence, Stamp},
     events::Broadcast,
     list::{List, Weight},
 };
@@ -54,12 +54,24 @@ use crate::error::{Error, SecurityError};
 /// last-seen = 2026-11-24T12:00:00Z   # may be missing
 /// label = "balcony"                  # may be missing; for people
 /// revoked = true                     # may be missing; or a date
+/// renewed-from = ["sha-256:5E:6F:…"] # may be missing; what `fingerprint` was before the peer renewed its certificate
 /// ```
+///
+/// A renewed certificate takes the place of the one before. That is kept in `renewed-from`, so that whoever revokes it, or
+/// adds it, means the renewed one as well. At most 16 are kept: of a peer that renewed its certificate so often, the next
+/// one is a [`SecurityError::KeyChanged`], and has to be added.
+///
+/// What strangers make of it is bounded: 4,096 peers that showed nothing, 5,120 with those that showed something. Those that
+/// the user added, or revoked, don't count.
 ///
 /// What else is in it, comments and order are kept. A file that can't be understood is never overwritten, and nobody is
 /// believed while it is there. Several processes may share one file: each writes under a lock on a file beside it, with
 /// `.lock` at the end of its name, and sees at the next handshake what another wrote. A crash, or a power failure,
-/// leaves the old file or the new one. The file may have 8 MiB.
+/// leaves the old file or the new one. The file may have 16 MiB.
+///
+/// On Unix, a file that its group or others may write is refused: they could change whom the bot believes. If the file
+/// goes away while a program uses it, nobody is believed there until it is back, or the program is restarted. To begin anew
+/// without a restart, [`forget`](Self::forget) the peers.
 #[derive(Clone, Debug)]
 pub struct KnownPeers(Arc<Store>);
 
@@ -102,6 +114,15 @@ pub struct KnownCertificate {
     /// When it was revoked, if it was: it is refused from then on. [`SystemTime::UNIX_EPOCH`] if the file only says
     /// `true`.
     pub revoked: Option<SystemTime>,
+    /// What the fingerprint was before the peer renewed its certificate, with the same key; the oldest first, and at most
+    /// 16.
+    pub renewed_from: Vec<Fingerprint>,
+}
+
+impl Current {
+    fn presence(&self) -> Presence {
+        if self.stamp.is_some() { Presence::Required } else { Presence::Optional }
+    }
 }
 
 impl KnownPeers {
@@ -113,7 +134,7 @@ impl KnownPeers {
     /// # Errors
     ///
     /// [`SecurityError::KnownPeers`] with the path, the line and the cause: the file can't be read, is damaged, is of an
-    /// unknown version or too long, or its folder does not exist.
+    /// unknown version or too long, its group or others may write it, or its folder does not exist.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let known = Self::new(Some(Disk::new(path.as_ref())?));
         known.look(|_| ())?;
@@ -154,7 +175,8 @@ impl KnownPeers {
     }
 
     /// The user compared this fingerprint with the peer's: from now on it counts as [`Verification::Compared`], beside
-    /// what else is listed of the peer. A label that is there already is kept if none is given.
+    /// what else is listed of the peer. A label that is there already is kept if none is given. The fingerprint of a
+    /// certificate that was renewed since stands for the renewed one, which has its key.
     ///
     /// Blocks on the disk, and for 5 seconds at most on other processes.
     ///
@@ -166,7 +188,7 @@ impl KnownPeers {
         Ok(self.change(|list| list.add(peer, fingerprint, label))?)
     }
 
-    /// Says what the user calls the device with this certificate.
+    /// Says what the user calls the device with this certificate, or with one that was renewed since.
     ///
     /// Blocks on the disk, and for 5 seconds at most on other processes.
     ///
@@ -177,9 +199,9 @@ impl KnownPeers {
         Ok(self.change(|list| list.label(peer, fingerprint, label))?)
     }
 
-    /// Refuses this certificate of the peer's from now on, and each with the same key as far as that is known. It need not
-    /// be listed yet. Streams that are up stay up. Pins come first: a certificate that [`Trust`](super::Trust) pins is
-    /// accepted all the same.
+    /// Refuses this certificate of the peer's from now on, and each with the same key as far as that is known, also if the
+    /// peer has renewed it since. It need not be listed yet. Streams that are up stay up. Pins come first: a certificate
+    /// that [`Trust`](super::Trust) pins is accepted all the same.
     ///
     /// Blocks on the disk, and for 5 seconds at most on other processes.
     ///
@@ -301,10 +323,7 @@ impl KnownPeers {
         if let Some(disk) = &self.0.disk
             && disk.stamp()? != current.stamp
         {
-            let (document, stamp) = disk.read()?;
-            if stamp.is_none() {
-                tracing::warn!("the file of the known peers is gone, and with it all that was known");
-            }
+            let (document, stamp) = disk.read(current.presence())?;
             *current = Current { list: document.list().clone(), stamp };
         }
         Ok(question(&current.list))
@@ -319,7 +338,8 @@ impl KnownPeers {
         let _turn = lock(&self.0.writing);
         let Some(disk) = &self.0.disk else { return change(&mut lock(&self.0.current).list) };
         let locked = disk.lock(deadline)?;
-        let document = locked.read()?;
+        let presence = lock(&self.0.current).presence();
+        let document = locked.read(presence)?;
         let mut list = document.list().clone();
         let changed = change(&mut list)?;
         if list != *document.list() {

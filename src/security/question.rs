@@ -16,7 +16,7 @@ use futures::{
 use jid::BareJid;
 
 use super::{certificate::Certificate, code::VerificationCode, fingerprint::Fingerprint, trust::Proof};
-use crate::{error::Error, stream::StreamSender};
+use crate::{error::Error, stream::WeakSender};
 
 /// Questions that wait until the user takes them; more peers are refused. Whoever can make up JIDs can make up questions.
 const MAX_QUESTIONS: usize = 16;
@@ -38,7 +38,8 @@ pub struct Questions(mpsc::Receiver<Question>);
 pub struct Question {
     peer: BareJid,
     certificate: Certificate,
-    stream: StreamSender,
+    /// A question that nobody takes must not keep open what its asker has given up.
+    stream: WeakSender,
     answer: oneshot::Sender<Proof>,
 }
 
@@ -50,7 +51,7 @@ pub(super) fn channel() -> (Asker, Questions) {
 
 impl Asker {
     /// Asks, and waits for the answer.
-    pub(crate) async fn ask(&self, peer: BareJid, certificate: Certificate, stream: StreamSender) -> Answer {
+    pub(crate) async fn ask(&self, peer: BareJid, certificate: Certificate, stream: WeakSender) -> Answer {
         let (answer, answered) = oneshot::channel();
         let question = Question { peer, certificate, stream, answer };
         if self.0.lock().unwrap_or_else(PoisonError::into_inner).try_send(question).is_err() {
@@ -92,7 +93,7 @@ impl Question {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As there; [`ApiMisuse::StreamClosed`](crate::ApiMisuse::StreamClosed) once nobody waits for the answer any more.
     pub async fn code(&self) -> Result<VerificationCode, Error> {
         self.stream.verification_code().await
     }
@@ -161,10 +162,15 @@ impl fmt::Debug for Question {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::{FutureExt, StreamExt};
 
     use super::*;
-    use crate::stream::{StreamOptions, accept, initiate};
+    use crate::{
+        ApiMisuse,
+        stream::{E2eStream, StreamOptions, StreamSender, accept, initiate},
+    };
 
     fn juliet() -> BareJid {
         "juliet@capulet.lit".parse().unwrap()
@@ -174,13 +180,17 @@ mod tests {
         Certificate::from_der(b"a certificate")
     }
 
-    /// The stream that a question is about; this one is as good as any.
-    async fn stream() -> StreamSender {
+    /// Both ends of a stream; this one is as good as any.
+    async fn streams() -> (E2eStream, E2eStream) {
         let (one, other) = tokio::io::duplex(4096);
-        let responder = tokio::spawn(accept(other, StreamOptions::default()));
-        let stream = initiate(one, StreamOptions::default()).await.unwrap();
-        drop(responder.await.unwrap());
-        stream.sender()
+        let (responder, initiator) =
+            futures::join!(accept(other, StreamOptions::default()), initiate(one, StreamOptions::default()));
+        (initiator.unwrap(), responder.unwrap())
+    }
+
+    /// The stream that a question is about.
+    async fn stream() -> StreamSender {
+        streams().await.0.sender()
     }
 
     #[tokio::test]
@@ -202,7 +212,7 @@ mod tests {
                 assert_eq!(question.fingerprint(), certificate().fingerprint());
                 answer(question);
             };
-            let asked = asker.ask(juliet(), certificate(), stream.clone());
+            let asked = asker.ask(juliet(), certificate(), stream.downgrade());
             assert_eq!(futures::join!(asked, user).0, proof);
         }
     }
@@ -211,14 +221,14 @@ mod tests {
     async fn where_nobody_listens_any_more_the_answer_is_no() {
         let (asker, questions) = channel();
         drop(questions);
-        assert_eq!(asker.ask(juliet(), certificate(), stream().await).await, Answer::NotAsked);
+        assert_eq!(asker.ask(juliet(), certificate(), stream().await.downgrade()).await, Answer::NotAsked);
     }
 
     #[tokio::test]
     async fn questions_that_are_never_taken_are_refused_with_their_stream() {
         let stream = stream().await;
         let (asker, questions) = channel();
-        let mut asked = Box::pin(asker.ask(juliet(), certificate(), stream));
+        let mut asked = Box::pin(asker.ask(juliet(), certificate(), stream.downgrade()));
         assert!((&mut asked).now_or_never().is_none(), "it waits");
         drop(questions);
         assert_eq!(asked.await, Answer::No);
@@ -228,7 +238,7 @@ mod tests {
     async fn too_many_questions_are_refused_and_the_first_ones_still_answered() {
         let stream = stream().await;
         let (asker, mut questions) = channel();
-        let ask = || Box::pin(asker.ask(juliet(), certificate(), stream.clone()));
+        let ask = || Box::pin(asker.ask(juliet(), certificate(), stream.downgrade()));
         let mut waiting = Vec::new();
         let refused = loop {
             let mut asked = ask();
@@ -247,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_nobody_waits_for_any_more_harms_nobody() {
         let (asker, mut questions) = channel();
-        let mut asked = Box::pin(asker.ask(juliet(), certificate(), stream().await));
+        let mut asked = Box::pin(asker.ask(juliet(), certificate(), stream().await.downgrade()));
         assert!((&mut asked).now_or_never().is_none());
         let mut question = questions.next().await.unwrap();
         assert!(question.cancelled().now_or_never().is_none(), "somebody waits");
@@ -262,12 +272,33 @@ mod tests {
         let (asker, mut questions) = channel();
         for _ in 0..3 {
             assert!(
-                asker.ask(juliet(), certificate(), stream.clone()).now_or_never().is_none(),
+                asker.ask(juliet(), certificate(), stream.downgrade()).now_or_never().is_none(),
                 "no patience"
             );
         }
         assert!(questions.next().now_or_never().is_none());
         drop(asker);
         assert!(questions.next().await.is_none(), "the last Trust is gone");
+    }
+
+    #[tokio::test]
+    async fn a_question_that_nobody_takes_does_not_keep_its_stream_open() {
+        let (stream, mut peer) = streams().await;
+        let (asker, mut questions) = channel();
+        let ask = || Box::pin(asker.ask(juliet(), certificate(), stream.sender().downgrade()));
+        let (mut taken, mut left) = (ask(), ask());
+        assert!((&mut taken).now_or_never().is_none() && (&mut left).now_or_never().is_none());
+        let question = questions.next().await.unwrap();
+        drop((taken, left, stream));
+        let over = tokio::time::timeout(Duration::from_secs(20), peer.next()).await;
+        assert!(matches!(over, Ok(None)), "{over:?}");
+
+        drop(peer);
+        let gone = async {
+            while !matches!(question.code().await, Err(Error::ApiMisuse(ApiMisuse::StreamClosed))) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("there is no code to show");
     }
 }

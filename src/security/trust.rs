@@ -96,8 +96,8 @@ impl Trust {
     /// process: `Trust::from(KnownPeers::open(…)?)`.
     ///
     /// A server that is the attacker at first use is not noticed: verify the peer by other means.
-    /// At most 4,096 peers are remembered, with addresses of at most 512 bytes; after that, unknown ones are
-    /// [`SecurityError::TooManyPeers`].
+    /// At most 4,096 peers that showed nothing are remembered, with addresses of at most 512 bytes; after that, unknown
+    /// ones are [`SecurityError::TooManyPeers`].
     #[must_use]
     pub fn first_use() -> Self {
         Self::from(KnownPeers::in_memory())

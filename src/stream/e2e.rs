@@ -136,7 +136,7 @@ impl E2eStream {
     /// Asks the bot's user whether the peer is to be believed, for so long.
     pub(super) async fn ask(&mut self, established: Established, patience: Duration) -> Result<(), Error> {
         let too_late = unanswered(&established.connection.presented);
-        let answer = timeout(patience, Remote::ask(established, self.sender()));
+        let answer = timeout(patience, Remote::ask(established, self.sender.downgrade()));
         // Nothing is left to decide once the stream is over.
         let over = poll_fn(|cx| self.sender.handle.shared.with(|inner, _| inner.poll_flushed(u64::MAX, cx)));
         let answered = match select(pin!(answer), over).await {
@@ -311,15 +311,12 @@ impl StreamSender {
     ///
     /// As there.
     pub async fn verification_code(&self) -> Result<VerificationCode, Error> {
-        let shared = &self.handle.shared;
-        let code = shared.with(|inner, wakes| {
-            // The task may have to look at the clock earlier than it thought.
-            inner.wake_worker(wakes);
-            inner.queue(wakes, |machine| machine.verification_code(now()))
-        })?;
-        let code = code.await.unwrap_or_else(|_| Err(ApiMisuse::StreamClosed.into()))?;
-        shared.with(|inner, _| inner.machine.handle_code_shown());
-        Ok(code)
+        verification_code(&self.handle.shared).await
+    }
+
+    /// For somebody who may never look at it.
+    pub(crate) fn downgrade(&self) -> WeakSender {
+        WeakSender(Arc::downgrade(&self.handle.shared))
     }
 
     /// See [`E2eStream::confirm_code`].
@@ -419,6 +416,32 @@ impl Sink<Stanza> for StreamSender {
         self.mark = mark.unwrap_or(self.mark);
         self.poll_flush(cx)
     }
+}
+
+/// Shows the code of a stream, and does not keep it open, not even while it waits for the code.
+pub(crate) struct WeakSender(Weak<Shared>);
+
+impl WeakSender {
+    /// See [`E2eStream::verification_code`].
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ApiMisuse::StreamClosed`] if the stream is gone.
+    pub(crate) async fn verification_code(&self) -> Result<VerificationCode, Error> {
+        let shared = self.0.upgrade().ok_or(ApiMisuse::StreamClosed)?;
+        verification_code(&shared).await
+    }
+}
+
+async fn verification_code(shared: &Shared) -> Result<VerificationCode, Error> {
+    let code = shared.with(|inner, wakes| {
+        // The task may have to look at the clock earlier than it thought.
+        inner.wake_worker(wakes);
+        inner.queue(wakes, |machine| machine.verification_code(now()))
+    })?;
+    let code = code.await.unwrap_or_else(|_| Err(ApiMisuse::StreamClosed.into()))?;
+    shared.with(|inner, _| inner.machine.handle_code_shown());
+    Ok(code)
 }
 
 /// The receiving half of an [`E2eStream`].

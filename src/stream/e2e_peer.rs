@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jid::Jid;
 
-use super::{e2e::StreamSender, options::Established};
+use super::{e2e::WeakSender, options::Established};
 use crate::{
     ApiMisuse, Error, SecurityError,
     security::{Answer, Level, Peer, Presented, Proof, Standing, TlsOptions, Trust, Verification},
@@ -33,7 +33,7 @@ impl Remote {
     }
 
     /// Asks the bot's user about a peer; the stream is up, and nobody has it yet.
-    pub(super) async fn ask(established: Established, stream: StreamSender) -> Result<Arc<Self>, Error> {
+    pub(super) async fn ask(established: Established, stream: WeakSender) -> Result<Arc<Self>, Error> {
         let presented = &established.connection.presented;
         let (peer, certificate) = (presented.peer().clone(), presented.certificate().clone());
         let answer = match established.options.trust.asker() {

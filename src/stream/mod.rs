@@ -43,6 +43,7 @@ mod e2e_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::{e2e::WeakSender, e2e_closer::Closer, options::Established};
 pub use self::{
     e2e::{E2eStream, StreamReceiver, StreamSender},
     e2e_bytestream::Bytestream,
@@ -50,7 +51,6 @@ pub use self::{
     e2e_open::{accept, initiate},
     options::{Negotiated, StreamInfo, StreamOptions},
 };
-pub(crate) use self::{e2e_closer::Closer, options::Established};
 
 use std::task::{Context, Poll};
 

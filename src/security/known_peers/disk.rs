@@ -16,9 +16,9 @@ use std::{
 use super::{document::Document, list::refused};
 use crate::error::SecurityError;
 
-/// More than 4,096 peers that were met and ten times as many devices as people compare in a life; a larger file is
-/// something else.
-pub(super) const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
+/// More than all peers that strangers can make us remember, each renewed as often as can be, and ten times as many devices
+/// as people compare in a life; a larger file is something else.
+pub(super) const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How long to wait for other processes. One needs some milliseconds for its turn; a peer waits for us meanwhile.
 pub(super) const LOCK_DEADLINE: Duration = Duration::from_secs(5);
@@ -38,6 +38,15 @@ pub(super) struct Stamp {
     bytes: u64,
     #[cfg(unix)]
     inode: (u64, u64),
+}
+
+/// Whether there has to be a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Nobody may be known yet.
+    Optional,
+    /// There was one. Without it everybody would be a stranger again, and be believed.
+    Required,
 }
 
 /// The right to change the file, until it is dropped.
@@ -61,23 +70,34 @@ impl Disk {
     /// `None` if there is no such file.
     pub(super) fn stamp(&self) -> Result<Option<Stamp>, SecurityError> {
         match fs::metadata(&self.path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(Stamp::of(&metadata))),
             // Not even opened: a named pipe would keep us waiting.
-            Ok(_) => Err(self.refuse("is not a regular file")),
+            Ok(metadata) if !metadata.is_file() => Err(self.refuse("is not a regular file")),
+            Ok(metadata) => self.stamp_of(&metadata).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.path.is_symlink() => Ok(None),
             Err(error) => Err(self.refuse(&format!("can't be read: {error}"))),
         }
     }
 
-    /// What is in the file, and its stamp; an empty list and `None` if there is no such file.
-    pub(super) fn read(&self) -> Result<(Document, Option<Stamp>), SecurityError> {
-        if self.stamp()?.is_none() {
-            return Ok((Document::new(), None));
+    fn stamp_of(&self, metadata: &Metadata) -> Result<Stamp, SecurityError> {
+        refuse_shared(metadata).map_err(|cause| self.refuse(&cause))?;
+        Ok(Stamp::of(metadata))
+    }
+
+    /// What is in the file, and its stamp; an empty list and `None` if there is no such file, and need not be.
+    pub(super) fn read(&self, presence: Presence) -> Result<(Document, Option<Stamp>), SecurityError> {
+        match (self.stamp()?, presence) {
+            (Some(_), _) => {}
+            (None, Presence::Optional) => return Ok((Document::new(), None)),
+            (None, Presence::Required) => {
+                return Err(self.refuse(
+                    "was there and is gone: put it back, or restart the program to begin anew with nobody known",
+                ));
+            }
         }
         let unreadable = |error: io::Error| self.refuse(&format!("can't be read: {error}"));
         let file = File::open(&self.path).map_err(unreadable)?;
         // Of before the reading: a change in its middle will show.
-        let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
+        let stamp = self.stamp_of(&file.metadata().map_err(unreadable)?)?;
         let mut text = String::new();
         file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
         if text.len() as u64 > MAX_FILE_BYTES {
@@ -131,8 +151,8 @@ impl Disk {
 }
 
 impl Locked<'_> {
-    pub(super) fn read(&self) -> Result<Document, SecurityError> {
-        self.disk.read().map(|(document, _)| document)
+    pub(super) fn read(&self, presence: Presence) -> Result<Document, SecurityError> {
+        self.disk.read(presence).map(|(document, _)| document)
     }
 
     /// When this returns, the new text survives a power failure; until then, the old one does.
@@ -192,6 +212,26 @@ fn folder_of(path: &Path) -> &Path {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     }
+}
+
+/// Whoever may write it says whom we believe.
+#[cfg(unix)]
+fn refuse_shared(metadata: &Metadata) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "says whom the program believes: expected a mode by which only its owner may write it, such as 600 or 644, found \
+         {mode:03o} (`chmod go-w` helps)"
+    ))
+}
+
+#[cfg(not(unix))]
+fn refuse_shared(_: &Metadata) -> Result<(), String> {
+    Ok(())
 }
 
 /// Whom we talk to is nobody else's business.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use toml_edit::{ArrayOfTables, Date, Datetime, DocumentMut, Item, Offset, Table, Time, Value};
+use toml_edit::{Array, ArrayOfTables, Date, Datetime, DocumentMut, Item, Offset, Table, Time, Value};
 use x509_cert::der::DateTime;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
         peer::Verification,
     },
     KnownCertificate,
-    list::{List, Row, SHA1_REFUSED},
+    list::{List, MAX_RENEWALS, Row, SHA1_REFUSED},
 };
 
 /// The only version there is.
@@ -32,7 +32,7 @@ const HEADER: &str = "\
 #   secret     a shared secret         code      people compared the verification code
 #   compared   people compared the fingerprint
 #   authority  a trusted authority issued it, and has to have issued whatever the peer presents
-# To put another certificate in the place of one, change its `fingerprint`, and remove its `public-key`.
+# To put another certificate in the place of one, change its `fingerprint`, and remove `public-key` and `renewed-from`.
 # `revoked = true` refuses a certificate, and its key, from then on. What is removed is unknown again.
 version = 1
 ";
@@ -46,6 +46,9 @@ const RECORDED: [Verification; 6] = [
     Verification::Compared,
     Verification::Authority,
 ];
+
+/// The fingerprints that renewals have replaced.
+const RENEWED_FROM: &str = "renewed-from";
 
 /// A file's text, and what it says.
 #[derive(Debug)]
@@ -121,8 +124,7 @@ fn write(table: &mut Table, before: Option<&KnownCertificate>, after: &KnownCert
         set(table, "peer", Some(after.peer.as_str().into()));
     }
     if !was(|before, after| before.fingerprint == after.fingerprint) {
-        let text = format!("{}:{}", after.fingerprint.algo(), after.fingerprint);
-        set(table, "fingerprint", Some(text.into()));
+        set(table, "fingerprint", Some(in_words(&after.fingerprint)));
     }
     if !was(|before, after| before.key == after.key) {
         let text = after.key.as_ref().map(|key| format!("{}:{key}", HashAlgo::Sha256));
@@ -144,6 +146,28 @@ fn write(table: &mut Table, before: Option<&KnownCertificate>, after: &KnownCert
         // A revocation without a date is one all the same.
         set(table, "revoked", after.revoked.map(|when| to_toml(when).unwrap_or(Value::from(true))));
     }
+    let written = before.map_or(0, |before| before.renewed_from.len());
+    append(table, RENEWED_FROM, after.renewed_from.get(written..).unwrap_or_default());
+}
+
+/// To an array that only grows. Each gets a line.
+fn append(table: &mut Table, key: &str, fingerprints: &[Fingerprint]) {
+    if fingerprints.is_empty() {
+        return;
+    }
+    let mut fresh = Array::new();
+    fresh.set_trailing("\n");
+    fresh.set_trailing_comma(true);
+    let item = table.entry(key).or_insert(Item::Value(fresh.into()));
+    // `parse` has refused everything else.
+    let Some(array) = item.as_array_mut() else { return };
+    for fingerprint in fingerprints {
+        array.push_formatted(in_words(fingerprint).decorated("\n    ", ""));
+    }
+}
+
+fn in_words(fingerprint: &Fingerprint) -> Value {
+    Value::from(format!("{}:{fingerprint}", fingerprint.algo()))
 }
 
 /// A comment behind the value stays.
@@ -204,7 +228,37 @@ impl Fields<'_> {
             last_seen: self.time("last-seen")?,
             label: self.string("label")?.map(str::to_owned),
             revoked: self.revoked()?,
+            renewed_from: self.renewed_from()?,
         })
+    }
+
+    fn renewed_from(&self) -> Result<Vec<Fingerprint>, Damage> {
+        let Some(item) = self.table.get(RENEWED_FROM) else { return Ok(Vec::new()) };
+        let Some(array) = item.as_array() else {
+            let found = item.type_name();
+            return Err(self.bad(RENEWED_FROM, &format!("expected fingerprints in [ ], found {found}")));
+        };
+        if array.len() > MAX_RENEWALS {
+            let found = array.len();
+            return Err(self
+                .bad(RENEWED_FROM, &format!("expected at most {MAX_RENEWALS} fingerprints, found {found}")));
+        }
+        // They would be taken for those of the key that comes next.
+        if self.table.get("public-key").is_none() && !array.is_empty() {
+            return Err(self.bad(
+                RENEWED_FROM,
+                &"expected with the `public-key` that they share, found without: remove this, too, to put another \
+                  certificate in the place of one",
+            ));
+        }
+        let read = |value: &Value| {
+            let found = value.type_name();
+            let text = value
+                .as_str()
+                .ok_or_else(|| self.bad(RENEWED_FROM, &format!("expected texts in quotes, found {found}")))?;
+            self.fingerprint(RENEWED_FROM, text)
+        };
+        array.iter().map(read).collect()
     }
 
     fn fingerprint(&self, key: &str, text: &str) -> Result<Fingerprint, Damage> {

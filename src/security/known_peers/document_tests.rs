@@ -31,6 +31,8 @@ fn what_people_write_is_understood() {
     assert_eq!(romeo.key.as_ref().unwrap().to_string(), juliet.fingerprint.to_string());
     assert_eq!((romeo.verification, romeo.label.as_deref()), (Verification::FirstUse, None));
     assert_eq!((romeo.last_seen, romeo.revoked), (at("2026-11-24T00:00:00Z"), Some(SystemTime::UNIX_EPOCH)));
+    let [first] = &romeo.renewed_from[..] else { panic!("{romeo:?}") };
+    assert!(first.to_string().ends_with(":F8:10") && juliet.renewed_from.is_empty(), "{first}");
 }
 
 #[test]
@@ -112,6 +114,28 @@ fn a_revocation_is_written_with_its_date() {
 }
 
 #[test]
+fn what_was_renewed_is_written_behind_what_was_renewed_before() {
+    let document = Document::parse(by_hand()).unwrap();
+    let mut list = List::default();
+    for (row, fresh) in document.list().rows().iter().zip([&b"one"[..], b"two"]) {
+        let mut row = row.clone();
+        row.known.key = Some(KeyPin::of(b"a public key"));
+        row.known.renewed_from.push(Fingerprint::of(fresh));
+        row.known.renewed_from.push(Fingerprint::of_with(HashAlgo::Sha384, fresh));
+        list.push(row);
+    }
+    let text = document.updated(&list);
+    let lines = |fresh: &[u8]| {
+        let (old, new) = (Fingerprint::of(fresh), Fingerprint::of_with(HashAlgo::Sha384, fresh));
+        format!("\n    \"sha-256:{old}\",\n    \"sha-384:{new}\",")
+    };
+    assert!(text.contains(&format!("\nrenewed-from = [{}\n]\n", lines(b"one"))), "{text}");
+    assert!(text.contains(&format!("F810',{} # the first\n] # two years\n", lines(b"two"))), "{text}");
+    let again = Document::parse(text).unwrap();
+    assert_eq!(again.list().all().collect::<Vec<_>>(), list.all().collect::<Vec<_>>());
+}
+
+#[test]
 fn a_key_is_written_with_its_hash_and_read_again() {
     let mut list = Document::new().list().clone();
     let key = KeyPin::of(b"a public key");
@@ -124,6 +148,7 @@ fn a_key_is_written_with_its_hash_and_read_again() {
         last_seen: None,
         label: None,
         revoked: None,
+        renewed_from: Vec::new(),
     };
     list.push(Row { known, origin: None });
     let text = Document::new().updated(&list);
@@ -146,7 +171,7 @@ fn what_is_damaged_is_refused_with_its_line() {
         assert!(!damage.cause.is_empty() && !damage.cause.contains('\n'), "{name}: {}", damage.cause);
         seen += 1;
     }
-    assert_eq!(seen, 25);
+    assert_eq!(seen, 30);
 }
 
 #[test]
@@ -168,6 +193,14 @@ fn the_causes_say_what_was_expected_and_what_came() {
         ),
         ("3--no-peer", "this [[certificate]] has no `peer`"),
         ("7--revoked-yes", "`revoked`: expected a date such as 2026-11-22T03:40:00Z, found string"),
+        ("7--renewed-from-text", "`renewed-from`: expected fingerprints in [ ], found string"),
+        ("7--renewed-from-number", "`renewed-from`: expected texts in quotes, found integer"),
+        ("7--renewed-from-17", "`renewed-from`: expected at most 16 fingerprints, found 17"),
+        (
+            "7--renewed-from-without-key",
+            "`renewed-from`: expected with the `public-key` that they share, found without: remove this, too, to put \
+             another certificate in the place of one",
+        ),
         ("7--public-key-sha-512", "`public-key`: expected a sha-256 hash, found sha-512"),
     ] {
         assert_eq!(cause(name), says, "{name}");
@@ -178,7 +211,7 @@ fn the_causes_say_what_was_expected_and_what_came() {
 fn strangers_can_not_fill_the_file_so_that_the_user_can_revoke_nothing() {
     use super::super::{
         disk::MAX_FILE_BYTES,
-        list::{MAX_FIRST_USE_ADDRESS, MAX_FIRST_USES},
+        list::{MAX_FIRST_USE_ADDRESS, MAX_MET, MAX_RENEWALS},
     };
 
     let certificate = fixture("p256").certificate().clone();
@@ -191,8 +224,14 @@ fn strangers_can_not_fill_the_file_so_that_the_user_can_revoke_nothing() {
     let mut list = List::default();
     let plan = meet(&list, &longest).unwrap();
     list.carry_out(&plan);
-    let row = Document::new().updated(&list).len() - HEADER.len();
-    assert!((row * MAX_FIRST_USES) as u64 <= MAX_FILE_BYTES / 2, "{row} bytes each");
+    let mut renewed = list.all().next().unwrap().clone();
+    renewed.renewed_from = (0..MAX_RENEWALS).map(|number| Fingerprint::of(&number.to_be_bytes())).collect();
+    let mut worst = List::default();
+    worst.push(Row { known: renewed, origin: None });
+    let row = Document::new().updated(&worst).len() - HEADER.len();
+    let left = MAX_FILE_BYTES.saturating_sub((row * MAX_MET) as u64);
+    // For thousands that the user adds or revokes.
+    assert!(left >= 2 * 1024 * 1024, "{row} bytes each, so {left} are left");
 
     let longer = format!("j{longest}");
     let refused = meet(&list, &longer);

@@ -14,10 +14,20 @@ use super::{
 };
 use crate::error::SecurityError;
 
-/// How many certificates are remembered without the user having said so. A server can invent JIDs without end (and with a
+/// How many certificates are remembered of peers that nothing was shown of. A server can invent JIDs without end (and with a
 /// wildcard of its own, have an authority answer for them), and to forget an old peer for a new one would let it make us
 /// forget; so beyond this, unknown peers are refused.
 pub(crate) const MAX_FIRST_USES: usize = 4096;
+
+/// How many certificates are remembered in all, but for those that the user added. Whoever has a secret that is for
+/// everybody can come under a new JID each time. It is more than [`MAX_FIRST_USES`], so that strangers can't take the
+/// place of those who can show something.
+pub(super) const MAX_MET: usize = MAX_FIRST_USES + 1024;
+
+/// How many fingerprints are kept that a renewal has replaced. The user may revoke one that he wrote down years ago, so none
+/// is forgotten for another: a peer that renewed its certificate so often is refused with the next, until the user adds
+/// that. Once a year is usual.
+pub(super) const MAX_RENEWALS: usize = 16;
 
 /// The longest address that is remembered without the user having said so, in bytes; real ones have a tenth of it. Of the
 /// longest that XMPP allows (RFC 7622 §3.1), so many strangers would fill the file, and the user could revoke nothing
@@ -93,13 +103,13 @@ impl List {
         certificate: &Certificate,
     ) -> Result<Option<(usize, &KnownCertificate)>, SecurityError> {
         let of_peer = || self.all().enumerate().filter(|(_, known)| known.peer == *peer);
-        let revoked = |known: &KnownCertificate| known.revoked.is_some();
-        if of_peer().any(|(_, known)| revoked(known) && known.fits(certificate)) {
+        let revoked = |known: &KnownCertificate| self.is_revoked(known);
+        if of_peer().any(|(_, known)| revoked(known) && known.was_ever(certificate)) {
             let presented = certificate.fingerprint().clone();
             return Err(SecurityError::Revoked { peer: peer.clone(), presented });
         }
         let best = of_peer()
-            .filter(|(_, known)| !revoked(known) && !known.is_by_authority() && known.fits(certificate))
+            .filter(|(_, known)| !revoked(known) && !known.is_by_authority() && known.admits(certificate))
             .max_by_key(|(_, known)| (known.is_exactly(certificate), rank(known.verification)));
         if best.is_some() || of_peer().next().is_none() {
             return Ok(best);
@@ -112,8 +122,14 @@ impl List {
         Err(self.changed(peer, certificate))
     }
 
+    /// Also where a person wrote down the revocation of an earlier certificate by itself, without the key.
+    fn is_revoked(&self, known: &KnownCertificate) -> bool {
+        let mut revoked = self.of(&known.peer).filter(|other| other.revoked.is_some());
+        known.revoked.is_some() || revoked.any(|other| known.had(&other.fingerprint))
+    }
+
     fn changed(&self, peer: &BareJid, certificate: &Certificate) -> SecurityError {
-        let valid = |known: &&KnownCertificate| known.revoked.is_none();
+        let valid = |known: &&KnownCertificate| !self.is_revoked(known);
         SecurityError::KeyChanged {
             peer: peer.clone(),
             expected: self.of(peer).filter(valid).map(|known| known.fingerprint.clone()).collect(),
@@ -144,10 +160,8 @@ impl List {
             }
             (None, Some(shown)) => {
                 check_spelling(peer, certificate)?;
+                self.check_room(peer, certificate, shown)?;
                 let after = KnownCertificate::met(peer, certificate, recorded(shown), now);
-                if after.is_unasked() {
-                    self.check_room(peer, certificate)?;
-                }
                 Ok(Plan { before: None, after })
             }
             // The user had it forgotten a moment ago.
@@ -158,12 +172,21 @@ impl List {
         }
     }
 
-    /// For one more whom the user did not ask for.
-    fn check_room(&self, peer: &BareJid, certificate: &Certificate) -> Result<(), SecurityError> {
-        let unasked = |known: &&KnownCertificate| known.is_unasked() && known.revoked.is_none();
-        if self.all().filter(unasked).count() >= MAX_FIRST_USES {
-            return Err(SecurityError::TooManyPeers { limit: MAX_FIRST_USES });
+    /// For one more whom the user did not add. What is revoked counts no more: only the user can do that.
+    fn check_room(
+        &self,
+        peer: &BareJid,
+        certificate: &Certificate,
+        shown: Verification,
+    ) -> Result<(), SecurityError> {
+        let met = || {
+            self.all().filter(|known| known.revoked.is_none() && known.verification != Verification::Compared)
+        };
+        if is_unasked(recorded(shown)) {
+            let unasked = met().filter(|known| is_unasked(known.verification));
+            check_count(unasked.count(), MAX_FIRST_USES)?;
         }
+        check_count(met().count(), MAX_MET)?;
         let length = peer.as_str().len();
         if length > MAX_FIRST_USE_ADDRESS {
             return Err(SecurityError::Implausible {
@@ -260,9 +283,13 @@ impl List {
         self.0.retain(|row| row.known.peer != *peer);
     }
 
+    /// By what it was before a renewal, too: people have that in their notes.
     fn get_mut(&mut self, peer: &BareJid, fingerprint: &Fingerprint) -> Option<&mut KnownCertificate> {
-        let mut known = self.0.iter_mut().map(|row| &mut row.known);
-        known.find(|known| known.peer == *peer && known.fingerprint == *fingerprint)
+        let mut of_peer: Vec<_> =
+            self.0.iter_mut().map(|row| &mut row.known).filter(|known| known.peer == *peer).collect();
+        // What is valid now comes before what was.
+        of_peer.sort_by_key(|known| known.fingerprint != *fingerprint);
+        of_peer.into_iter().find(|known| known.had(fingerprint))
     }
 }
 
@@ -316,6 +343,7 @@ impl KnownCertificate {
             last_seen: None,
             label: None,
             revoked: None,
+            renewed_from: Vec::new(),
         }
     }
 
@@ -329,10 +357,12 @@ impl KnownCertificate {
         }
     }
 
-    /// Never lowers what was known. A new certificate with the listed key takes the place of the old one.
+    /// Never lowers what was known. A new certificate with the listed key takes the place of the old one, which is kept as what
+    /// it was renewed from.
     fn met_again(&self, certificate: &Certificate, shown: Option<Verification>, now: SystemTime) -> Self {
         let mut after = self.clone();
         if !self.is_exactly(certificate) {
+            after.renewed_from.extend(self.to_be_kept().cloned());
             after.fingerprint = certificate.fingerprint().clone();
         }
         after.key = self.key.clone().or_else(|| certificate.key().cloned());
@@ -356,13 +386,30 @@ impl KnownCertificate {
         self.verification == Verification::Authority
     }
 
-    /// It was remembered without the user having said so, or shared anything with the peer.
-    fn is_unasked(&self) -> bool {
-        matches!(self.verification, Verification::FirstUse | Verification::Authority)
+    /// It is this certificate, or may be renewed to it.
+    fn admits(&self, certificate: &Certificate) -> bool {
+        let has_room = self.to_be_kept().is_none() || self.renewed_from.len() < MAX_RENEWALS;
+        self.is_exactly(certificate) || (self.has_key_of(certificate) && has_room)
     }
 
-    fn fits(&self, certificate: &Certificate) -> bool {
-        self.is_exactly(certificate) || (self.key.is_some() && self.key.as_ref() == certificate.key())
+    /// The certificate is one of those that it stands for, past ones included.
+    fn was_ever(&self, certificate: &Certificate) -> bool {
+        self.is_exactly(certificate)
+            || self.has_key_of(certificate)
+            || self.renewed_from.iter().any(|old| old.matches_der(certificate.der()))
+    }
+
+    fn had(&self, fingerprint: &Fingerprint) -> bool {
+        self.fingerprint == *fingerprint || self.renewed_from.contains(fingerprint)
+    }
+
+    /// The fingerprint, if a renewal makes it one more of the past. A peer may go back to an earlier certificate.
+    fn to_be_kept(&self) -> Option<&Fingerprint> {
+        Some(&self.fingerprint).filter(|fingerprint| !self.renewed_from.contains(fingerprint))
+    }
+
+    fn has_key_of(&self, certificate: &Certificate) -> bool {
+        self.key.is_some() && self.key.as_ref() == certificate.key()
     }
 
     fn is_exactly(&self, certificate: &Certificate) -> bool {
@@ -376,6 +423,15 @@ pub(super) const SHA1_REFUSED: &str =
 
 fn is_read_as_itself(peer: &BareJid) -> bool {
     peer.as_str().parse::<BareJid>().is_ok_and(|read| read == *peer)
+}
+
+fn check_count(count: usize, limit: usize) -> Result<(), SecurityError> {
+    if count < limit { Ok(()) } else { Err(SecurityError::TooManyPeers { limit }) }
+}
+
+/// The peer was remembered without the user having said so, or shared anything with it.
+fn is_unasked(recorded: Verification) -> bool {
+    matches!(recorded, Verification::FirstUse | Verification::Authority)
 }
 
 /// Preparing an address once more (RFC 3454, RFC 5891) may make another of it. Written down, it would be read as that one

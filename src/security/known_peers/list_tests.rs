@@ -4,13 +4,14 @@ use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 
-/// A certificate, and the one that replaced it for the same key.
-static CERTIFICATES: LazyLock<[Certificate; 2]> = LazyLock::new(|| {
+/// A certificate, and those that replaced it one after the other, for the same key.
+static CERTIFICATES: LazyLock<Vec<Certificate>> = LazyLock::new(|| {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-    ["first", "second"].map(|name| {
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
+    let of_year = |year| {
+        let params = CertificateParams::new([format!("year-{year}")]).unwrap();
         Certificate::from_der(params.self_signed(&key).unwrap().der())
-    })
+    };
+    (0..MAX_RENEWALS + 2).map(of_year).collect()
 });
 
 fn old() -> Certificate {
@@ -19,6 +20,14 @@ fn old() -> Certificate {
 
 fn renewed() -> Certificate {
     CERTIFICATES[1].clone()
+}
+
+/// Juliet's certificate, which was renewed.
+fn with_renewal() -> List {
+    let mut list = List::default();
+    meet(&mut list, &old(), Verification::Code).unwrap();
+    meet(&mut list, &renewed(), Verification::FirstUse).unwrap();
+    list
 }
 
 fn another() -> Certificate {
@@ -123,6 +132,80 @@ fn a_renewed_certificate_takes_the_place_of_the_old_one() {
     );
     let listed: Vec<_> = list.of(&juliet()).map(|known| known.fingerprint.clone()).collect();
     assert_eq!(listed, [renewed().fingerprint().clone()]);
+}
+
+#[test]
+fn whoever_revokes_the_fingerprint_in_his_notes_means_the_key_also_after_a_renewal() {
+    let mut list = with_renewal();
+    list.revoke(&juliet(), old().fingerprint(), at(5)).unwrap();
+    assert_eq!(list.rows().len(), 1);
+    for presented in [old(), renewed(), CERTIFICATES[2].clone()] {
+        assert_eq!(list.find(&juliet(), &presented), Err(revoked(&presented)));
+    }
+    let added = list.add(&juliet(), old().fingerprint().clone(), None).unwrap_err();
+    assert!(added.to_string().contains("is revoked"), "{added}");
+}
+
+#[test]
+fn a_revocation_that_a_person_wrote_without_the_key_refuses_what_was_renewed_from_it() {
+    let mut list = with_renewal();
+    let mut by_hand = KnownCertificate::unseen(juliet(), old().fingerprint().clone());
+    by_hand.revoked = Some(SystemTime::UNIX_EPOCH);
+    list.push(Row { known: by_hand, origin: None });
+    for presented in [old(), renewed(), CERTIFICATES[2].clone()] {
+        assert_eq!(list.find(&juliet(), &presented), Err(revoked(&presented)));
+    }
+    assert_eq!(list.find(&juliet(), &another()), Err(key_changed(&[], &another())));
+}
+
+#[test]
+fn whoever_adds_or_names_a_certificate_of_before_a_renewal_means_the_renewed_one() {
+    let mut list = with_renewal();
+    list.add(&juliet(), old().fingerprint().clone(), Some("balcony")).unwrap();
+    assert_eq!(list.find(&juliet(), &renewed()), Ok(Some(Verification::Compared)));
+    list.label(&juliet(), old().fingerprint(), "garden").unwrap();
+    assert_eq!(list.rows().len(), 1);
+    assert_eq!(list.of(&juliet()).next().unwrap().label.as_deref(), Some("garden"));
+
+    // What is valid now comes before what was.
+    let mut other = KnownCertificate::unseen(juliet(), old().fingerprint().clone());
+    other.label = Some("study".to_owned());
+    list.push(Row { known: other, origin: None });
+    list.label(&juliet(), old().fingerprint(), "cell").unwrap();
+    let labels: Vec<_> = list.of(&juliet()).map(|known| known.label.as_deref().unwrap()).collect();
+    assert_eq!(labels, ["garden", "cell"]);
+}
+
+#[test]
+fn no_fingerprint_of_before_is_forgotten_for_a_further_renewal() {
+    let mut list = List::default();
+    for certificate in &CERTIFICATES[..=MAX_RENEWALS] {
+        meet(&mut list, certificate, Verification::FirstUse).unwrap();
+    }
+    let listed = list.of(&juliet()).next().unwrap();
+    let before = CERTIFICATES[..MAX_RENEWALS].iter().map(|certificate| certificate.fingerprint().clone());
+    assert_eq!(listed.renewed_from, before.collect::<Vec<_>>());
+
+    let (last, next) = (&CERTIFICATES[MAX_RENEWALS], &CERTIFICATES[MAX_RENEWALS + 1]);
+    assert_eq!(list.find(&juliet(), next), Err(key_changed(&[last], next)));
+    assert_eq!(meet(&mut list, next, Verification::Secret), Err(key_changed(&[last], next)));
+    assert_eq!(list.find(&juliet(), last), Ok(Some(Verification::Known)));
+
+    // It is for the user to say, and then there is room again.
+    list.add(&juliet(), next.fingerprint().clone(), None).unwrap();
+    assert_eq!(meet(&mut list, next, Verification::FirstUse), Ok((Verification::Compared, vec![])));
+    list.revoke(&juliet(), old().fingerprint(), at(5)).unwrap();
+    assert_eq!(list.find(&juliet(), next), Err(revoked(next)));
+}
+
+#[test]
+fn two_programs_with_one_key_do_not_use_up_the_renewals() {
+    let mut list = with_renewal();
+    for _ in 0..MAX_RENEWALS {
+        assert_eq!(meet(&mut list, &old(), Verification::FirstUse).unwrap().1, ["renewed"]);
+        assert_eq!(meet(&mut list, &renewed(), Verification::FirstUse).unwrap().1, ["renewed"]);
+    }
+    assert_eq!(list.of(&juliet()).next().unwrap().renewed_from.len(), 2);
 }
 
 #[test]
@@ -234,22 +317,46 @@ fn a_peer_that_was_just_forgotten_is_not_known_by_having_been() {
     assert_eq!(refused, SecurityError::NotListed { peer: juliet(), presented });
 }
 
+/// One more peer that was met.
+fn met(list: &mut List, peer: &str, verification: Verification) -> BareJid {
+    let peer: BareJid = peer.parse().unwrap();
+    let known = KnownCertificate::met(&peer, &another(), verification, at(0));
+    list.push(Row { known, origin: None });
+    peer
+}
+
 #[test]
 fn too_many_first_uses_are_refused_and_none_is_forgotten() {
     let mut list = List::default();
     for number in 0..MAX_FIRST_USES {
-        let peer: BareJid = format!("bot{number}@capulet.lit").parse().unwrap();
-        let known = KnownCertificate::met(&peer, &another(), Verification::FirstUse, at(0));
-        list.push(Row { known, origin: None });
+        met(&mut list, &format!("bot{number}@capulet.lit"), Verification::FirstUse);
     }
     let refused = Err(SecurityError::TooManyPeers { limit: MAX_FIRST_USES });
     assert_eq!(meet(&mut list, &old(), Verification::FirstUse), refused);
     let first = "bot0@capulet.lit".parse().unwrap();
     assert_eq!(list.find(&first, &another()), Ok(Some(Verification::Known)));
-    // Whoever is verified is no burden that a server can put on us.
+    // Strangers can't take the place of whoever has a secret.
     assert!(meet(&mut list, &old(), Verification::Secret).is_ok());
     // One that the user looked at makes room.
     list.add(&first, another().fingerprint().clone(), None).unwrap();
     list.forget(&juliet());
     assert!(meet(&mut list, &old(), Verification::FirstUse).is_ok());
+}
+
+#[test]
+fn whoever_has_the_secret_for_everybody_can_not_be_remembered_without_end() {
+    let mut list = List::default();
+    for number in 0..MAX_MET {
+        met(&mut list, &format!("bot{number}@capulet.lit"), Verification::Secret);
+    }
+    for shown in [Verification::FirstUse, Verification::Accepted, Verification::Secret, Verification::Code] {
+        let refused = Err(SecurityError::TooManyPeers { limit: MAX_MET });
+        assert_eq!(meet(&mut list, &old(), shown), refused, "{shown:?}");
+    }
+    // The user adds whom he likes, and that takes nobody's room.
+    list.add(&juliet(), old().fingerprint().clone(), None).unwrap();
+    let one = "bot7@capulet.lit".parse().unwrap();
+    list.add(&one, another().fingerprint().clone(), None).unwrap();
+    list.forget(&juliet());
+    assert!(meet(&mut list, &old(), Verification::Secret).is_ok());
 }

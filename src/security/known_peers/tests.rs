@@ -33,6 +33,20 @@ fn file() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
+/// A new file that only its owner may write, whatever the umask is.
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    #[cfg(unix)]
+    set_mode(path, 0o644);
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
 fn text_of<T: std::fmt::Debug, E: ToString>(refused: Result<T, E>) -> String {
     refused.unwrap_err().to_string()
 }
@@ -130,8 +144,9 @@ fn a_damaged_file_believes_nobody_and_is_never_overwritten() {
 #[test]
 fn a_file_that_is_too_long_is_not_read() {
     let (_folder, path) = file();
-    File::create(&path).unwrap().set_len(1 << 40).unwrap();
-    assert!(text_of(KnownPeers::open(&path)).ends_with("longer than 8388608 bytes"));
+    write(&path, "");
+    File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+    assert!(text_of(KnownPeers::open(&path)).ends_with("longer than 16777216 bytes"));
 }
 
 #[test]
@@ -140,9 +155,9 @@ fn a_file_does_not_grow_until_it_can_not_be_read() {
     let known = KnownPeers::open(&path).unwrap();
     known.add(&juliet(), old().fingerprint().clone(), None).unwrap();
     let before = fs::read_to_string(&path).unwrap();
-    let label = "x".repeat(8 * 1024 * 1024);
+    let label = "x".repeat(16 * 1024 * 1024);
     let refused = text_of(known.label(&juliet(), old().fingerprint(), &label));
-    assert!(refused.ends_with("longer than 8388608 bytes"), "{refused}");
+    assert!(refused.ends_with("longer than 16777216 bytes"), "{refused}");
     assert_eq!(fs::read_to_string(&path).unwrap(), before);
     assert!(known.knows(&juliet()));
 }
@@ -221,9 +236,61 @@ fn a_new_file_is_its_owners_and_an_existing_one_keeps_its_mode() {
     let known = KnownPeers::open(&path).unwrap();
     known.remember(&juliet(), &old(), Verification::FirstUse).unwrap();
     assert_eq!(mode(), 0o600);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    set_mode(&path, 0o644);
     known.remember(&romeo(), &old(), Verification::FirstUse).unwrap();
     assert_eq!(mode(), 0o644);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_may_write_is_refused_also_behind_a_link_and_while_the_program_runs() {
+    let (folder, path) = file();
+    let link = folder.path().join("link.toml");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    write(&path, "version = 1\n");
+    let known = KnownPeers::open(&link).unwrap();
+    known.remember(&juliet(), &old(), Verification::Code).unwrap();
+    for mode in [0o620, 0o602, 0o666] {
+        set_mode(&path, mode);
+        let expected = format!(
+            "known peers: {}: says whom the program believes: expected a mode by which only its owner may write it, such \
+             as 600 or 644, found {mode:o} (`chmod go-w` helps)",
+            link.display()
+        );
+        assert_eq!(text_of(KnownPeers::open(&link)), format!("security: {expected}"));
+        assert_eq!(text_of(known.find(&juliet(), &old())), expected);
+        assert_eq!(text_of(known.remember(&romeo(), &old(), Verification::Code)), expected);
+        assert!(known.knows(&romeo()), "nobody can be said to be a stranger");
+    }
+    set_mode(&path, 0o444);
+    assert_eq!(known.find(&juliet(), &old()), Ok(Some(Verification::Code)));
+    assert!(KnownPeers::open(&link).is_ok());
+}
+
+#[test]
+fn nobody_becomes_a_stranger_because_the_file_is_gone() {
+    let (folder, path) = file();
+    let known = KnownPeers::open(&path).unwrap();
+    known.remember(&juliet(), &old(), Verification::Code).unwrap();
+    let aside = folder.path().join("aside.toml");
+    fs::rename(&path, &aside).unwrap();
+    let expected = format!(
+        "known peers: {}: was there and is gone: put it back, or restart the program to begin anew with nobody known",
+        path.display()
+    );
+    for _ in 0..2 {
+        assert_eq!(text_of(known.find(&juliet(), &new())), expected);
+        assert_eq!(text_of(known.remember(&juliet(), &new(), Verification::FirstUse)), expected);
+        assert_eq!(
+            text_of(known.add(&romeo(), old().fingerprint().clone(), None)),
+            format!("security: {expected}")
+        );
+        assert!(known.knows(&romeo()) && !path.exists());
+    }
+    let restarted = KnownPeers::open(&path).unwrap();
+    assert_eq!(restarted.find(&juliet(), &new()), Ok(None));
+    fs::rename(&aside, &path).unwrap();
+    assert_eq!(known.find(&juliet(), &old()), Ok(Some(Verification::Code)));
 }
 
 #[cfg(unix)]
@@ -238,7 +305,7 @@ fn of_a_symbolic_link_the_target_is_written() {
     symlink(&target, &path).unwrap();
     assert!(text_of(KnownPeers::open(&path)).contains("can't be read"), "it leads nowhere");
 
-    fs::write(&target, "version = 1\n").unwrap();
+    write(&target, "version = 1\n");
     let known = KnownPeers::open(&path).unwrap();
     known.remember(&juliet(), &old(), Verification::FirstUse).unwrap();
     assert!(path.is_symlink());
