@@ -21,6 +21,7 @@ pub(crate) mod code;
 #[cfg(test)]
 mod dice;
 mod fingerprint;
+mod folder;
 mod identity;
 mod known_peers;
 mod options;

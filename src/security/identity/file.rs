@@ -11,7 +11,10 @@ use jid::BareJid;
 use tempfile::NamedTempFile;
 use zeroize::Zeroize;
 
-use super::{Identity, issue, parse};
+use super::{
+    super::folder::{folder_of, sync_folder},
+    Identity, issue, parse,
+};
 
 /// More than any certificates with their key take; a larger file is something else.
 const MAX_PEM_BYTES: u64 = 64 * 1024;
@@ -134,28 +137,10 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     sync_folder(folder)
 }
 
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
 /// Mode 0600 from the start; the name of the real file comes only when all of it is on the disk.
 fn written(folder: &Path, text: &str) -> io::Result<NamedTempFile> {
     let mut temporary = NamedTempFile::new_in(folder)?;
     temporary.write_all(text.as_bytes())?;
     temporary.as_file().sync_all()?;
     Ok(temporary)
-}
-
-/// Makes the new name itself survive a power failure.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
 }

@@ -13,7 +13,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{document::Document, list::refused};
+use super::{
+    super::folder::{folder_of, sync_folder},
+    document::Document,
+    list::refused,
+};
 use crate::error::SecurityError;
 
 /// More than all peers that strangers can make us remember, each renewed as often as can be, and ten times as many devices
@@ -207,13 +211,6 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
 /// Whoever may write it says whom we believe.
 #[cfg(unix)]
 fn refuse_shared(metadata: &Metadata) -> Result<(), String> {
@@ -245,15 +242,4 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 #[cfg(not(unix))]
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options
-}
-
-/// Makes the new name itself survive a power failure.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
 }
