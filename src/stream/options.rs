@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     ApiMisuse, Error, Limits, Reason, Timeouts, TransportInfo,
-    security::{Certificate, Level, Standing, TlsInfo, TlsOptions, tls_io::Connection},
+    security::{Level, Standing, TlsInfo, TlsOptions, tls_io::Connection},
 };
 
 /// Settings for [`initiate`](super::initiate) and [`accept`](super::accept).
@@ -72,7 +72,7 @@ impl Protection {
         let Established { options, connection } = established;
         Some(Channel {
             code_key: connection.code_key.clone(),
-            own: Certificate::from_der(options.identity.certificate_der()),
+            own: options.identity.certificate().clone(),
             peer: connection.presented.certificate().clone(),
         })
     }
