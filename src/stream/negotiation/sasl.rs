@@ -15,6 +15,9 @@ use crate::{
 /// Challenges in one authentication. SCRAM has two at most, EXTERNAL one.
 const CHALLENGES: usize = 4;
 
+/// SCRAM is neither offered nor chosen then.
+const NO_SECRET: &str = "it is to be SCRAM, and we share no secret with it";
+
 /// The responder, who challenges.
 pub(in crate::stream) struct Challenger {
     credentials: Box<Credentials>,
@@ -89,12 +92,12 @@ fn begin(credentials: &Credentials, offered: &[Mechanism], auth: &Element) -> Re
         return Err(refusal(credentials, "invalid-mechanism", why));
     };
     let peer = &credentials.peer;
-    let responder = match &credentials.secret {
-        Some(secret) if mechanism.is_scram() => {
-            Responder::scram(mechanism, peer, secret, &credentials.binding)
-                .map_err(|error| Refusal { condition: "temporary-auth-failure", error })?
-        }
-        _ => Responder::external(peer),
+    let responder = match (mechanism.is_scram(), &credentials.secret) {
+        (true, Some(secret)) => Responder::scram(mechanism, peer, secret, &credentials.binding)
+            .map_err(|error| Refusal { condition: "temporary-auth-failure", error })?,
+        // Not offered. Were it taken for EXTERNAL, it would count as a proof.
+        (true, None) => return Err(refusal(credentials, "invalid-mechanism", NO_SECRET.to_owned())),
+        (false, _) => Responder::external(peer),
     };
     let responder = Box::new(responder);
     match data(credentials, auth)? {
@@ -165,15 +168,17 @@ impl Challenged {
         mechanism: Mechanism,
     ) -> Result<(Element, Self), SecurityError> {
         let peer = credentials.peer.clone();
-        let mut initiator = match &credentials.secret {
-            Some(secret) if mechanism.is_scram() => {
+        let mut initiator = match (mechanism.is_scram(), &credentials.secret) {
+            (true, Some(secret)) => {
                 let Some(local) = &credentials.local else {
                     let why = "our own address is needed to prove the shared secret: set it for the stream";
                     return Err(SecurityError::Sasl { peer, why: why.to_owned() });
                 };
                 Initiator::scram(mechanism, local, &peer, secret, &credentials.binding)?
             }
-            _ => Initiator::external(&peer),
+            // As for the responder.
+            (true, None) => return Err(SecurityError::Sasl { peer, why: NO_SECRET.to_owned() }),
+            (false, _) => Initiator::external(&peer),
         };
         let say = elements::auth(mechanism, &initiator.initial_response()?);
         Ok((say, Self { initiator: Box::new(initiator), mechanism, peer, challenges: CHALLENGES }))
