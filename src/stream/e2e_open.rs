@@ -79,6 +79,7 @@ pub(super) async fn open(
     options: StreamOptions,
 ) -> Result<E2eStream, Error> {
     let Opened { mut worker, proof } = negotiate(io, early, role, session, options).await?;
+    let tls = worker.options.protection.tls().cloned();
     let judgement = match std::mem::replace(&mut worker.options.protection, Protection::None) {
         Protection::Tls(established) => Some(Remote::judge(*established, proof).await),
         Protection::Settled(remote) => Some(Ok(Judgement::Known(remote))),
@@ -103,7 +104,7 @@ pub(super) async fn open(
         peer: inner.machine.peer().cloned(),
         id: inner.machine.stream_id().map(str::to_owned),
         negotiated: worker.options.negotiated.clone(),
-        tls: worker.options.tls.clone(),
+        tls,
     });
     let mut stream = E2eStream::new(worker.shared.clone(), info, worker.session.carrier(), remote);
     tokio::spawn(worker.run());

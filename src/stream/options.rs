@@ -44,8 +44,6 @@ pub struct StreamOptions {
     pub(crate) carrier: Option<Arc<dyn Carrier>>,
     pub(crate) map_io: fn(&io::Error) -> Error,
     pub(crate) protection: Protection,
-    /// How the bytestream is encrypted.
-    pub(crate) tls: Option<TlsInfo>,
 }
 
 /// What protects a stream.
@@ -62,14 +60,22 @@ pub(crate) enum Protection {
 }
 
 impl Protection {
+    fn established(&self) -> Option<&Established> {
+        match self {
+            Self::Tls(established) => Some(established),
+            Self::Settled(remote) => Some(remote.established()),
+            Self::None | Self::Starttls(_) => None,
+        }
+    }
+
+    /// How the bytestream is encrypted, if TLS is up.
+    pub(super) fn tls(&self) -> Option<&TlsInfo> {
+        self.established().map(|established| &established.connection.tls)
+    }
+
     /// What the machine needs to know of TLS, if it is up.
     pub(super) fn channel(&self) -> Option<Channel> {
-        let established = match self {
-            Self::Tls(established) => established,
-            Self::Settled(remote) => remote.established(),
-            Self::None | Self::Starttls(_) => return None,
-        };
-        let Established { options, connection } = established;
+        let Established { options, connection } = self.established()?;
         Some(Channel {
             code_key: connection.code_key.clone(),
             own: options.identity.certificate().clone(),
@@ -119,7 +125,6 @@ impl StreamOptions {
             carrier: None,
             map_io: Error::io,
             protection: Protection::None,
-            tls: None,
         }
     }
 
@@ -165,7 +170,6 @@ impl StreamOptions {
 
     /// The bytestream is encrypted, and this is how.
     pub(crate) fn encrypted(mut self, established: Established) -> Self {
-        self.tls = Some(established.connection.tls.clone());
         self.protection = Protection::Tls(Box::new(established));
         self
     }
