@@ -104,9 +104,10 @@ impl TlsOptions {
 
     /// Whether the peer has to show something that it can't show in plaintext.
     pub(crate) fn expects_proof_of(&self, peer: &BareJid) -> bool {
-        self.trust.expects_certificate_of(peer)
-            || self.secret_of(peer).is_some()
+        // The last one may look at the disk.
+        self.secret_of(peer).is_some()
             || self.required_of(peer) > Level::FirstUse
+            || self.trust.expects_certificate_of(peer)
     }
 
     pub(crate) fn required_of(&self, peer: &BareJid) -> Level {
