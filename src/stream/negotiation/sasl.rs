@@ -266,3 +266,30 @@ pub(super) fn interrupted(peer: &BareJid, wanted: &str, by: &str) -> End {
 fn proof(mechanism: Mechanism) -> Option<Proof> {
     mechanism.is_scram().then_some(Proof::Secret)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Footing, *};
+    use crate::security::sasl::Binding;
+
+    fn without_a_secret() -> Credentials {
+        Credentials {
+            local: Some("romeo@montague.lit".parse().unwrap()),
+            peer: "juliet@capulet.lit".parse().unwrap(),
+            footing: Footing::Unverified,
+            secret: None,
+            binding: Binding([0; 32].into()),
+        }
+    }
+
+    #[test]
+    fn scram_without_a_secret_is_never_taken_for_external() {
+        for mechanism in [Mechanism::ScramSha512Plus, Mechanism::ScramSha256Plus] {
+            let begun = Challenged::begin(&without_a_secret(), mechanism);
+            assert!(matches!(begun, Err(SecurityError::Sasl { .. })));
+            let responder = Challenger::new(Box::new(without_a_secret()), vec![mechanism]);
+            let turn = responder.handle(&elements::auth(mechanism, b""));
+            assert!(matches!(turn, Turn::End(End { error: SecurityError::Sasl { .. }, .. })));
+        }
+    }
+}
