@@ -67,7 +67,8 @@
 //!    it is.
 //! 7. A peer is told no address of ours that [`Candidates`] keeps from it, and a responder's none before its user accepted.
 //!    Whoever is connected to sees where the connection comes from.
-//! 8. Nobody gets the place of a peer that is known or pinned by coming with another certificate, whatever else it can show.
+//! 8. Nobody gets the place of a peer that is known or pinned by coming with another certificate, whatever else it can show;
+//!    unless it has the key of the known one, or an authority, which answered for the known one too, answers for it.
 //! 9. A stream that moves from one transport to another loses no byte and repeats none.
 //!
 //! The [`manual`] has the concepts, the threat model, and what was decided where the specifications contradict each other.

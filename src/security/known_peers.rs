@@ -200,8 +200,8 @@ impl KnownPeers {
     }
 
     /// Refuses this certificate of the peer's from now on, and each with the same key as far as that is known, also if the
-    /// peer has renewed it since. It need not be listed yet. Streams that are up stay up. Pins come first: a certificate
-    /// that [`Trust`](super::Trust) pins is accepted all the same.
+    /// peer has renewed it since. It need not be listed yet. Streams that are up stay up. A peer's own pins come
+    /// first: what [`Trust::pin_for`](super::Trust::pin_for) pins is accepted all the same.
     ///
     /// Blocks on the disk, and for 5 seconds at most on other processes.
     ///

@@ -90,6 +90,7 @@ impl Question {
     }
 
     /// The code to compare with the peer's user; see [`E2eStream::verification_code`](crate::E2eStream::verification_code).
+    /// Cancel safe.
     ///
     /// # Errors
     ///

@@ -19,15 +19,16 @@ use crate::error::SecurityError;
 /// Whose certificates are accepted.
 ///
 /// What Jingle announces comes through the servers, so it is only a hint which certificate to expect; what proves who
-/// holds it is decided here. Every certificate must be the announced one *and* pass this. What is asked, in this order:
+/// holds it is decided here. With XTLS, every certificate must be the announced one *and* pass this. What is asked, in this
+/// order:
 ///
-/// 1. Is the peer's certificate, or its key, pinned ([`pin_for`](Self::pin_for), [`pinned`](Self::pinned))?
+/// 1. Has the peer pins of its own ([`pin_for`](Self::pin_for), [`pin_key_for`](Self::pin_key_for))? Then they decide.
 /// 2. Do the [`KnownPeers`] list it? A peer that they know and that presents another one is refused, whatever the rest
 ///    would say.
 /// 3. Did one of the [`authorities`](Self::authorities) issue it for the peer's address?
-/// 4. The peer is a stranger. If we share a secret with it ([`Config::secret_for`](crate::Config::secret_for)), it has to
-///    prove that. If not, it is believed ([`first_use`](Self::first_use)), asked about ([`ask`](Self::ask)), or refused
-///    ([`strict`](Self::strict)).
+/// 4. The peer is a stranger. With [`pinned`](Self::pinned), it must present one of those. Otherwise, if we share a secret
+///    with it ([`Config::secret_for`](crate::Config::secret_for)), it has to prove that. If not, it is believed
+///    ([`first_use`](Self::first_use)), asked about ([`ask`](Self::ask)), or refused ([`strict`](Self::strict)).
 ///
 /// Clones share what was seen.
 #[derive(Clone, Debug)]
@@ -91,9 +92,9 @@ impl Trust {
         Self::new(KnownPeers::in_memory(), Strangers::Pinned(fingerprints.into_iter().collect()))
     }
 
-    /// Trusts the first certificate of each bare JID, and from then on only that one, until the value and its clones
-    /// are gone: a later one is [`SecurityError::KeyChanged`], never accepted and never remembered. A file outlives the
-    /// process: `Trust::from(KnownPeers::open(…)?)`.
+    /// Trusts the first certificate of each bare JID, and from then on only that one and renewed ones with its key, until
+    /// the value and its clones are gone: another one is [`SecurityError::KeyChanged`], never accepted and never
+    /// remembered. A file outlives the process: `Trust::from(KnownPeers::open(…)?)`.
     ///
     /// A server that is the attacker at first use is not noticed: verify the peer by other means.
     /// At most 4,096 peers that showed nothing are remembered, with addresses of at most 512 bytes; after that, unknown

@@ -106,6 +106,9 @@ impl E2eStream {
     /// The users have compared the verification code, and it is the same: from now on the peer is verified
     /// ([`Verification::Code`](crate::security::Verification::Code)), in the [`KnownPeers`](crate::KnownPeers) too.
     ///
+    /// If the future is dropped, it may be written down all the same, while [`peer`](Self::peer) goes on as before; calling
+    /// it again makes up for that.
+    ///
     /// # Errors
     ///
     /// [`SecurityError::NoCode`](crate::SecurityError::NoCode) if [`verification_code`](Self::verification_code) has not
