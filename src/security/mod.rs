@@ -2,7 +2,8 @@
 //!
 //! A peer's certificate is accepted if, in this order, (1) it is the one that Jingle announced (with STARTTLS, none is), (2)
 //! [`Trust`] has nothing against it, and (3) the TLS handshake proves that the peer holds its key. Where [`Trust`] alone
-//! does not make it the peer's, (4) a shared secret or the bot's user has to. What all of that yields is a [`Peer`], of a certain [`Level`].
+//! does not make it the peer's, (4) a shared secret or the bot's user has to. What all of that yields is a [`Peer`], of a
+//! certain [`Level`].
 //!
 //! ```text
 //!  Trust::check ──refused──► SecurityError
