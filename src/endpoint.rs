@@ -16,7 +16,6 @@ use crate::{
     ApiMisuse, Config, Error, Reason,
     disco::Disco,
     driver::{self, ByHand, Events, Handle, Link},
-    security::PeerEvents,
     stream::Closer,
     wire::ns,
 };
@@ -229,13 +228,6 @@ impl Endpoint {
     #[must_use]
     pub fn jid(&self) -> Option<FullJid> {
         self.handle.with(|sessions, _| sessions.bound().cloned())
-    }
-
-    /// What happens from now on to those whom [`Trust`](crate::Trust) knows, such as a first use or a changed key; the same as
-    /// [`KnownPeers::events`](crate::KnownPeers::events).
-    #[must_use]
-    pub fn peer_events(&self) -> PeerEvents {
-        self.handle.with(|sessions, _| sessions.config().tls.trust.known_peers().events())
     }
 
     /// Ends all sessions in good order, then the session with the server.

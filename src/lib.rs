@@ -103,8 +103,8 @@ pub use crate::{
     reason::Reason,
     security::{
         Authorities, Certificate, Fingerprint, Identity, KeyExchange, KeyPin, KnownPeers, Level, Peer,
-        PeerEvent, Question, Questions, Secret, TlsOptions, Trust, Verification, VerificationCode,
-        WeakSecret,
+        PeerEvent, PeerEvents, Question, Questions, Secret, TlsOptions, Trust, Verification,
+        VerificationCode, WeakSecret,
     },
     stream::{
         Bytestream, E2eStream, Moves, Negotiated, StreamInfo, StreamOptions, StreamReceiver, StreamSender,

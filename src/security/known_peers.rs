@@ -67,7 +67,7 @@ use crate::error::{Error, SecurityError};
 /// What else is in it, comments and order are kept. A file that can't be understood is never overwritten, and nobody is
 /// believed while it is there. Several processes may share one file: each writes under a lock on a file beside it, with
 /// `.lock` at the end of its name, and sees at the next handshake what another wrote. A crash, or a power failure,
-/// leaves the old file or the new one. The file may have 16 MiB.
+/// leaves the old file or the new one. The file may have 16 MiB. Keep it on a local disk: each handshake looks whether it changed.
 ///
 /// On Unix, a file that its group or others may write is refused: they could change whom the bot believes. If the file
 /// goes away while a program uses it, nobody is believed there until it is back, or the program is restarted. To begin anew
