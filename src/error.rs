@@ -296,6 +296,14 @@ impl Error {
         }
     }
 
+    /// Why a session ended says more than that its bytestream did, but not more than what we found out ourselves.
+    pub(crate) fn explained_by(self, of_session: Option<Self>) -> Self {
+        match (self, of_session) {
+            (Self::Transport(_) | Self::Timeout(..), Some(of_session)) => of_session,
+            (error, _) => error,
+        }
+    }
+
     /// Of an error before there is a stream: a refusal of the peer's for security is that, whether its alert, its stream
     /// error or its session-terminate was the quickest.
     pub(crate) fn or_refusal(self) -> Self {

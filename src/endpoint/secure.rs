@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use super::Endpoint;
 use crate::{
-    Config, Error, Fingerprint, Reason, SecurityError, Step, TransportInfo,
+    Config, Error, Fingerprint, Reason, SecurityError, TransportInfo,
     driver::SessionHandle,
     security::tls_io::{self, Announced, Expectation, Secured},
     session::{Announced as Security, Progress, Role},
@@ -74,13 +74,9 @@ async fn secure(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eSt
     Ok(stream)
 }
 
-/// Ends a session whose TLS failed. A session-terminate of the peer's explains why the bytestream broke, but
-/// not what we found out ourselves.
+/// Ends a session whose TLS failed, perhaps because of a session-terminate of the peer's.
 fn give_up(session: &SessionHandle, error: Error) -> Error {
-    let error = match (&error, session.error()) {
-        (Error::Transport(_) | Error::Timeout(..), Some(of_session)) => of_session,
-        _ => error,
-    };
+    let error = error.explained_by(session.error());
     session.with(|sessions, id, now| sessions.fail(now, id, error.clone()));
     error
 }
@@ -100,10 +96,7 @@ async fn handshake(
             Role::Responder => tls_io::accept(io, expectation).await,
         }
     };
-    let in_time = tokio::time::timeout(timeouts.tls, handshake).await;
-    let secured = in_time.map_err(|_| Error::Timeout(Step::Tls, timeouts.tls))??;
-    tracing::info!(tls = %secured.connection.tls, "TLS is up");
-    Ok(secured)
+    tls_io::in_time(timeouts.tls, handshake).await
 }
 
 async fn open<IO>(role: Role, io: IO, options: StreamOptions) -> Result<E2eStream, Error>

@@ -32,7 +32,7 @@ use super::{
     sasl::Binding,
     verify::{Presented, Verifier},
 };
-use crate::error::{ApiMisuse, Error, PeerMisbehaved};
+use crate::error::{ApiMisuse, Error, PeerMisbehaved, Step};
 
 mod failure;
 
@@ -105,6 +105,21 @@ where
         Ok(stream) => Secured::new(stream.into(), &expectation),
         Err((error, io)) => Err(failed(&error, io).await),
     }
+}
+
+/// Gives a handshake, by [`connect`] or [`accept`], so much time.
+///
+/// # Errors
+///
+/// [`Error::Timeout`] of [`Step::Tls`], and those of the handshake.
+pub(crate) async fn in_time<IO>(
+    limit: Duration,
+    handshake: impl Future<Output = Result<Secured<IO>, Error>>,
+) -> Result<Secured<IO>, Error> {
+    let in_time = tokio::time::timeout(limit, handshake).await;
+    let secured = in_time.map_err(|_| Error::Timeout(Step::Tls, limit))??;
+    tracing::info!(tls = %secured.connection.tls, "TLS is up");
+    Ok(secured)
 }
 
 impl<IO> Secured<IO> {

@@ -50,7 +50,7 @@ enum Pin {
 #[derive(Clone, Debug)]
 enum Strangers {
     /// They must present one of these.
-    Pinned(Vec<Fingerprint>),
+    Pinned(Vec<Pin>),
     Refused,
     Believed,
     AskedAbout(Asker),
@@ -89,7 +89,10 @@ impl Trust {
     /// with none and add [`pin_for`](Self::pin_for).
     #[must_use]
     pub fn pinned(fingerprints: impl IntoIterator<Item = Fingerprint>) -> Self {
-        Self::new(KnownPeers::in_memory(), Strangers::Pinned(fingerprints.into_iter().collect()))
+        Self::new(
+            KnownPeers::in_memory(),
+            Strangers::Pinned(fingerprints.into_iter().map(Pin::Certificate).collect()),
+        )
     }
 
     /// Trusts the first certificate of each bare JID, and from then on only that one and renewed ones with its key, until
@@ -200,8 +203,7 @@ impl Trust {
     ) -> Result<Standing, SecurityError> {
         let presented = certificate.fingerprint().clone();
         if let Strangers::Pinned(pins) = &self.strangers {
-            let pins: Vec<_> = pins.iter().cloned().map(Pin::Certificate).collect();
-            return pinned(&pins, certificate);
+            return pinned(pins, certificate);
         }
         if let (Strangers::Refused, false) = (&self.strangers, has_secret) {
             let peer = peer.clone();

@@ -3,10 +3,7 @@
 use std::{fmt::Write as _, future::poll_fn, io, sync::Arc};
 
 use aws_lc_rs::rand;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::timeout,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     e2e::E2eStream,
@@ -18,7 +15,7 @@ use super::{
     options::{Established, Protection, Session, StreamInfo, StreamOptions},
 };
 use crate::{
-    ApiMisuse, Error, SecurityError, Step,
+    ApiMisuse, Error, SecurityError,
     security::{
         Proof, TlsOptions,
         tls_io::{self, Announced, Expectation},
@@ -170,11 +167,7 @@ async fn upgrade(bare: Bare, role: Role) -> Result<Bare, Error> {
             Ok(Bare { io, session, options })
         }
         Err(error) => {
-            let error = match (&error, session.error()) {
-                // Why the session ended says more than that its bytestream did.
-                (Error::Transport(_) | Error::Timeout(..), Some(of_session)) => of_session,
-                _ => error,
-            };
+            let error = error.explained_by(session.error());
             session.terminate(error.reason(), error.peer_text());
             Err(error)
         }
@@ -198,9 +191,7 @@ async fn handshake(
             Role::Responder => tls_io::accept(io, expectation).await,
         }
     };
-    let limit = options.timeouts.tls;
-    let secured = timeout(limit, handshake).await.map_err(|_| Error::Timeout(Step::Tls, limit))??;
-    tracing::info!(tls = %secured.connection.tls, "TLS is up");
+    let secured = tls_io::in_time(options.timeouts.tls, handshake).await?;
     Ok((Box::new(secured.io), Established { options: tls, connection: secured.connection }))
 }
 

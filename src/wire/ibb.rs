@@ -5,6 +5,7 @@ use rxml::xml_ncname;
 use xmpp_parsers::minidom::Element;
 
 use super::{
+    decode_base64,
     jingle::{MAX_SID, Malformed},
     ns,
 };
@@ -205,10 +206,7 @@ pub(crate) fn decode(element: &Element) -> Result<Vec<u8>, IbbMalformed> {
     {
         return Ok(bytes);
     }
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
-    let characters: Vec<u8> =
-        element.texts().flat_map(|text| text.bytes()).filter(|byte| !is_space(byte)).collect();
-    STANDARD.decode(characters).map_err(IbbMalformed::Base64)
+    decode_base64(&element.text()).map_err(IbbMalformed::Base64)
 }
 
 #[cfg(test)]
