@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use futures::future;
 use jingle_xmlstream::{E2eStream, Endpoint, Error};
-use mock_server::{Target, Verdict};
-use support::{JULIET, ROMEO, World, jid, milliseconds, within};
+use mock_server::Target;
+use support::{JULIET, ROMEO, World, jid, milliseconds, wire, within};
 
 const ROUNDS: usize = 20;
 
@@ -29,24 +29,6 @@ async fn both_connect(
     within(future::join(romeo.connect(&jid(JULIET)), juliet.connect(&jid(ROMEO)))).await
 }
 
-/// Holds each first offer back until a second one is on its way too: whatever else the machine is doing, they cross.
-fn cross_offers(world: &World) {
-    let mut held = None;
-    world.server.intercept(move |_, stanza| {
-        let jingle = stanza.get_child("jingle", support::wire::JINGLE);
-        if jingle.is_none_or(|jingle| jingle.attr("action") != Some("session-initiate")) {
-            return Verdict::Deliver;
-        }
-        match held.take() {
-            Some(first) => Verdict::Also(vec![first]),
-            None => {
-                held = Some(stanza.clone());
-                Verdict::Drop
-            }
-        }
-    });
-}
-
 fn lines(world: &World, part: &str) -> Vec<String> {
     let passed = |line: &String| line.contains(part) && !line.ends_with("[dropped]");
     world.ladder_without_data().into_iter().filter(passed).collect()
@@ -56,7 +38,7 @@ fn lines(world: &World, part: &str) -> Vec<String> {
 async fn offers_that_cross_become_one_stream_that_both_get() {
     let world = World::start().await;
     let (romeo, juliet) = world.usual_pair().await;
-    cross_offers(&world);
+    world.server.intercept(wire::cross("session-initiate"));
     let mut initiated_by_romeo = 0;
     for _ in 0..ROUNDS {
         world.server.clear_record();
@@ -138,7 +120,7 @@ async fn accept_all(bot: &Endpoint) -> Vec<E2eStream> {
 async fn a_tie_whose_winner_is_dropped_ends_for_both() {
     let world = World::start().await;
     let (romeo, juliet) = world.usual_pair().await;
-    cross_offers(&world);
+    world.server.intercept(wire::cross("session-initiate"));
     let tie_break = async {
         let mut recorded = world.server.subscribe();
         while lines(&world, "tie-break").is_empty() {

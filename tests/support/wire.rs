@@ -51,6 +51,24 @@ pub fn drop_if(
     move |_, stanza| if unwanted(stanza) { Verdict::Drop } else { Verdict::Deliver }
 }
 
+/// An intercept that holds each first request of this Jingle action back until a second one is on its way too: whatever else
+/// the machine is doing, they cross.
+pub fn cross(crossed: &'static str) -> impl FnMut(&Route, &Element) -> Verdict + Send + 'static {
+    let mut held = None;
+    move |_, stanza| {
+        if action(stanza) != Some(crossed) {
+            return Verdict::Deliver;
+        }
+        match held.take() {
+            Some(first) => Verdict::Also(vec![first]),
+            None => {
+                held = Some(stanza.clone());
+                Verdict::Drop
+            }
+        }
+    }
+}
+
 /// An intercept that takes a feature out of every answer to disco#info.
 pub fn strip_feature(feature: &'static str) -> impl FnMut(&Route, &Element) -> Verdict + Send + 'static {
     move |_, stanza| {
