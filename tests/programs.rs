@@ -116,9 +116,11 @@ impl Stage {
             Through::Nothing => Command::new(words.remove(0)),
             Through::NoTerminal => Command::new("setsid"),
             Through::Terminal => {
-                // It wants one line for the shell.
+                // It wants one line for the shell, which may not stay in between: some shells would
+                // take Ctrl-C as well, and answer it with a status of their own.
                 let line: Vec<_> = words.drain(..).map(|word| format!("'{word}'")).collect();
-                words = ["-qec", &line.join(" "), "/dev/null"].map(str::to_owned).to_vec();
+                let line = format!("exec {}", line.join(" "));
+                words = ["-qec", &line, "/dev/null"].map(str::to_owned).to_vec();
                 Command::new("script")
             }
         };
