@@ -26,6 +26,7 @@ pub struct Config {
     pub(crate) limits: Limits,
     pub(crate) transports: Transports,
     pub(crate) start: Start,
+    pub(crate) sm: SmConfig,
     pub(crate) ibb: IbbConfig,
     pub(crate) s5b: S5bConfig,
     pub(crate) disco: DiscoConfig,
@@ -45,6 +46,7 @@ impl Config {
             limits: Limits::default(),
             transports: Transports::default(),
             start: Start::default(),
+            sm: SmConfig::default(),
             ibb: IbbConfig::default(),
             s5b: S5bConfig::default(),
             disco: DiscoConfig::default(),
@@ -143,6 +145,13 @@ impl Config {
     #[must_use]
     pub fn s5b(mut self, s5b: S5bConfig) -> Self {
         self.s5b = s5b.bounded().consistent();
+        self
+    }
+
+    /// Replaces the settings of stream management: acknowledgements, and streams that outlive their bytestream.
+    #[must_use]
+    pub fn sm(mut self, sm: SmConfig) -> Self {
+        self.sm = sm.bounded();
         self
     }
 
@@ -256,11 +265,17 @@ pub struct Timeouts {
     /// After this long the stream answers an incoming iq request with `service-unavailable` if the
     /// bot has not answered it (RFC 6120 §8.2.3). Default 20 s.
     pub iq_unanswered: Duration,
-    /// Silence after which a space is sent to keep the bytestream alive (RFC 6120 §4.6.1); zero for
-    /// never. Default 60 s.
+    /// Silence of our own after which a space is sent to keep the bytestream alive, and to show the peer that we are
+    /// (RFC 6120 §4.6.1); zero for never. Default 30 s.
     pub keep_alive: Duration,
     /// For each side of an orderly close. Default 10 s.
     pub close: Duration,
+    /// Silence of the peer after which it is asked whether it is there: for an acknowledgement if it has stream management
+    /// (XEP-0198), and with a ping if not (XEP-0199); zero for never. Default 60 s.
+    pub probe: Duration,
+    /// For any sign of life after that; then the bytestream counts as lost. Default 60 s: a rate-limited server delays by tens
+    /// of seconds. A peer whose bot is slow to receive still shows signs of life.
+    pub silence: Duration,
 }
 
 /// Longer than any process lives, and short enough that the clock can count to its end: `Duration::MAX` from now can't be
@@ -284,6 +299,8 @@ impl Timeouts {
             &mut self.iq_unanswered,
             &mut self.keep_alive,
             &mut self.close,
+            &mut self.probe,
+            &mut self.silence,
         ] {
             *timeout = FOR_EVER.min(*timeout);
         }
@@ -305,8 +322,10 @@ impl Default for Timeouts {
             block_ack: Duration::from_secs(90),
             iq: Duration::from_secs(60),
             iq_unanswered: Duration::from_secs(20),
-            keep_alive: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(30),
             close: Duration::from_secs(10),
+            probe: Duration::from_secs(60),
+            silence: Duration::from_secs(60),
         }
     }
 }
@@ -331,6 +350,10 @@ pub struct Limits {
     pub inbox_bytes: usize,
     /// Bytes that wait to be written to the bytestream; after that `send` waits. Default 256 KiB.
     pub outbox_bytes: usize,
+    /// Stanzas that were sent and that the peer has not acknowledged (XEP-0198); with so many, `send` waits. Default 4096.
+    pub unacked_stanzas: usize,
+    /// The same in bytes. Default 4 MiB.
+    pub unacked_bytes: usize,
     /// Incoming iq requests that wait for the bot's answer; further ones are answered
     /// `resource-constraint`. Default 256.
     pub pending_requests: usize,
@@ -348,8 +371,53 @@ impl Default for Limits {
             stanza_depth: 128,
             inbox_bytes: 1024 * 1024,
             outbox_bytes: 256 * 1024,
+            unacked_stanzas: 4096,
+            unacked_bytes: 4 * 1024 * 1024,
             pending_requests: 256,
             events: 4096,
+        }
+    }
+}
+
+/// Stream management on the e2e stream (XEP-0198).
+///
+/// With it, stanzas are acknowledged by the peer's side, once its bot has received them, and a stream outlives its bytestream:
+/// it is resumed over another one to the same peer with the same certificate, with nothing lost and nothing repeated.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SmConfig {
+    /// Whether it is offered, and used with peers that offer it. Default true.
+    pub enabled: bool,
+    /// An acknowledgement is asked for after so many stanzas, at least 1. Default 64.
+    pub request_after: u32,
+    /// And so long after a stanza at the latest. Default 1 s.
+    pub request_within: Duration,
+    /// How long a stream may stay without a bytestream before it is given up; zero for never to resume one. Both sides have a
+    /// say, the shorter time counts. Default 5 min.
+    pub resumption: Duration,
+    /// As initiator: where the peer does not know the stream any more, as after its restart, goes on with a new one, after
+    /// the stanzas that the peer did not acknowledge were handed back ([`StreamEvent::Renewed`](crate::StreamEvent::Renewed)).
+    /// Default false: the stream ends.
+    pub renew: bool,
+}
+
+impl SmConfig {
+    pub(crate) fn bounded(mut self) -> Self {
+        self.request_after = self.request_after.max(1);
+        self.request_within = FOR_EVER.min(self.request_within);
+        self.resumption = FOR_EVER.min(self.resumption);
+        self
+    }
+}
+
+impl Default for SmConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            request_after: 64,
+            request_within: Duration::from_secs(1),
+            resumption: Duration::from_secs(300),
+            renew: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod connecting;
 mod incoming;
+mod resuming;
 mod secure;
 
 use std::sync::{Arc, Mutex, PoisonError};

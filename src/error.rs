@@ -7,7 +7,7 @@ mod security;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use xmpp_parsers::{stanza_error::StanzaError, stream_error::DefinedCondition};
+use xmpp_parsers::{stanza::Stanza, stanza_error::StanzaError, stream_error::DefinedCondition};
 
 pub use self::security::SecurityError;
 use crate::reason::Reason;
@@ -48,6 +48,14 @@ pub enum Error {
     #[error("timed out after {1:?}: {0}")]
     Timeout(Step, Duration),
 
+    /// The stream was lost, and could not be carried on over another bytestream.
+    #[error("the stream was lost ({}), and could not be resumed: {}", .0.lost, .0.why)]
+    NotResumed(NotResumed),
+
+    /// The stream ended before the peer had acknowledged these stanzas: some of them may have arrived all the same.
+    #[error("{0}")]
+    Undelivered(Undelivered),
+
     /// There are as many sessions as [`Limits::sessions`](crate::Limits::sessions) allows.
     #[error("there are {0} sessions already, as many as the limit allows")]
     TooManySessions(usize),
@@ -55,6 +63,68 @@ pub enum Error {
     /// The crate was used in a way that it can't serve; the text says what to do instead.
     #[error("{0}")]
     ApiMisuse(ApiMisuse),
+}
+
+/// Why a stream could not be carried on; see [`SmConfig`](crate::SmConfig).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NotResumed {
+    /// How the bytestream was lost.
+    pub lost: Arc<Error>,
+    /// What became of the last attempt to resume it.
+    pub why: Arc<Error>,
+}
+
+/// The stanzas that the peer did not acknowledge (XEP-0198 #acking), the oldest first.
+///
+/// It is cheap to clone. What was sent with `send_iq` and what the stream answered by itself is not among them: whoever waits
+/// for the reply gets the error.
+#[derive(Clone, Debug)]
+pub struct Undelivered {
+    cause: Option<Arc<Error>>,
+    stanzas: Arc<[Stanza]>,
+}
+
+impl Undelivered {
+    pub(crate) fn new(cause: Option<Error>, stanzas: Vec<Stanza>) -> Self {
+        Self { cause: cause.map(Arc::new), stanzas: stanzas.into() }
+    }
+
+    /// The stanzas as they were given to be sent, in that order.
+    #[must_use]
+    pub fn stanzas(&self) -> &[Stanza] {
+        &self.stanzas
+    }
+
+    /// The same, to be sent again, say.
+    #[must_use]
+    pub fn to_stanzas(&self) -> Vec<Stanza> {
+        let copy = |stanza: &Stanza| match stanza {
+            Stanza::Iq(iq) => Stanza::Iq(iq.clone()),
+            Stanza::Message(message) => Stanza::Message(message.clone()),
+            Stanza::Presence(presence) => Stanza::Presence(presence.clone()),
+        };
+        self.stanzas.iter().map(copy).collect()
+    }
+
+    /// What ended the stream; `None` if it was closed in good order.
+    #[must_use]
+    pub fn cause(&self) -> Option<&Error> {
+        self.cause.as_deref()
+    }
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.stanzas.len(), &self.cause) {
+            (1, None) => f.write_str("the stream was closed before the peer had acknowledged 1 stanza"),
+            (count, None) => {
+                write!(f, "the stream was closed before the peer had acknowledged {count} stanzas")
+            }
+            (1, Some(cause)) => write!(f, "{cause}; 1 stanza was not acknowledged"),
+            (count, Some(cause)) => write!(f, "{cause}; {count} stanzas were not acknowledged"),
+        }
+    }
 }
 
 /// What the peer did that it must not do.
@@ -211,6 +281,8 @@ pub enum Step {
     Iq,
     /// Closing in good order.
     Close,
+    /// Waiting for a sign of life from a peer that has been silent.
+    Silence,
 }
 
 impl fmt::Display for Step {
@@ -227,6 +299,7 @@ impl fmt::Display for Step {
             Self::BlockAck => "waiting for the peer to acknowledge data",
             Self::Iq => "waiting for an iq reply",
             Self::Close => "closing in good order",
+            Self::Silence => "waiting for a sign of life from the peer",
         })
     }
 }
@@ -273,6 +346,11 @@ impl Error {
                 Reason::ConnectivityError
             }
             Self::Terminated(terminated) => terminated.reason.clone(),
+            Self::NotResumed(_) => Reason::Expired,
+            Self::Undelivered(undelivered) => match undelivered.cause() {
+                Some(cause) => cause.reason(),
+                None => Reason::Success,
+            },
             Self::Timeout(..) => Reason::Timeout,
             Self::TooManySessions(_) => Reason::Busy,
             Self::ApiMisuse(_) => Reason::GeneralError,
@@ -287,7 +365,9 @@ impl Error {
             Self::PeerIncompatible(what) => Some(what.to_string()),
             Self::Timeout(step, _) => Some(format!("timed out: {step}")),
             Self::Security(what) => what.peer_text().map(str::to_owned),
-            Self::Transport(_)
+            Self::Undelivered(undelivered) => undelivered.cause()?.peer_text(),
+            Self::NotResumed(_)
+            | Self::Transport(_)
             | Self::Signalling(_)
             | Self::Terminated(_)
             | Self::Stream(_)

@@ -92,13 +92,13 @@ mod wire;
 pub use crate::{
     config::{
         Callers, Candidates, Config, Dangerous, DiscoConfig, Encryption, IbbConfig, Limits, Proxies,
-        S5bConfig, Start, Timeouts, Transports,
+        S5bConfig, SmConfig, Start, Timeouts, Transports,
     },
     driver::{ByHand, Events},
     endpoint::{Connecting, Endpoint, Incoming},
     error::{
-        ApiMisuse, Direction, Error, PeerIncompatible, PeerMisbehaved, SecurityError, SignallingError, Step,
-        StreamFailure, Terminated, TransportError,
+        ApiMisuse, Direction, Error, NotResumed, PeerIncompatible, PeerMisbehaved, SecurityError,
+        SignallingError, Step, StreamFailure, Terminated, TransportError, Undelivered,
     },
     reason::Reason,
     security::{
@@ -107,7 +107,8 @@ pub use crate::{
         VerificationCode, WeakSecret,
     },
     stream::{
-        Bytestream, E2eStream, Moves, Negotiated, StreamInfo, StreamOptions, StreamReceiver, StreamSender,
+        Bytestream, E2eStream, Moves, Negotiated, Receipt, StreamEvent, StreamEvents, StreamInfo,
+        StreamOptions, StreamReceiver, StreamSender,
     },
     transport::{CandidateType, TransportInfo},
 };

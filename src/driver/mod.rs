@@ -218,6 +218,7 @@ impl State {
                     wake.extend(self.waiting.remove(&id).into_iter().flatten());
                     self.forget_withdrawn(id);
                 }
+                Output::Resumption(id) => self.sessions.release(now(), id),
                 Output::Incoming(id) => {
                     self.incoming.push_back(id);
                     self.general = General::Changed;

@@ -17,6 +17,7 @@ mod pubkeys;
 mod replacing;
 mod requests;
 mod responder;
+mod resuming;
 mod roster;
 mod security;
 mod sockets;
@@ -105,6 +106,8 @@ pub(crate) enum Output {
     Send(Stanza),
     /// A peer opened a session; the local user has to decide.
     Incoming(SessionId),
+    /// A peer opened a session to carry on a stream with us that there may be; it is to be accepted or terminated.
+    Resumption(SessionId),
     /// Something about the session changed: look at it again.
     Changed(SessionId),
     /// To be done with sockets.

@@ -5,12 +5,13 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::{Arc, OnceLock, Weak},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use futures::{
     Sink, Stream,
+    channel::oneshot,
     future::{Either, select},
 };
 use jid::Jid;
@@ -22,6 +23,7 @@ use super::{
     Carrier,
     e2e_bytestream::Bytestream,
     e2e_closer::Closer,
+    e2e_events::StreamEvents,
     e2e_moves::Moves,
     e2e_peer::{Remote, unanswered},
     e2e_shared::{Intent, Shared, Task, now},
@@ -180,6 +182,43 @@ impl E2eStream {
     pub fn moves(&self) -> Moves {
         let first = self.info().negotiated.as_ref().map(|negotiated| negotiated.transport.clone());
         Moves::new(self.sender.handle.carrier.clone(), first)
+    }
+
+    /// Tells when the bytestream is lost, and when the stream goes on over another one.
+    #[must_use]
+    pub fn events(&self) -> StreamEvents {
+        StreamEvents::new(Arc::downgrade(&self.sender.handle.shared))
+    }
+
+    /// Whether the peer acknowledges stanzas (XEP-0198). It is known a round trip after the stream was opened; before,
+    /// and with a peer that does not, it is false.
+    #[must_use]
+    pub fn acknowledges(&self) -> bool {
+        self.sender.handle.shared.with(|inner, _| inner.machine.acknowledges())
+    }
+
+    /// Stanzas that were sent and that the peer has not acknowledged. 0 if it acknowledges none at all.
+    #[must_use]
+    pub fn unacked(&self) -> usize {
+        self.sender.handle.shared.with(|inner, _| inner.machine.unacked())
+    }
+
+    /// See [`StreamSender::send_acked`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn send_acked(&self, stanza: impl Into<Stanza>) -> Result<(), Error> {
+        self.sender.send_acked(stanza).await
+    }
+
+    /// See [`StreamSender::send_with_receipt`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn send_with_receipt(&self, stanza: impl Into<Stanza>) -> Result<Receipt, Error> {
+        self.sender.send_with_receipt(stanza).await
     }
 
     /// How many stanzas so far claimed to be from somebody else than the peer, or to somebody else than
@@ -369,6 +408,31 @@ impl StreamSender {
         Ok(presented.certificate().clone())
     }
 
+    /// Sends a stanza and waits until the peer's side has acknowledged it (XEP-0198): its bot has received it. The
+    /// acknowledgement is asked for at once.
+    ///
+    /// If the future is dropped, the stanza may have been sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_with_receipt`](Self::send_with_receipt), and as [`Receipt`].
+    pub async fn send_acked(&self, stanza: impl Into<Stanza>) -> Result<(), Error> {
+        self.send_with_receipt(stanza).await?.await
+    }
+
+    /// Queues a stanza, and gives a future that resolves when the peer's side has acknowledged it. Waits for room, as `send`
+    /// does.
+    ///
+    /// If the future is dropped, the stanza was not sent.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerIncompatible::MissingFeature`] if the peer acknowledges nothing, and the stanza was not sent;
+    /// [`ApiMisuse::BadStanza`] if it can't be XML; otherwise whatever ended the stream.
+    pub async fn send_with_receipt(&self, _stanza: impl Into<Stanza>) -> Result<Receipt, Error> {
+        Err(ApiMisuse::StreamClosed.into())
+    }
+
     /// Sends a request (iq `get` or `set`) and waits for its reply, which may be an error reply. Works while
     /// another task receives; the reply does not show up there.
     ///
@@ -418,6 +482,24 @@ impl Sink<Stanza> for StreamSender {
         });
         self.mark = mark.unwrap_or(self.mark);
         self.poll_flush(cx)
+    }
+}
+
+/// Resolves when the peer's side has acknowledged a stanza; with the stream's error if it ended before, as far as is known here.
+///
+/// Dropping it does not take the stanza back.
+#[must_use = "it tells whether the stanza arrived"]
+#[derive(Debug)]
+pub struct Receipt {
+    acked: oneshot::Receiver<Result<(), Error>>,
+}
+
+impl Future for Receipt {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let acked = ready!(Pin::new(&mut self.acked).poll(cx));
+        Poll::Ready(acked.unwrap_or_else(|_| Err(ApiMisuse::StreamClosed.into())))
     }
 }
 

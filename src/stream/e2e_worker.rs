@@ -23,7 +23,7 @@ use super::{
     addressing::Introduction,
     decode::{Decoded, Decoder},
     e2e_shared::{Reading, Shared, now},
-    machine::{Machine, Role, Setup, cut_off},
+    machine::{Machine, Role, Setup, cut_off, management::Plan},
     negotiation::{Agenda, Next},
     options::{Session, StreamOptions},
     violation::Violation,
@@ -127,6 +127,7 @@ impl Worker {
             nonce,
             channel: options.protection.channel(),
             agenda,
+            management: Plan::Off,
         };
         Self {
             io,

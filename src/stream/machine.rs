@@ -10,6 +10,7 @@
 //!                                                                      another stream, of another machine
 //! ```
 
+pub(crate) mod management;
 mod negotiating;
 mod parting;
 mod reading;
@@ -22,7 +23,11 @@ use jid::Jid;
 use tokio_xmpp::IqRequest;
 use xmpp_parsers::{iq::Iq, stanza::Stanza, stream_error::DefinedCondition};
 
-use self::{relay::Relay, services::Services};
+use self::{
+    management::{Plan, ReceiptSender},
+    relay::Relay,
+    services::Services,
+};
 use super::{
     Path,
     addressing::{Introduction, Parties},
@@ -81,6 +86,7 @@ pub(crate) struct Setup {
     pub(crate) channel: Option<Channel>,
     /// What this stream is for, if not for stanzas.
     pub(crate) agenda: Agenda,
+    pub(crate) management: Plan,
 }
 
 /// What is known of the TLS connection around the stream.
@@ -184,7 +190,9 @@ enum Audience {
 impl Machine {
     /// The initiator's header is queued at once.
     pub(crate) fn new(now: Instant, setup: Setup) -> Self {
-        let Setup { role, local, peer, introduction, timeouts, limits, nonce, channel, agenda } = setup;
+        let Setup { role, local, peer, introduction, timeouts, limits, nonce, channel, agenda, management } =
+            setup;
+        let _ = management;
         let prefix = format!("{}-", nonce.get(..8).unwrap_or(&nonce));
         let mut machine = Self {
             role,
@@ -286,7 +294,17 @@ impl Machine {
     // What the local user does.
 
     /// Queues a stanza, without the addresses of others. A reply is dropped where nobody waits for it.
-    pub(crate) fn send(&mut self, now: Instant, mut stanza: Stanza) -> Result<(), Error> {
+    pub(crate) fn send(&mut self, now: Instant, stanza: Stanza) -> Result<(), Error> {
+        self.send_for(now, stanza, None)
+    }
+
+    /// The same; the acknowledgement goes to whoever waits for it, and is asked for at once.
+    pub(crate) fn send_for(
+        &mut self,
+        now: Instant,
+        mut stanza: Stanza,
+        _receipt: Option<ReceiptSender>,
+    ) -> Result<(), Error> {
         self.check_open()?;
         // RFC 6120 §8.2.3: one reply to a request, and perhaps we have given it.
         if let Stanza::Iq(Iq::Result { id, .. } | Iq::Error { id, .. }) = &stanza

@@ -19,9 +19,11 @@ mod e2e;
 mod e2e_bytestream;
 mod e2e_closer;
 mod e2e_end;
+mod e2e_events;
 mod e2e_moves;
 mod e2e_open;
 mod e2e_peer;
+mod e2e_resume;
 mod e2e_shared;
 mod e2e_worker;
 mod encode;
@@ -43,10 +45,16 @@ mod e2e_tests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{e2e::WeakSender, e2e_closer::Closer, options::Established};
+pub(crate) use self::{
+    e2e::WeakSender,
+    e2e_closer::Closer,
+    e2e_resume::{Goal, Reconnect, Reconnected, Registry, Resumable, Revival, await_resume, renew, resume},
+    options::Established,
+};
 pub use self::{
-    e2e::{E2eStream, StreamReceiver, StreamSender},
+    e2e::{E2eStream, Receipt, StreamReceiver, StreamSender},
     e2e_bytestream::Bytestream,
+    e2e_events::{StreamEvent, StreamEvents},
     e2e_moves::Moves,
     e2e_open::{accept, initiate},
     options::{Negotiated, StreamInfo, StreamOptions},
@@ -66,6 +74,14 @@ pub(crate) enum Path {
     Relayed,
 }
 
+/// Whether what is written to a bytestream can get anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Flowing,
+    /// It goes through a server that is not there at present.
+    Stalled,
+}
+
 /// The session that carries a bytestream: it explains why the bytestream fails, and ends with it.
 pub(crate) trait Carrier: Send + Sync + 'static {
     /// Ends the session. Called exactly once.
@@ -78,6 +94,10 @@ pub(crate) trait Carrier: Send + Sync + 'static {
     fn poll_moved(&self, cx: &Context<'_>, before: Option<&TransportInfo>) -> Poll<Option<TransportInfo>>;
     /// Resolves when the session has ended, whoever ended it.
     fn ended(&self) -> BoxFuture<'static, ()>;
+    /// Ready when the bytestream stands still, or no longer does; pending while it is as `known`.
+    fn poll_flow(&self, _cx: &Context<'_>, _known: Flow) -> Poll<Flow> {
+        Poll::Pending
+    }
     /// Whether the bytestream goes through a SOCKS5 proxy now. It may change; the stream looks whenever it writes.
     fn is_relayed(&self) -> bool {
         false

@@ -12,11 +12,12 @@ use super::{
     Carrier, Path,
     addressing::Introduction,
     e2e_peer::Remote,
+    e2e_resume::Revival,
     machine::{Channel, Role},
     negotiation::{Agenda, Credentials, Footing},
 };
 use crate::{
-    ApiMisuse, Error, Limits, Reason, Timeouts, TransportInfo,
+    ApiMisuse, Error, Limits, Reason, SmConfig, Timeouts, TransportInfo,
     security::{Level, Standing, TlsInfo, TlsOptions, tls_io::Connection},
 };
 
@@ -44,6 +45,8 @@ pub struct StreamOptions {
     pub(crate) carrier: Option<Arc<dyn Carrier>>,
     pub(crate) map_io: fn(&io::Error) -> Error,
     pub(crate) protection: Protection,
+    pub(crate) sm: SmConfig,
+    pub(crate) revival: Revival,
 }
 
 /// What protects a stream.
@@ -125,6 +128,8 @@ impl StreamOptions {
             carrier: None,
             map_io: Error::io,
             protection: Protection::None,
+            sm: SmConfig::default(),
+            revival: Revival::None,
         }
     }
 
@@ -154,6 +159,19 @@ impl StreamOptions {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Replaces the settings of stream management. Without Jingle stanzas are acknowledged, and nothing is resumed.
+    #[must_use]
+    pub fn sm(mut self, sm: SmConfig) -> Self {
+        self.sm = sm.bounded();
+        self
+    }
+
+    /// What carries the stream on when its bytestream is lost.
+    pub(crate) fn revival(mut self, revival: Revival) -> Self {
+        self.revival = revival;
         self
     }
 

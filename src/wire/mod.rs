@@ -11,6 +11,7 @@ pub(crate) mod jingle;
 pub(crate) mod ns;
 pub(crate) mod pubkeys;
 pub(crate) mod s5b;
+pub(crate) mod sm;
 pub(crate) mod xtls;
 
 #[cfg(test)]

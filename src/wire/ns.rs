@@ -37,6 +37,10 @@ pub(crate) const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// Entity capabilities (XEP-0115).
 pub(crate) const CAPS: &str = "http://jabber.org/protocol/caps";
+/// Stream management (XEP-0198).
+pub(crate) const SM: &str = "urn:xmpp:sm:3";
+/// Marks a session whose XML stream carries on an earlier one; of this crate.
+pub(crate) const RESUMPTION: &str = "https://crates.io/crates/jingle-xmlstream#resumption";
 /// XMPP ping (XEP-0199).
 pub(crate) const PING: &str = "urn:xmpp:ping";
 

@@ -89,6 +89,7 @@ struct End {
     jid: FullJid,
     sessions: Sessions,
     incoming: VecDeque<SessionId>,
+    resumptions: VecDeque<SessionId>,
     replies: Vec<(RequestToken, Result<IqResponse, Error>)>,
     effects: Vec<Effect>,
     /// Requests to others than the other end.
@@ -105,6 +106,7 @@ impl End {
             jid,
             sessions,
             incoming: VecDeque::new(),
+            resumptions: VecDeque::new(),
             replies: Vec::new(),
             effects: Vec::new(),
             elsewhere: Vec::new(),
@@ -118,6 +120,7 @@ impl End {
             match output {
                 Output::Send(stanza) => sent.push(self.on_the_wire(stanza)),
                 Output::Incoming(id) => self.incoming.push_back(id),
+                Output::Resumption(id) => self.resumptions.push_back(id),
                 Output::Changed(_) => {}
                 Output::Effect(effect) => self.effects.push(effect),
                 Output::Reply(token, reply) => self.replies.push((token, reply)),

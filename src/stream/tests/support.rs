@@ -14,7 +14,7 @@ use crate::{
     stream::{
         addressing::Introduction,
         decode::{Decoded, Decoder},
-        machine::{Machine, Role, Setup},
+        machine::{Machine, Role, Setup, management::Plan},
         negotiation::Agenda,
         violation::Violation,
     },
@@ -134,6 +134,7 @@ pub(super) fn setup(role: Role, local: Option<&str>, peer: Option<&str>) -> Setu
         nonce: NONCE.to_owned(),
         channel: None,
         agenda: Agenda::Nothing,
+        management: Plan::Off,
     }
 }
 
