@@ -13,6 +13,7 @@
 //! What a peer sends is bounded before it is built: the size and the depth of a stanza, one start tag, the header.
 //! What breaks the rules ends the stream with the stream error that RFC 6120 §4.9.3 has for it.
 
+mod acks;
 mod addressing;
 mod backoff;
 mod decode;

@@ -1,10 +1,13 @@
 //! The stream without IO, told as in the ladder diagrams of the specifications.
 
+mod acks;
 mod codec;
 mod hostile;
 mod ladder;
+mod liveness;
 mod relayed;
 mod requests;
+mod resuming;
 mod sasl;
 mod services;
 mod starttls;
