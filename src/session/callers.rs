@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use jid::FullJid;
 use xmpp_parsers::{iq::Iq, jingle::Action, minidom::Element, stanza::Stanza, stanza_error::StanzaError};
 
-use super::{Request, Sessions, responder::is_xmlstream, state::State};
+use super::{
+    Request, Sessions,
+    responder::is_xmlstream,
+    state::{Errand, State},
+};
 use crate::{
     Callers,
     wire::{
@@ -79,7 +83,7 @@ impl Sessions {
         self.table.sessions().any(|session| {
             let calling =
                 matches!(session.state, State::Preparing(_) | State::Gathering(_) | State::Offered(_));
-            calling && session.peer == *peer
+            calling && session.peer == *peer && session.errand == Errand::NewStream
         })
     }
 

@@ -26,10 +26,13 @@ impl Sessions {
             self.handle_session_timeout(now, id);
         }
         self.handle_listener_timeout(now);
-        self.absent.retain(|_, since| now < *since + ABSENCE);
+        self.handle_link_timeout(now);
+        self.forget_absences(now);
         let sessions = self.table.sessions().filter_map(|session| session.state.poll_timeout());
-        let absences = self.absent.values().map(|since| *since + ABSENCE);
-        let others = [self.requests.poll_timeout(), self.listening_until].into_iter().flatten();
+        let absences = self.absences().map(|(_, since)| *since + ABSENCE);
+        let others = [self.requests.poll_timeout(), self.listening_until, self.link.poll_timeout()]
+            .into_iter()
+            .flatten();
         self.wake_at = sessions.chain(absences).chain(others).min();
     }
 
@@ -69,11 +72,12 @@ impl Sessions {
     fn handle_session_timeout(&mut self, now: Instant, id: SessionId) {
         let span = self.span(id);
         let _entered = span.enter();
-        let Some(session) = self.table.get_mut(id) else { return };
-        let absent = self.absent.get(&session.peer).is_some_and(|since| now >= *since + ABSENCE);
+        let Some(session) = self.table.get(id) else { return };
+        let absent = self.absences().any(|(peer, since)| *peer == session.peer && now >= *since + ABSENCE);
         if absent && session.is_on_wire() && !session.outlives_signalling() {
             return self.fail(now, id, Error::Signalling(SignallingError::PeerGone));
         }
+        let Some(session) = self.table.get_mut(id) else { return };
         let late = match &mut session.state {
             State::Active(active) => {
                 active.transport.handle_timeout(now);

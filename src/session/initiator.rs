@@ -16,8 +16,8 @@ use super::{
     responder::SESSION,
     security,
     state::{
-        Ack, Active, Announced, ContentName, Farewell, Gathering, Offered, Precondition, Preparing, Role,
-        Session, SessionId, State,
+        Ack, Active, Announced, ContentName, Errand, Farewell, Gathering, Offered, Precondition, Preparing,
+        Role, Session, SessionId, State,
     },
 };
 use crate::{
@@ -43,6 +43,16 @@ impl Sessions {
         peer: FullJid,
         candidates: Option<Candidates>,
     ) -> Result<SessionId, Error> {
+        self.begin(now, peer, candidates, Errand::NewStream)
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        peer: FullJid,
+        candidates: Option<Candidates>,
+        errand: Errand,
+    ) -> Result<SessionId, Error> {
         if self.table.is_full() {
             return Err(Error::TooManySessions(self.config.limits.sessions));
         }
@@ -52,7 +62,9 @@ impl Sessions {
         let content = ContentName { creator: Creator::Initiator, name: CONTENT_NAME.to_owned() };
         let state = State::Preparing(Preparing { waits_for: Step::Online, since: now, deadline, latest });
         let candidates = candidates.unwrap_or(self.config.s5b.candidates);
-        let id = self.table.insert(Session::new(peer, Role::Initiator, content, candidates, state));
+        let mut session = Session::new(peer, Role::Initiator, content, candidates, state);
+        session.errand = errand;
+        let id = self.table.insert(session);
         self.watch(id);
         self.begin_waiting(now);
         Ok(id)
@@ -60,7 +72,7 @@ impl Sessions {
 
     /// Takes the next step with every session that waited for the server.
     pub(super) fn begin_waiting(&mut self, now: Instant) {
-        if self.bound.is_none() {
+        if self.bound.is_none() || self.link.is_down() {
             return;
         }
         for id in self.table.ids() {
@@ -138,9 +150,10 @@ impl Sessions {
             session.needs = Some(needs);
         }
         let missing = |feature: &str| PeerIncompatible::MissingFeature(feature.to_owned());
+        let start = self.start_for(id);
         match (self.config.transports, needs) {
             (Transports::Auto, Needs { ibb: Some(_), s5b: false, .. }) => self.offer_ibb(now, id, needs),
-            (Transports::Auto, Needs { ibb: Some(_), .. }) if self.config.start == Start::Fast => {
+            (Transports::Auto, Needs { ibb: Some(_), .. }) if start == Start::Fast => {
                 if self.candidates_for(id) != Candidates::None {
                     // For the move; later, the answers would queue behind what is said in band.
                     self.look_for_proxies(now);
@@ -160,6 +173,14 @@ impl Sessions {
                 self.fail(now, id, Error::PeerIncompatible(missing(ns::JINGLE_IBB)));
             }
             (Transports::S5b, _) => self.fail(now, id, Error::PeerIncompatible(missing(ns::JINGLE_S5B))),
+        }
+    }
+
+    /// Stanzas wait for a stream to be carried on, and have waited already: it begins on what will carry it.
+    pub(super) fn start_for(&self, id: SessionId) -> Start {
+        match self.table.get(id).map(|session| session.errand) {
+            Some(Errand::Resumption) => Start::Best,
+            Some(Errand::NewStream) | None => self.config.start,
         }
     }
 
@@ -208,6 +229,9 @@ impl Sessions {
                 tracing::debug!("offering a stream without XTLS: STARTTLS will be required")
             }
             Precondition::Plaintext => tracing::warn!("offering a stream in plaintext"),
+        }
+        if session.errand == Errand::Resumption {
+            content = content.with_resumption();
         }
         tracing::info!(transport = transport.name(), "initiating a session");
         let jingle = Jingle::new(Action::SessionInitiate, session.sid.clone())

@@ -7,6 +7,7 @@ use jid::FullJid;
 use super::{
     Output, Purpose, Sessions,
     roster::Roster,
+    stalling::Link,
     state::{Farewell, Line, Preparing, SessionId, State},
 };
 use crate::{Error, SignallingError, Step};
@@ -15,18 +16,21 @@ impl Sessions {
     /// The server gave us this full JID, on a new stream: whatever was said on an old one is lost.
     pub(crate) fn handle_bound(&mut self, now: Instant, jid: FullJid) {
         let before = self.bound.replace(jid);
+        self.link = Link::Up;
         self.proxies.reset();
         if let Some(before) = before {
             let reachable_as_before = self.bound.as_ref() == Some(&before);
             self.lose_everything(now, &SignallingError::Rebound, reachable_as_before);
         }
         self.ask_for_roster(now);
+        self.announce_whereabouts();
         self.begin_waiting(now);
     }
 
     /// The session with the server is gone for good.
     pub(crate) fn handle_disconnected(&mut self, now: Instant) {
         self.bound = None;
+        self.link = Link::Up;
         self.roster = Roster::default();
         self.lose_everything(now, &SignallingError::Offline, false);
     }

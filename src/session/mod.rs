@@ -21,10 +21,12 @@ mod resuming;
 mod roster;
 mod security;
 mod sockets;
+mod stalling;
 mod state;
 mod table;
 #[cfg(test)]
 mod tests;
+mod whereabouts;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -46,9 +48,12 @@ use xmpp_parsers::{
 use self::{
     callers::Refusals,
     requests::Requests,
+    resuming::Resumable,
     roster::Roster,
+    stalling::Link,
     state::{ABSENCE, Ended, Farewell, Session, State},
     table::Table,
+    whereabouts::Lookouts,
 };
 pub(crate) use self::{
     callers::Word,
@@ -71,12 +76,15 @@ pub(crate) struct Sessions {
     config: Config,
     /// The full JID that the server gave us, while there is a session with it.
     bound: Option<FullJid>,
+    link: Link,
     table: Table,
     requests: Requests<Purpose>,
     disco: Disco,
     proxies: Proxies,
     roster: Roster,
     refusals: Refusals,
+    resumable: Resumable,
+    lookouts: Lookouts,
     /// Which session somebody who connects to our listener is for, by DST.ADDR.
     expected: HashMap<String, SessionId>,
     listening_until: Option<Instant>,
@@ -190,12 +198,15 @@ impl Sessions {
             proxies: Proxies::new(&config.s5b.proxies),
             roster: Roster::default(),
             refusals: Refusals::default(),
+            resumable: Resumable::default(),
+            lookouts: Lookouts::default(),
             expected: HashMap::new(),
             listening_until: None,
             dials: HashMap::new(),
             next_dial: 0,
             config,
             bound: None,
+            link: Link::Up,
             absent: HashMap::new(),
             outputs: VecDeque::new(),
             doors: Doors::Open,
@@ -232,6 +243,7 @@ impl Sessions {
 
     fn handle_presence(&mut self, now: Instant, presence: &Presence) {
         self.disco.handle_presence(presence);
+        self.note_whereabouts(presence);
         let Some(from) = presence.from.as_ref().and_then(|from| from.try_as_full().ok()) else { return };
         let concerned = |session: &Session| session.peer == *from && session.is_on_wire();
         if presence.type_ == PresenceType::Unavailable && self.table.sessions().any(concerned) {

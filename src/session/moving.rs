@@ -30,7 +30,7 @@ impl Sessions {
         if let Some(State::Active(active)) = self.table.get_mut(id).map(|session| &mut session.state) {
             active.peer = Peer::Proved;
         }
-        let wanted = self.config.transports == Transports::Auto && self.config.start == Start::Fast;
+        let wanted = self.config.transports == Transports::Auto && self.start_for(id) == Start::Fast;
         let Some(session) = self.table.get(id).filter(|_| wanted) else { return };
         let possible = session.needs.is_some_and(|needs| needs.s5b) && session.retry == Retry::Left;
         let State::Active(Active { transport: Transport::Ibb(_), replacement: Replacement::None, .. }) =

@@ -96,6 +96,26 @@ impl<P> Requests<P> {
         });
     }
 
+    /// The deadlines of these stand still until [`Self::renew`].
+    pub(crate) fn hold(&mut self, held: impl Fn(&P) -> bool) {
+        for (number, pending) in &self.pending {
+            if let (true, Some((at, _))) = (held(&pending.purpose), pending.deadline) {
+                self.deadlines.remove(&(at, *number));
+            }
+        }
+    }
+
+    /// These have all their time again, from now on.
+    pub(crate) fn renew(&mut self, now: Instant, renewed: impl Fn(&P) -> bool) {
+        for (number, pending) in &mut self.pending {
+            if let (true, Some((at, given))) = (renewed(&pending.purpose), &mut pending.deadline) {
+                self.deadlines.remove(&(*at, *number));
+                *at = now + *given;
+                self.deadlines.insert((*at, *number));
+            }
+        }
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }

@@ -11,8 +11,8 @@ use xmpp_parsers::{
 use super::{
     Doors, Output, Request, Sessions, security,
     state::{
-        Accepting, Ack, Active, Announced, ContentName, Farewell, Offered, Ringing, Role, Session, SessionId,
-        State,
+        Accepting, Ack, Active, Announced, ContentName, Errand, Farewell, Offered, Ringing, Role, Session,
+        SessionId, State,
     },
 };
 use crate::{
@@ -104,13 +104,19 @@ impl Sessions {
         dialect: Dialect,
         loser: Option<SessionId>,
     ) {
-        if loser.is_none() && self.table.is_full_for(&peer) {
+        let errand = errand_of(&jingle.contents);
+        if errand == Errand::Resumption && self.resumable.of(&peer.to_bare()) == 0 {
+            tracing::info!(%peer, sid = jingle.sid, "there is no stream to carry on");
+            let why = ReasonElement::new(Reason::Expired).with_text("there is no stream to carry on");
+            return self.turn_down(peer, &jingle.sid, dialect, why);
+        }
+        if loser.is_none() && self.is_full_for(&peer, errand) {
             tracing::info!(%peer, sid = jingle.sid, "too many sessions: busy");
             return self.turn_down(peer, &jingle.sid, dialect, ReasonElement::new(Reason::Busy));
         }
         let judged = self.judge(&peer, &jingle.contents);
         match judged.and_then(|offer| self.with_new_bytestream(&peer, loser, offer)) {
-            Ok(offer) => self.ring(now, peer, jingle.sid, dialect, offer, loser),
+            Ok(offer) => self.ring(now, (peer, jingle.sid, dialect), errand, offer, loser),
             Err(obstacle) => {
                 let Obstacle { why, error } = *obstacle;
                 tracing::info!(%peer, sid = jingle.sid, reason = %why.reason, "declining an offer");
@@ -123,11 +129,16 @@ impl Sessions {
     }
 
     fn tie(&self, request: &Request, jingle: &Jingle) -> Tie {
-        if !jingle.contents.iter().any(is_xmlstream) {
+        // A stream that is carried on is no answer to somebody who wants a new one, nor the other way round; and of two that
+        // are carried on, each is known by its own initiator.
+        let begins_stream = errand_of(&jingle.contents) == Errand::NewStream;
+        if !jingle.contents.iter().any(is_xmlstream) || !begins_stream {
             return Tie::None;
         }
         let crossing = self.table.ids().into_iter().filter_map(|id| {
-            let session = self.table.get(id).filter(|session| session.peer == request.from)?;
+            let candidate =
+                |session: &&Session| session.peer == request.from && session.errand == Errand::NewStream;
+            let session = self.table.get(id).filter(candidate)?;
             matches!(session.state, State::Offered(Offered { ack: Ack::Awaited, .. }))
                 .then_some((&session.sid, id))
         });
@@ -214,9 +225,8 @@ impl Sessions {
     fn ring(
         &mut self,
         now: Instant,
-        peer: FullJid,
-        sid: String,
-        dialect: Dialect,
+        (peer, sid, dialect): (FullJid, String, Dialect),
+        errand: Errand,
         offer: Acceptable,
         loser: Option<SessionId>,
     ) {
@@ -236,7 +246,8 @@ impl Sessions {
         let mut session = Session::new(peer, Role::Responder, content, candidates, state);
         session.rename(sid);
         session.dialect = dialect;
-        session.span.in_scope(|| tracing::info!("a session is offered"));
+        session.errand = errand;
+        session.span.in_scope(|| tracing::info!(?errand, "a session is offered"));
         let id = match loser {
             None => self.table.insert(session),
             Some(loser) => {
@@ -252,10 +263,11 @@ impl Sessions {
             debug_assert!(is_new, "looked up before");
         }
         self.watch(id);
-        match loser {
-            None => self.outputs.push_back(Output::Incoming(id)),
+        match (loser, errand) {
+            (None, Errand::NewStream) => self.outputs.push_back(Output::Incoming(id)),
+            (None, Errand::Resumption) => self.outputs.push_back(Output::Resumption(id)),
             // Its user asked for a session with this peer, so has decided already.
-            Some(id) => drop(self.accept(now, id)),
+            (Some(id), _) => drop(self.accept(now, id)),
         }
     }
 
@@ -364,6 +376,12 @@ impl Sessions {
 
 pub(super) fn is_xmlstream(content: &Content) -> bool {
     content.description().is_some_and(|description| description.is("description", ns::XMLSTREAM))
+}
+
+/// What an offer is for.
+fn errand_of(contents: &[Content]) -> Errand {
+    let resumes = |content: &Content| is_xmlstream(content) && content.is_resumption();
+    if contents.iter().any(resumes) { Errand::Resumption } else { Errand::NewStream }
 }
 
 fn name_of(content: &Content) -> ContentName {

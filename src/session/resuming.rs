@@ -1,47 +1,76 @@
-//! Sessions that carry on a stream whose bytestream was lost, and where its peer is.
+//! Sessions that carry on a stream whose bytestream was lost.
+//!
+//! They are ordinary sessions whose content has the mark `<resumption/>`: nobody is asked about them. Whose stream it is,
+//! both sides show inside, by TLS and by XEP-0198's id; the mark says nothing that would be worth keeping secret.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use jid::{BareJid, FullJid};
 
-use super::{SessionId, Sessions};
-use crate::{Error, stream::Flow};
+use super::{
+    SessionId, Sessions,
+    state::{Errand, Role},
+};
+use crate::Error;
+
+/// Sessions that one stream may have at the same time: the one that carries it, or whose end was not noticed yet; an attempt
+/// that the peer has given up without our knowledge; and the one that succeeds.
+const SESSIONS_PER_STREAM: usize = 3;
+
+/// How many times [`Limits::sessions_per_peer`](crate::Limits::sessions_per_peer) streams an account may have, with those that
+/// wait to be carried on. With once, a bot that has lost its memory could not begin anew before we give up its old streams;
+/// without a limit, an account could fill the memory with streams that it does not carry on.
+const SUSPENDED_SHARE: usize = 2;
+
+/// How many streams each account may carry on. No entry is 0.
+#[derive(Debug, Default)]
+pub(super) struct Resumable(HashMap<BareJid, usize>);
+
+impl Resumable {
+    pub(super) fn of(&self, account: &BareJid) -> usize {
+        self.0.get(account).copied().unwrap_or_default()
+    }
+}
 
 impl Sessions {
     /// Starts towards a session that carries on a stream with this peer: as [`Sessions::connect`], on the best transport
     /// there is, and marked, so that the peer's user is not asked.
     ///
     /// The session ends with [`Reason::Expired`](crate::Reason::Expired) if the peer has no stream to carry on.
-    pub(crate) fn connect_to_resume(&mut self, _now: Instant, _peer: FullJid) -> Result<SessionId, Error> {
-        Err(crate::ApiMisuse::StreamClosed.into())
+    pub(crate) fn connect_to_resume(&mut self, now: Instant, peer: FullJid) -> Result<SessionId, Error> {
+        self.begin(now, peer, None, Errand::Resumption)
     }
 
     /// There is one stream more that this account may carry on.
-    pub(crate) fn expect_resumption(&mut self, _peer: &BareJid) {}
-
-    /// One of them is over.
-    pub(crate) fn forget_resumption(&mut self, _peer: &BareJid) {}
-
-    /// A stream to this peer was lost: from now on it is remembered where the peer shows up, and the peer is told where we are
-    /// (directed presence, RFC 6121 §4.6), whenever one of us has a new full JID. To be called once for each stream.
-    pub(crate) fn look_out_for(&mut self, _now: Instant, _peer: &FullJid) {}
-
-    /// That stream goes on, or is given up.
-    pub(crate) fn stop_looking_out_for(&mut self, _peer: &BareJid) {}
-
-    /// Under which full JIDs the peer may be reached, the best guess first: where it was last, then where it was seen since.
-    pub(crate) fn whereabouts(&self, peer: &FullJid) -> Vec<FullJid> {
-        vec![peer.clone()]
+    pub(crate) fn expect_resumption(&mut self, peer: &BareJid) {
+        *self.resumable.0.entry(peer.clone()).or_default() += 1;
     }
 
-    /// The session with the server is lost for now. It may be resumed, so that nothing is lost yet.
-    pub(crate) fn handle_link_down(&mut self, _now: Instant) {}
+    /// One of them is over.
+    pub(crate) fn forget_resumption(&mut self, peer: &BareJid) {
+        let Some(count) = self.resumable.0.get_mut(peer) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.resumable.0.remove(peer);
+        }
+    }
 
-    /// The session with the server is there again, and the same as before.
-    pub(crate) fn handle_link_resumed(&mut self, _now: Instant) {}
-
-    /// Whether what is written to a session's bytestream can get anywhere.
-    pub(crate) fn flow(&self, _id: SessionId) -> Flow {
-        Flow::Flowing
+    /// Whether one more session that this peer starts is too many.
+    pub(super) fn is_full_for(&self, peer: &FullJid, errand: Errand) -> bool {
+        let account = peer.to_bare();
+        let streams = self.resumable.of(&account);
+        match errand {
+            Errand::NewStream => {
+                let share = self.config.limits.sessions_per_peer.saturating_mul(SUSPENDED_SHARE);
+                streams >= share.max(1) || self.table.is_full_for(peer)
+            }
+            Errand::Resumption => {
+                let theirs = self.table.sessions().filter(|session| {
+                    let resumes = session.errand == Errand::Resumption && session.role == Role::Responder;
+                    resumes && session.peer.to_bare() == account
+                });
+                theirs.count() >= streams.saturating_mul(SESSIONS_PER_STREAM) || self.table.has_no_room()
+            }
+        }
     }
 }

@@ -60,6 +60,7 @@ pub(crate) struct Session {
     pub(super) sid: String,
     pub(super) role: Role,
     pub(super) dialect: Dialect,
+    pub(super) errand: Errand,
     pub(super) content: ContentName,
     /// What we found out about the peer, as initiator.
     pub(super) needs: Option<Needs>,
@@ -71,6 +72,14 @@ pub(crate) struct Session {
     pub(super) line: Line,
     pub(super) span: tracing::Span,
     pub(super) state: State,
+}
+
+/// What the session's bytestream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Errand {
+    NewStream,
+    /// A stream that has lost its bytestream.
+    Resumption,
 }
 
 /// Whether a new session that offers nothing but in-band bytestreams may follow on this one.
@@ -310,6 +319,7 @@ impl Session {
             sid: String::new(),
             role,
             dialect: Dialect::V1,
+            errand: Errand::NewStream,
             content,
             needs: None,
             candidates,

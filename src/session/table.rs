@@ -47,11 +47,16 @@ impl Table {
         let bare = peer.to_bare();
         let undecided = self.sessions().filter(|session| matches!(session.state, State::Ringing(_))).count();
         let theirs = self.sessions().filter(|session| session.role == Role::Responder);
-        self.sessions.len() >= self.limits.sessions
+        self.has_no_room()
             // Anybody can have any number of accounts, so that alone must not keep our user from starting sessions.
             || undecided >= self.limits.sessions.div_ceil(2)
             || theirs.filter(|session| session.peer.to_bare() == bare).count()
                 >= self.limits.sessions_per_peer
+    }
+
+    /// Whether all together are as many as may be.
+    pub(super) fn has_no_room(&self) -> bool {
+        self.sessions.len() >= self.limits.sessions
     }
 
     pub(super) fn insert(&mut self, session: Session) -> SessionId {

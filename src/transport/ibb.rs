@@ -10,10 +10,7 @@
 //! while the reader is behind, which is all the back-pressure that XEP-0047 has. A `<close/>` ends
 //! both directions, so whoever receives one sends what it still has before it answers.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::BytesMut;
 use xmpp_parsers::{
@@ -21,13 +18,14 @@ use xmpp_parsers::{
     stanza_error::{DefinedCondition, ErrorType, StanzaError},
 };
 
+use self::clock::Clock;
 use super::{
     Output, Read, Request, TransportInfo,
     ibb_receiver::{Receiver, Refused},
     ibb_sender::Sender,
 };
 use crate::{
-    Error, IbbConfig, PeerMisbehaved, SignallingError, Step, Timeouts, TransportError,
+    Error, IbbConfig, PeerMisbehaved, SignallingError, Timeouts, TransportError,
     disco::InBand,
     wire::{
         errors,
@@ -35,9 +33,7 @@ use crate::{
     },
 };
 
-/// How long an acknowledgement is held back at most because our user does not read. Peers take a block that stays
-/// unacknowledged for a sign that we are gone, this crate after [`Timeouts::block_ack`].
-const MERCY: Duration = Duration::from_secs(30);
+mod clock;
 
 /// What is agreed, or offered, before `<open/>`.
 #[derive(Clone, Debug)]
@@ -122,6 +118,7 @@ pub(crate) struct Ibb {
     block_size: u16,
     timeouts: Timeouts,
     state: State,
+    clock: Clock,
     sender: Sender,
     receiver: Receiver,
     outputs: VecDeque<Output>,
@@ -190,6 +187,7 @@ impl Ibb {
             block_size: offer.block_size,
             timeouts: *timeouts,
             state,
+            clock: Clock::Running,
             outputs: VecDeque::new(),
         }
     }
@@ -435,65 +433,11 @@ impl Ibb {
         unsent
     }
 
-    // ---- time ----------------------------------------------------------------------------
-
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let mercy =
-            self.receiver.oldest_unacknowledged().filter(|_| self.is_receiving()).map(|came| came + MERCY);
-        self.state_deadline().into_iter().chain(self.block_deadline()).chain(mercy).min()
-    }
-
-    fn is_receiving(&self) -> bool {
-        matches!(self.state, State::Open | State::Draining | State::Closing { .. })
-    }
-
-    fn state_deadline(&self) -> Option<Instant> {
-        match &self.state {
-            State::AwaitingOpen { deadline }
-            | State::Opening { deadline }
-            | State::Closing { deadline }
-            | State::PeerClosing { done: Done::NotYet { deadline }, .. } => Some(*deadline),
-            _ => None,
-        }
-    }
-
-    fn block_deadline(&self) -> Option<Instant> {
-        let sending = matches!(self.state, State::Open | State::Draining | State::PeerClosing { .. });
-        self.sender.oldest_in_flight().filter(|_| sending).map(|sent| sent + self.timeouts.block_ack)
-    }
-
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.block_deadline().is_some_and(|due| now >= due) {
-            return self.fail(Error::Timeout(Step::BlockAck, self.timeouts.block_ack));
-        }
-        while self.is_receiving()
-            && let Some(id) = self.receiver.take_unacknowledged_since(now.checked_sub(MERCY))
-        {
-            self.reply(id, Ok(()));
-        }
-        if self.state_deadline().is_none_or(|due| now < due) {
-            return;
-        }
-        match &mut self.state {
-            State::AwaitingOpen { .. } | State::Opening { .. } => {
-                self.fail(Error::Timeout(Step::Transport, self.timeouts.transport));
-            }
-            State::Closing { .. } => self.fail(Error::Timeout(Step::Close, self.timeouts.close)),
-            // What was written goes out all the same.
-            State::PeerClosing { done, .. } => {
-                *done = Done::Yes;
-                self.sender.flush();
-                self.pump(now);
-            }
-            State::Open | State::Draining | State::Closed | State::Failed(_) => {}
-        }
-    }
+    // ---- inside --------------------------------------------------------------------------
 
     pub(super) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
-
-    // ---- inside --------------------------------------------------------------------------
 
     /// Sends what the window lets go, and takes the next step of a close that waits for it.
     fn pump(&mut self, now: Instant) {

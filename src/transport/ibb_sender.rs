@@ -85,6 +85,11 @@ impl Sender {
         self.in_flight.front().copied()
     }
 
+    /// What is in flight counts as sent now.
+    pub(super) fn restart_clock(&mut self, now: Instant) {
+        self.in_flight.iter_mut().for_each(|sent| *sent = now);
+    }
+
     /// Whether all that was written went out in blocks.
     pub(super) fn is_flushed(&self) -> bool {
         self.buffer.is_empty()

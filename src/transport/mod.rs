@@ -213,6 +213,19 @@ impl Transport {
         }
     }
 
+    /// Nothing goes or comes in band until [`Self::go_on`].
+    pub(crate) fn stand_still(&mut self) {
+        if let Some(ibb) = self.ibb_mut() {
+            ibb.stand_still();
+        }
+    }
+
+    pub(crate) fn go_on(&mut self, now: Instant) {
+        if let Some(ibb) = self.ibb_mut() {
+            ibb.go_on(now);
+        }
+    }
+
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         match self {
             Self::Ibb(ibb) => ibb.poll_output(),

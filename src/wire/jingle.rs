@@ -22,6 +22,9 @@ pub(crate) const MAX_SID: usize = 256;
 /// Length of a content's name in bytes.
 pub(crate) const MAX_NAME: usize = 256;
 
+/// The name of the mark of [`ns::RESUMPTION`].
+const RESUMPTION: &str = "resumption";
+
 /// Which generation of Jingle namespaces a session speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -224,6 +227,16 @@ impl Content {
     /// The security precondition; `<security/>` in whatever namespace.
     pub(crate) fn security(&self) -> Option<&Element> {
         self.child("security")
+    }
+
+    /// Whether the XML stream is to carry on an earlier one (`<resumption/>`).
+    pub(crate) fn is_resumption(&self) -> bool {
+        self.children.iter().any(|child| child.is(RESUMPTION, ns::RESUMPTION))
+    }
+
+    /// Marks it as one that carries on an earlier stream.
+    pub(crate) fn with_resumption(self) -> Self {
+        self.with_child(Element::bare(RESUMPTION, ns::RESUMPTION))
     }
 
     fn child(&self, name: &str) -> Option<&Element> {
