@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Whereabouts;
 use crate::{
-    Error, Reason, SignallingError, Step, Terminated,
+    Error, NotResumed, Reason, SignallingError, Step, Terminated,
     endpoint::{
         Endpoint,
         carried::Carried,
@@ -38,7 +38,7 @@ impl Initiator {
 impl Reconnect for Initiator {
     fn reconnect(&self, goal: Goal) -> BoxFuture<'static, Result<Reconnected, Error>> {
         let this = self.clone();
-        async move { this.search(goal).await }.boxed()
+        async move { this.search(goal).await.map_err(no_way_back) }.boxed()
     }
 }
 
@@ -112,6 +112,17 @@ impl Initiator {
     }
 }
 
+/// An endpoint that was closed opens no session any more, so that nobody need try again.
+fn no_way_back(error: Error) -> Error {
+    match error {
+        Error::ApiMisuse(_) => {
+            let why = Arc::new(error);
+            Error::NotResumed(NotResumed { lost: Arc::clone(&why), why })
+        }
+        error => error,
+    }
+}
+
 /// Where one of the peer's resources knows nothing of the stream, the one that does may only be away.
 fn more_hopeful(one: Option<Error>, other: Error) -> Error {
     let is_final =
@@ -164,5 +175,37 @@ impl Purpose for Again {
         };
         carried.carries(&self.initiator.whereabouts);
         Ok(reconnected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ApiMisuse;
+
+    fn expired() -> Error {
+        Error::Terminated(Terminated { reason: Reason::Expired, text: None })
+    }
+
+    fn silent() -> Error {
+        Error::Timeout(Step::JingleAck, Duration::from_secs(30))
+    }
+
+    #[test]
+    fn a_resource_that_knows_nothing_does_not_speak_for_one_that_is_away() {
+        for answers in [[silent(), expired()], [expired(), silent()]] {
+            let failure = answers.into_iter().fold(None, |failure, error| Some(more_hopeful(failure, error)));
+            assert!(matches!(failure, Some(Error::Timeout(..))), "{failure:?}");
+        }
+        let failure = more_hopeful(Some(expired()), expired());
+        assert!(matches!(failure, Error::Terminated(_)), "{failure:?}");
+    }
+
+    #[test]
+    fn a_closed_endpoint_is_no_reason_to_try_again() {
+        assert!(matches!(no_way_back(ApiMisuse::EndpointClosed.into()), Error::NotResumed(_)));
+        assert!(matches!(no_way_back(silent()), Error::Timeout(..)));
     }
 }
