@@ -21,11 +21,18 @@ use super::{
     source::{self, Source},
     violation::Violation,
 };
-use crate::{Limits, wire::ns};
+use crate::{
+    Limits,
+    wire::{jingle::Malformed, ns, sm::Nonza},
+};
 
 /// The largest element of STARTTLS or of SASL. SCRAM's have a few hundred bytes; a token or a ticket of another mechanism,
 /// which would be refused by name, a few thousand.
 const NEGOTIATION_BYTES: usize = 16 * 1024;
+
+/// The largest element of stream management: the id of a stream should not be longer than 4000 bytes (XEP-0198
+/// #resumption).
+const MANAGEMENT_BYTES: usize = 8 * 1024;
 
 /// What was read.
 #[derive(Debug)]
@@ -48,6 +55,8 @@ pub(crate) enum Decoded {
         element: Element,
         behind: usize,
     },
+    /// An element of stream management; the error says what is wrong with it.
+    Management(Result<Nonza, Malformed>),
     /// A child of the stream that is no stanza and that we don't know; it was skipped.
     Unknown {
         namespace: String,
@@ -160,6 +169,7 @@ enum Child {
     },
     Features(Box<<Element as FromXml>::Builder>),
     Negotiation(Box<<Element as FromXml>::Builder>),
+    Management(Box<<Element as FromXml>::Builder>),
     StreamError(Box<<StreamErrorResult as FromXml>::Builder>),
     Skipped {
         namespace: String,
@@ -245,6 +255,7 @@ impl Child {
     fn bound(&self, max_bytes: usize) -> (&'static str, usize) {
         match self {
             Self::Negotiation(_) => ("an element of STARTTLS or SASL", max_bytes.min(NEGOTIATION_BYTES)),
+            Self::Management(_) => ("an element of stream management", max_bytes.min(MANAGEMENT_BYTES)),
             _ => ("a stanza", max_bytes),
         }
     }
@@ -278,6 +289,9 @@ impl Child {
             }
             (TLS | SASL, _, _) => start(Element::from_events(name, attributes, context), |builder| {
                 Self::Negotiation(Box::new(builder))
+            }),
+            (ns::SM, _, _) => start(Element::from_events(name, attributes, context), |builder| {
+                Self::Management(Box::new(builder))
             }),
             _ => Ok(Self::skipped(&name)),
         }
@@ -341,6 +355,10 @@ impl Child {
             Self::Negotiation(builder) => {
                 let built = builder.feed(event, &context).map_err(invalid)?;
                 Ok(built.map(|element| Decoded::Negotiation { element, behind: 0 }))
+            }
+            Self::Management(builder) => {
+                let built = builder.feed(event, &context).map_err(invalid)?;
+                Ok(built.map(|element| Decoded::Management(Nonza::parse(&element))))
             }
             Self::StreamError(builder) => {
                 let built = builder.feed(event, &context).map_err(invalid)?;

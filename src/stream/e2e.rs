@@ -4,14 +4,13 @@ use std::{
     fmt,
     future::poll_fn,
     pin::{Pin, pin},
-    sync::{Arc, OnceLock, Weak},
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use futures::{
     Sink, Stream,
-    channel::oneshot,
     future::{Either, select},
 };
 use jid::Jid;
@@ -20,20 +19,19 @@ use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::stanza::Stanza;
 
 use super::{
-    Carrier,
     e2e_bytestream::Bytestream,
     e2e_closer::Closer,
     e2e_events::StreamEvents,
+    e2e_handle::Handle,
     e2e_moves::Moves,
     e2e_peer::{Remote, unanswered},
-    e2e_shared::{Intent, Shared, Task, now},
+    e2e_sender::{Receipt, StreamSender},
+    e2e_shared::{Intent, Shared, now},
     options::{Established, Protection, StreamInfo},
 };
 use crate::{
-    ApiMisuse, Error, PeerIncompatible, SecurityError, TransportInfo,
-    error::stanza_error,
-    security::{Certificate, Level, Peer, VerificationCode, pubkeys},
-    wire::pubkeys::Dialect,
+    ApiMisuse, Error, TransportInfo,
+    security::{Certificate, Peer, VerificationCode},
 };
 
 /// An open XML stream to the peer.
@@ -42,9 +40,11 @@ use crate::{
 /// wrote. Outgoing stanzas may leave out `from` and `to`; addresses of others are removed, so that a received stanza
 /// can be sent back as it is.
 ///
-/// - **Sending** waits while [`Limits::outbox_bytes`](crate::Limits::outbox_bytes) wait to be written.
-///   `send` also waits until the stanza is written; `feed` does not, and stanzas that are fed in a row
-///   share a write.
+/// - **Sending** waits while [`Limits::outbox_bytes`](crate::Limits::outbox_bytes) wait to be written, and while as many
+///   stanzas or bytes wait for their acknowledgement as [`Limits::unacked_stanzas`](crate::Limits::unacked_stanzas) and
+///   [`Limits::unacked_bytes`](crate::Limits::unacked_bytes) allow. `send` also waits until the stanza is written, which
+///   does not mean that it arrived: [`send_acked`](Self::send_acked) waits for that. `feed` waits for neither, and stanzas
+///   that are fed in a row share a write.
 /// - **Receiving** ends with `None` after an orderly close, or with one error and then `None`. While
 ///   [`Limits::inbox_bytes`](crate::Limits::inbox_bytes) wait to be received, nothing more is read, replies
 ///   to iqs included: use [`split`](Self::split) where one task sends and another one receives. Where both sides
@@ -56,23 +56,30 @@ use crate::{
 ///   also answers pings (XEP-0199) and what is for verification codes and certificates; none of that is received at
 ///   all.
 ///
-/// Dropping it, with every [`StreamSender`] of it, closes the stream in good order in the background.
+/// - **Acknowledgement** (XEP-0198), with a peer that has it: a stanza is acknowledged once the peer's bot has received
+///   it, and ours once this one has. A stream that ends before everything was acknowledged ends with
+///   [`Error::Undelivered`], which has the stanzas, in order: from receiving, sending, [`close`](Self::close) and
+///   [`finish`](Self::finish) alike, be the close itself in good order. Some of them may have arrived all the same.
+/// - **Suspension**: an encrypted stream of an endpoint outlives its bytestream
+///   ([`SmConfig::resumption`](crate::SmConfig::resumption)). While there is none, sending waits, requests go on to time out,
+///   and what was received before can still be taken. It goes on over another bytestream to the same peer with the same
+///   certificate, with nothing lost or repeated; [`events`](Self::events) tells. If it can't, it ends with
+///   [`Error::NotResumed`], within [`Error::Undelivered`] if there is something to hand back.
+///
+/// Dropping it, with every [`StreamSender`] of it, closes the stream in good order in the background, as
+/// [`close`](Self::close) does; nobody learns then what was not acknowledged. What was not received by then is not
+/// acknowledged to the peer. A stream that is closed or dropped while it is suspended tries to go on for no longer than
+/// [`Timeouts::close`](crate::Timeouts::close).
 pub struct E2eStream {
     sender: StreamSender,
     receiver: StreamReceiver,
 }
 
 impl E2eStream {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        info: StreamInfo,
-        carrier: Option<Weak<dyn Carrier>>,
-        remote: Option<Arc<Remote>>,
-    ) -> Self {
-        let remote = remote.map_or_else(OnceLock::new, OnceLock::from);
-        let handle = Arc::new(Handle { shared, info, carrier, remote });
+    pub(super) fn new(shared: Arc<Shared>, info: StreamInfo) -> Self {
+        let handle = Arc::new(Handle { shared, info });
         Self {
-            sender: StreamSender { handle: handle.clone(), mark: 0 },
+            sender: StreamSender::new(handle.clone()),
             receiver: StreamReceiver { handle, rest: Rest::ToCome },
         }
     }
@@ -150,7 +157,7 @@ impl E2eStream {
         };
         match answered {
             Ok(remote) => {
-                let _ = self.sender.handle.remote.set(remote);
+                self.sender.handle.shared.with(|inner, _| inner.remote = Some(remote));
                 Ok(())
             }
             Err(error) => {
@@ -169,25 +176,27 @@ impl E2eStream {
         self.info().local.as_ref()
     }
 
-    /// What carries the stream now; `None` if Jingle had no part in that, or the stream is over.
+    /// What carries the stream now; `None` if Jingle had no part in that, or the stream is over or has lost its bytestream.
     ///
-    /// A stream that begins on in-band bytestreams may move ([`Start::Fast`](crate::Start::Fast)).
+    /// A stream that begins on in-band bytestreams may move ([`Start::Fast`](crate::Start::Fast)), and one that is
+    /// resumed may be on any transport.
     #[must_use]
     pub fn transport(&self) -> Option<TransportInfo> {
-        self.sender.handle.carrier.as_ref()?.upgrade()?.transport()
+        let carrier = self.sender.handle.shared.with(|inner, _| inner.carrier.clone());
+        carrier?.upgrade()?.transport()
     }
 
     /// Tells when the stream moves from the transport that it began on, [`Negotiated::transport`](crate::Negotiated::transport).
     #[must_use]
     pub fn moves(&self) -> Moves {
         let first = self.info().negotiated.as_ref().map(|negotiated| negotiated.transport.clone());
-        Moves::new(self.sender.handle.carrier.clone(), first)
+        Moves::new(Arc::downgrade(&self.sender.handle.shared), first)
     }
 
-    /// Tells when the bytestream is lost, and when the stream goes on over another one.
+    /// Tells when the bytestream is lost, and when the stream goes on over another one, from now on.
     #[must_use]
     pub fn events(&self) -> StreamEvents {
-        StreamEvents::new(Arc::downgrade(&self.sender.handle.shared))
+        self.sender.handle.shared.with(|inner, _| inner.events.subscribe())
     }
 
     /// Whether the peer acknowledges stanzas (XEP-0198). It is known a round trip after the stream was opened; before,
@@ -252,8 +261,8 @@ impl E2eStream {
     /// Closes the stream in good order: sends what waits to be sent and the footer, waits for the peer's
     /// footer, closes the bytestream and ends its session.
     ///
-    /// Stanzas that have not been received yet, or that the peer sends before its footer, are dropped. To receive
-    /// them, close the sink (`SinkExt::close`), receive until `None`, then call this.
+    /// Stanzas that have not been received yet, or that the peer sends before its footer, are dropped, and not acknowledged.
+    /// To receive them, close the sink (`SinkExt::close`), receive until `None`, then call this.
     ///
     /// If the future is dropped, the stream is closed in the background.
     ///
@@ -261,6 +270,7 @@ impl E2eStream {
     ///
     /// Whatever kept the close from being orderly: an error before or during it, or
     /// [`Error::Timeout`] if the peer did not do its part within [`Timeouts::close`](crate::Timeouts::close).
+    /// [`Error::Undelivered`] has the stanzas that the peer has not acknowledged, be that the only thing wrong.
     /// That a peer leaves right behind its footer is an error only if a stanza of ours was not written by then.
     pub async fn close(self) -> Result<(), Error> {
         self.end(Intent::Close).await.map(drop)
@@ -287,12 +297,13 @@ impl E2eStream {
     async fn end(self, intent: Intent) -> Result<Option<Bytestream>, Error> {
         let Self { sender, receiver } = self;
         let shared = sender.handle.shared.clone();
-        drop(receiver);
+        // In this order: what nobody has received by now is not acknowledged any more.
         shared.with(|inner, wakes| inner.end(intent, wakes));
+        drop(receiver);
         let mut kept = poll_fn(|cx| shared.with(|inner, _| inner.poll_done(cx))).await?;
         // The user may have been asked about the peer only after the stream's task had begun.
-        if let (Some(kept), Some(remote)) = (&mut kept, sender.handle.remote.get()) {
-            kept.options.protection = Protection::Settled(Arc::clone(remote));
+        if let (Some(kept), Some(remote)) = (&mut kept, sender.handle.remote()) {
+            kept.options.protection = Protection::Settled(remote);
         }
         Ok(kept.map(Bytestream::new))
     }
@@ -324,209 +335,6 @@ impl Stream for E2eStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Pin::new(&mut self.receiver).poll_next(cx)
     }
-}
-
-/// The sending half of an [`E2eStream`]; clones send on the same stream.
-///
-/// Closing the sink sends the footer: nothing can be sent afterwards, by any handle.
-#[derive(Clone)]
-pub struct StreamSender {
-    handle: Arc<Handle>,
-    /// What this handle has queued ends here, in the count of all bytes ever queued.
-    mark: u64,
-}
-
-impl StreamSender {
-    /// See [`E2eStream::peer`].
-    #[must_use]
-    pub fn peer(&self) -> Peer {
-        let jid = self.handle.info.peer.clone();
-        match self.handle.remote.get() {
-            Some(remote) => remote.peer(jid),
-            None => Peer::new(jid, None),
-        }
-    }
-
-    /// See [`E2eStream::verification_code`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn verification_code(&self) -> Result<VerificationCode, Error> {
-        verification_code(&self.handle.shared).await
-    }
-
-    /// For somebody who may never look at it.
-    pub(crate) fn downgrade(&self) -> WeakSender {
-        WeakSender(Arc::downgrade(&self.handle.shared))
-    }
-
-    /// See [`E2eStream::confirm_code`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn confirm_code(&self) -> Result<(), Error> {
-        self.handle.shared.with(|inner, _| inner.machine.check_code_shown())?;
-        match self.handle.remote.get() {
-            Some(remote) => remote.confirm_code().await,
-            None => {
-                Err(SecurityError::NoCode("answer the question about the peer instead".to_owned()).into())
-            }
-        }
-    }
-
-    /// See [`E2eStream::certificates`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn certificates(&self) -> Result<Vec<Certificate>, Error> {
-        let presented = self.verified_certificate()?;
-        match self.send_iq(IqRequest::Get(Dialect::Tmp.request())).await? {
-            IqResponse::Result(answer) => Ok(pubkeys::certificates(answer.as_ref(), &presented)?),
-            IqResponse::Error(error) => {
-                let refusal = PeerIncompatible::Unsupported(stanza_error(&error));
-                Err(Error::PeerIncompatible(refusal))
-            }
-        }
-    }
-
-    /// `jingle-xtls` #exchange: nothing is asked where others can answer.
-    fn verified_certificate(&self) -> Result<Certificate, Error> {
-        let Some(remote) = self.handle.remote.get() else {
-            let why =
-                "certificates are only asked for on an encrypted stream, and with a peer that was accepted";
-            return Err(ApiMisuse::BadStanza(why.to_owned()).into());
-        };
-        let presented = &remote.established().connection.presented;
-        let (required, reached) = (Level::Verified, remote.level());
-        if reached < required {
-            let (peer, presented) = (presented.peer().clone(), presented.certificate().fingerprint().clone());
-            return Err(SecurityError::Insufficient { peer, required, reached, presented }.into());
-        }
-        Ok(presented.certificate().clone())
-    }
-
-    /// Sends a stanza and waits until the peer's side has acknowledged it (XEP-0198): its bot has received it. The
-    /// acknowledgement is asked for at once.
-    ///
-    /// If the future is dropped, the stanza may have been sent.
-    ///
-    /// # Errors
-    ///
-    /// As [`send_with_receipt`](Self::send_with_receipt), and as [`Receipt`].
-    pub async fn send_acked(&self, stanza: impl Into<Stanza>) -> Result<(), Error> {
-        self.send_with_receipt(stanza).await?.await
-    }
-
-    /// Queues a stanza, and gives a future that resolves when the peer's side has acknowledged it. Waits for room, as `send`
-    /// does.
-    ///
-    /// If the future is dropped, the stanza was not sent.
-    ///
-    /// # Errors
-    ///
-    /// [`PeerIncompatible::MissingFeature`] if the peer acknowledges nothing, and the stanza was not sent;
-    /// [`ApiMisuse::BadStanza`] if it can't be XML; otherwise whatever ended the stream.
-    pub async fn send_with_receipt(&self, _stanza: impl Into<Stanza>) -> Result<Receipt, Error> {
-        Err(ApiMisuse::StreamClosed.into())
-    }
-
-    /// Sends a request (iq `get` or `set`) and waits for its reply, which may be an error reply. Works while
-    /// another task receives; the reply does not show up there.
-    ///
-    /// If the future is dropped, the request may have been sent, and its reply is dropped.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Timeout`] if no reply came within [`Timeouts::iq`](crate::Timeouts::iq);
-    /// [`ApiMisuse::BadStanza`] if the payload can't be XML; otherwise whatever ended the stream.
-    pub async fn send_iq(&self, request: IqRequest) -> Result<IqResponse, Error> {
-        let shared = &self.handle.shared;
-        poll_fn(|cx| shared.with(|inner, _| inner.poll_room(cx))).await?;
-        let reply = shared.with(|inner, wakes| {
-            // The task may have to look at the clock earlier than it thought.
-            inner.wake_worker(wakes);
-            inner.queue(wakes, |machine| machine.send_iq(now(), request))
-        })?;
-        reply.await.unwrap_or_else(|_| Err(ApiMisuse::StreamClosed.into()))
-    }
-}
-
-impl Sink<Stanza> for StreamSender {
-    type Error = Error;
-
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.handle.shared.with(|inner, _| inner.poll_room(cx))
-    }
-
-    fn start_send(mut self: Pin<&mut Self>, stanza: Stanza) -> Result<(), Error> {
-        self.mark = self.handle.shared.with(|inner, wakes| {
-            inner.queue(wakes, |machine| machine.send(now(), stanza).map(|()| machine.queued()))
-        })?;
-        Ok(())
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.handle.shared.with(|inner, _| inner.poll_flushed(self.mark, cx))
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mark = self.handle.shared.with(|inner, wakes| {
-            inner.machine.is_open().then(|| {
-                inner.queue(wakes, |machine| machine.close(now()));
-                inner.wake_worker(wakes);
-                inner.machine.queued()
-            })
-        });
-        self.mark = mark.unwrap_or(self.mark);
-        self.poll_flush(cx)
-    }
-}
-
-/// Resolves when the peer's side has acknowledged a stanza; with the stream's error if it ended before, as far as is known here.
-///
-/// Dropping it does not take the stanza back.
-#[must_use = "it tells whether the stanza arrived"]
-#[derive(Debug)]
-pub struct Receipt {
-    acked: oneshot::Receiver<Result<(), Error>>,
-}
-
-impl Future for Receipt {
-    type Output = Result<(), Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let acked = ready!(Pin::new(&mut self.acked).poll(cx));
-        Poll::Ready(acked.unwrap_or_else(|_| Err(ApiMisuse::StreamClosed.into())))
-    }
-}
-
-/// Shows the code of a stream, and does not keep it open, not even while it waits for the code.
-pub(crate) struct WeakSender(Weak<Shared>);
-
-impl WeakSender {
-    /// See [`E2eStream::verification_code`].
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ApiMisuse::StreamClosed`] if the stream is gone.
-    pub(crate) async fn verification_code(&self) -> Result<VerificationCode, Error> {
-        let shared = self.0.upgrade().ok_or(ApiMisuse::StreamClosed)?;
-        verification_code(&shared).await
-    }
-}
-
-async fn verification_code(shared: &Shared) -> Result<VerificationCode, Error> {
-    let code = shared.with(|inner, wakes| {
-        // The task may have to look at the clock earlier than it thought.
-        inner.wake_worker(wakes);
-        inner.queue(wakes, |machine| machine.verification_code(now()))
-    })?;
-    let code = code.await.unwrap_or_else(|_| Err(ApiMisuse::StreamClosed.into()))?;
-    shared.with(|inner, _| inner.machine.handle_code_shown());
-    Ok(code)
 }
 
 /// The receiving half of an [`E2eStream`].
@@ -561,7 +369,12 @@ impl Stream for StreamReceiver {
 
 impl Drop for StreamReceiver {
     fn drop(&mut self) {
+        let is_last = Arc::strong_count(&self.handle) == 1;
         self.handle.shared.with(|inner, wakes| {
+            if is_last {
+                // What was not received is not acknowledged, so that the peer learns of it.
+                inner.end(Intent::Close, wakes);
+            }
             inner.queue(wakes, |machine| machine.stop_receiving(now()));
             // It may be waiting for room in the inbox.
             inner.wake_worker(wakes);
@@ -569,45 +382,9 @@ impl Drop for StreamReceiver {
     }
 }
 
-/// What all handles of one stream share. With the last of them the stream is closed.
-struct Handle {
-    shared: Arc<Shared>,
-    info: StreamInfo,
-    carrier: Option<Weak<dyn Carrier>>,
-    /// Set once the peer is known, if the stream is encrypted.
-    remote: OnceLock<Arc<Remote>>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let kept = self.shared.with(|inner, wakes| {
-            inner.end(Intent::Close, wakes);
-            match std::mem::replace(&mut inner.task, Task::Running) {
-                Task::Kept(kept) => {
-                    inner.task = Task::Done(Ok(()));
-                    Some(kept)
-                }
-                other => {
-                    inner.task = other;
-                    None
-                }
-            }
-        });
-        if let Some(kept) = kept {
-            kept.end_in_background();
-        }
-    }
-}
-
 impl fmt::Debug for E2eStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("E2eStream").field("info", self.info()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for StreamSender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamSender").field("info", &self.handle.info).finish_non_exhaustive()
     }
 }
 

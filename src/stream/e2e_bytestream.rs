@@ -6,9 +6,9 @@ use tokio::runtime::Handle;
 
 use super::{
     e2e::E2eStream,
+    e2e_buffers::Bytes,
     e2e_end,
     e2e_open::open,
-    e2e_worker::Bytes,
     machine::Role,
     options::{Session, StreamOptions},
 };

@@ -10,9 +10,10 @@ use tokio::{
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::{
+    e2e_buffers::Bytes,
     e2e_bytestream::Kept,
-    e2e_shared::{Intent, Task},
-    e2e_worker::{Bytes, Worker},
+    e2e_shared::Intent,
+    e2e_worker::Worker,
     machine::{CLOSING_BYTES, Closer},
     options::Session,
 };
@@ -35,11 +36,36 @@ enum Wait {
 }
 
 impl Worker {
-    /// Works until everything is over.
-    pub(super) async fn run(mut self) {
-        poll_fn(|cx| self.poll_stream(cx)).await;
-        let (closer, error) =
-            self.shared.with(|inner, _| (inner.machine.closed_by(), inner.machine.error().cloned()));
+    /// Works until everything is over, over as many bytestreams as that takes.
+    pub(super) async fn run(self) {
+        let mut worker = Box::new(self);
+        loop {
+            poll_fn(|cx| {
+                let over = worker.poll_stream(cx);
+                worker.register();
+                over
+            })
+            .await;
+            if worker.shared.with(|inner, _| inner.machine.is_over()) {
+                return worker.wind_up().await;
+            }
+            match worker.revive().await {
+                Some(next) => worker = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Both footers or an error are here.
+    async fn wind_up(mut self) {
+        // First nobody finds it any more, then whoever found it is refused.
+        self.registered = None;
+        let (closer, error, late) = self.shared.with(|inner, _| {
+            (inner.machine.closed_by(), inner.machine.error().cloned(), inner.take_successor())
+        });
+        if let Some(late) = late {
+            late.refuse();
+        }
         match (closer, error) {
             (Some(closer), _) => match self.drain().await {
                 Ok(()) => self.after_close(closer).await,
@@ -99,7 +125,7 @@ impl Worker {
     async fn close_all(self) {
         let Self { mut io, shared, session, options, .. } = self;
         end(&mut io, session, &options.timeouts).await;
-        shared.with(|inner, wakes| inner.done(Ok(()), wakes));
+        shared.with(|inner, wakes| inner.done_as_it_ended(Ok(()), wakes));
     }
 
     /// Both footers are here, and all is written.
@@ -112,7 +138,9 @@ impl Worker {
             self.inbound.discard();
             wait = self.wait_for_peer(deadline).await;
         }
-        if let Wait::Decided(Intent::Keep) = wait {
+        // Who wants the bytestream has to know first that not all was acknowledged.
+        let is_delivered = self.shared.with(|inner, _| !matches!(inner.machine.outcome(), Some(Err(_))));
+        if let (Wait::Decided(Intent::Keep), true) = (&wait, is_delivered) {
             return self.keep();
         }
         if let (Closer::Peer, Wait::PeerLeft) = (closer, wait) {
@@ -177,8 +205,7 @@ impl Worker {
                 inner.done(Ok(()), wakes);
                 return Some(kept);
             }
-            inner.task = Task::Kept(kept);
-            inner.wake_all(wakes);
+            inner.keep(kept, wakes);
             None
         });
         if let Some(kept) = unwanted {
@@ -196,7 +223,7 @@ impl Worker {
             Error::PeerIncompatible(_) | Error::PeerMisbehaved(_) | Error::Security(_) => true,
             _ => false,
         };
-        shared.with(|inner, wakes| inner.done(Err(error), wakes));
+        shared.with(|inner, wakes| inner.done_as_it_ended(Err(error), wakes));
         if told {
             // Closing a socket with unread bytes makes the peer's system drop our stream error.
             let _ = timeout(limit, discard(&mut io)).await;

@@ -1,15 +1,20 @@
 //! What happens to a stream while it lives.
 
 use std::{
+    collections::VecDeque,
+    fmt, mem,
     pin::Pin,
-    sync::Weak,
-    task::{Context, Poll},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use futures::Stream;
 
-use super::e2e_shared::Shared;
-use crate::{Error, TransportInfo, Undelivered};
+use crate::{Error, TransportInfo, Undelivered, wakers::remember};
+
+/// Events that are kept for a subscriber who does not look. They are a few hundred bytes each, and one of a lost stream
+/// comes no more often than bytestreams can be opened.
+const KEPT: usize = 64;
 
 /// The bytestream under a stream was lost, or is there again; see [`E2eStream::events`](super::E2eStream::events).
 #[derive(Clone, Debug)]
@@ -31,27 +36,221 @@ pub enum StreamEvent {
 
 /// What happens to a stream; see [`E2eStream::events`](super::E2eStream::events). It does not keep the stream up, and ends
 /// with it.
+///
+/// It shows everything that happened since it was made. Of what was not looked at, the last 64 events are kept; those before are
+/// skipped.
 pub struct StreamEvents {
-    shared: Weak<Shared>,
-}
-
-impl StreamEvents {
-    pub(super) fn new(shared: Weak<Shared>) -> Self {
-        Self { shared }
-    }
+    log: Arc<Log>,
+    /// How many events there were before the next one to be seen.
+    position: u64,
 }
 
 impl Stream for StreamEvents {
     type Item = StreamEvent;
 
-    fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<StreamEvent>> {
-        let _ = &self.shared;
-        Poll::Ready(None)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<StreamEvent>> {
+        let (next, position) = self.log.poll(self.position, cx);
+        self.position = position;
+        next
     }
 }
 
-impl std::fmt::Debug for StreamEvents {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamEvents").finish_non_exhaustive()
+impl Drop for StreamEvents {
+    fn drop(&mut self) {
+        self.log.with(|entries| {
+            entries.subscribers = entries.subscribers.saturating_sub(1);
+            if entries.subscribers == 0 {
+                entries.forget();
+            }
+        });
+    }
+}
+
+impl fmt::Debug for StreamEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamEvents").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+/// Where a stream writes down what happens to it. Dropping it ends what its subscribers see.
+pub(super) struct EventLog {
+    log: Arc<Log>,
+}
+
+struct Log(Mutex<Entries>);
+
+struct Entries {
+    kept: VecDeque<StreamEvent>,
+    /// How many there were before those.
+    forgotten: u64,
+    /// Without one, nothing is kept.
+    subscribers: usize,
+    outlook: Outlook,
+    waiting: Vec<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outlook {
+    Open,
+    /// Nothing more will happen.
+    Over,
+}
+
+impl EventLog {
+    pub(super) fn new() -> Self {
+        let entries = Entries {
+            kept: VecDeque::new(),
+            forgotten: 0,
+            subscribers: 0,
+            outlook: Outlook::Open,
+            waiting: Vec::new(),
+        };
+        Self { log: Arc::new(Log(Mutex::new(entries))) }
+    }
+
+    /// Somebody who sees what happens from now on.
+    pub(super) fn subscribe(&self) -> StreamEvents {
+        let position = self.log.with(|entries| {
+            entries.subscribers += 1;
+            entries.forgotten + entries.kept.len() as u64
+        });
+        StreamEvents { log: Arc::clone(&self.log), position }
+    }
+
+    /// Writes it down; gives whom to wake.
+    pub(super) fn push(&self, event: StreamEvent) -> Vec<Waker> {
+        self.log.with(|entries| {
+            if entries.outlook == Outlook::Open && entries.subscribers > 0 {
+                if entries.kept.len() >= KEPT {
+                    entries.kept.pop_front();
+                    entries.forgotten += 1;
+                }
+                entries.kept.push_back(event);
+            }
+            mem::take(&mut entries.waiting)
+        })
+    }
+
+    /// The stream is over; gives whom to wake.
+    pub(super) fn end(&self) -> Vec<Waker> {
+        self.log.with(|entries| {
+            entries.outlook = Outlook::Over;
+            mem::take(&mut entries.waiting)
+        })
+    }
+}
+
+impl Drop for EventLog {
+    fn drop(&mut self) {
+        for waker in self.end() {
+            waker.wake();
+        }
+    }
+}
+
+impl Log {
+    fn with<R>(&self, f: impl FnOnce(&mut Entries) -> R) -> R {
+        let mut entries: MutexGuard<'_, Entries> = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        f(&mut entries)
+    }
+
+    fn poll(&self, position: u64, cx: &Context<'_>) -> (Poll<Option<StreamEvent>>, u64) {
+        self.with(|entries| {
+            let position = position.max(entries.forgotten);
+            let index = usize::try_from(position - entries.forgotten).unwrap_or(usize::MAX);
+            match (entries.kept.get(index), entries.outlook) {
+                (Some(event), _) => (Poll::Ready(Some(event.clone())), position + 1),
+                (None, Outlook::Over) => (Poll::Ready(None), position),
+                (None, Outlook::Open) => {
+                    remember(&mut entries.waiting, cx.waker());
+                    (Poll::Pending, position)
+                }
+            }
+        })
+    }
+}
+
+impl Entries {
+    /// Nobody will look at what was kept: undelivered stanzas may be large.
+    fn forget(&mut self) {
+        self.forgotten += self.kept.len() as u64;
+        self.kept.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt as _, StreamExt as _};
+
+    use super::*;
+    use crate::ApiMisuse;
+
+    fn resumed() -> StreamEvent {
+        StreamEvent::Resumed(None)
+    }
+
+    fn suspended() -> StreamEvent {
+        StreamEvent::Suspended(ApiMisuse::StreamClosed.into())
+    }
+
+    fn seen(events: &mut StreamEvents) -> Vec<&'static str> {
+        let mut seen = Vec::new();
+        while let Some(event) = events.next().now_or_never() {
+            match event {
+                Some(StreamEvent::Suspended(_)) => seen.push("suspended"),
+                Some(StreamEvent::Resumed(_)) => seen.push("resumed"),
+                Some(StreamEvent::Renewed { .. }) => seen.push("renewed"),
+                None => {
+                    seen.push("over");
+                    break;
+                }
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn each_subscriber_sees_everything_since_it_subscribed() {
+        let log = EventLog::new();
+        log.push(suspended());
+        let mut early = log.subscribe();
+        log.push(resumed());
+        let mut late = log.subscribe();
+        log.push(suspended());
+        assert_eq!(seen(&mut early), ["resumed", "suspended"]);
+        assert_eq!(seen(&mut late), ["suspended"]);
+        assert!(seen(&mut late).is_empty());
+    }
+
+    #[test]
+    fn it_ends_with_the_stream_behind_what_was_not_seen_yet() {
+        let log = EventLog::new();
+        let mut events = log.subscribe();
+        log.push(suspended());
+        drop(log);
+        assert_eq!(seen(&mut events), ["suspended", "over"]);
+        assert_eq!(seen(&mut events), ["over"]);
+    }
+
+    #[test]
+    fn who_does_not_look_misses_the_oldest() {
+        let log = EventLog::new();
+        let mut events = log.subscribe();
+        log.push(suspended());
+        for _ in 0..KEPT {
+            log.push(resumed());
+        }
+        assert_eq!(seen(&mut events), ["resumed"; KEPT]);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_nobody() {
+        let log = EventLog::new();
+        let events = log.subscribe();
+        log.push(suspended());
+        drop(events);
+        log.push(suspended());
+        assert!(log.log.with(|entries| entries.kept.is_empty()));
+        assert!(seen(&mut log.subscribe()).is_empty());
     }
 }

@@ -3,21 +3,27 @@
 use std::{fmt::Write as _, future::poll_fn, io, sync::Arc};
 
 use aws_lc_rs::rand;
+use jid::Jid;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     e2e::E2eStream,
+    e2e_buffers::Bytes,
     e2e_peer::{Judgement, Remote},
+    e2e_resume::another,
     e2e_shared::now,
-    e2e_worker::{Bare, Bytes, Opening, Worker},
-    machine::Role,
+    e2e_worker::{Bare, Opening, Worker},
+    machine::{
+        Role,
+        management::{Plan, Resume},
+    },
     negotiation::{Agenda, Next},
     options::{Established, Protection, Session, StreamInfo, StreamOptions},
 };
 use crate::{
     ApiMisuse, Error, SecurityError,
     security::{
-        Proof, TlsOptions,
+        Certificate, Proof, TlsInfo, TlsOptions,
         tls_io::{self, Announced, Expectation},
     },
 };
@@ -75,35 +81,22 @@ pub(super) async fn open(
     session: Session,
     options: StreamOptions,
 ) -> Result<E2eStream, Error> {
-    let Opened { mut worker, proof } = negotiate(io, early, role, session, options).await?;
-    let tls = worker.options.protection.tls().cloned();
-    let judgement = match std::mem::replace(&mut worker.options.protection, Protection::None) {
-        Protection::Tls(established) => Some(Remote::judge(*established, proof).await),
-        Protection::Settled(remote) => Some(Ok(Judgement::Known(remote))),
-        Protection::None => None,
-        // The machine does not open a stream that lacks it. Were it to, this is where it would end.
-        Protection::Starttls(_) => {
-            Some(Err(SecurityError::StarttlsNotOffered { offered: "a stream without it".to_owned() }.into()))
-        }
-    };
-    let (remote, to_be_asked) = match judgement {
-        Some(Ok(Judgement::Known(remote))) => (Some(remote), None),
-        Some(Ok(Judgement::ToBeAsked(established))) => (None, Some(established)),
-        Some(Err(error)) => return Err(refuse(worker, error)),
-        None => (None, None),
-    };
-    if let Some(remote) = &remote {
-        worker.options.protection = Protection::Settled(Arc::clone(remote));
-    }
+    let opened = negotiate(io, early, role, session, options, Purpose::Begin).await?;
+    let Judged { worker, remote, to_be_asked, tls } = opened.judge().await?;
     let decision = worker.options.timeouts.decision;
-    let info = worker.shared.with(|inner, _| StreamInfo {
-        local: worker.options.local.clone(),
-        peer: inner.machine.peer().cloned(),
-        id: inner.machine.stream_id().map(str::to_owned),
-        negotiated: worker.options.negotiated.clone(),
-        tls,
+    let carrier = worker.session.carrier();
+    let info = worker.shared.with(|inner, _| {
+        inner.carrier = carrier;
+        inner.remote = remote;
+        StreamInfo {
+            local: worker.options.local.clone(),
+            peer: inner.machine.peer().cloned(),
+            id: inner.machine.stream_id().map(str::to_owned),
+            negotiated: worker.options.negotiated.clone(),
+            tls,
+        }
     });
-    let mut stream = E2eStream::new(worker.shared.clone(), info, worker.session.carrier(), remote);
+    let mut stream = E2eStream::new(worker.shared.clone(), info);
     tokio::spawn(worker.run());
     if let Some(established) = to_be_asked {
         stream.ask(*established, decision).await?;
@@ -112,27 +105,124 @@ pub(super) async fn open(
 }
 
 /// An XML stream that is up, and what was proved on the way.
-struct Opened {
-    worker: Worker,
+pub(super) struct Opened {
+    pub(super) worker: Worker,
     proof: Option<Proof>,
+}
+
+/// An XML stream that is up, and who is at its other end.
+pub(super) struct Judged {
+    pub(super) worker: Worker,
+    /// `None` without encryption, and while it is to be asked about.
+    remote: Option<Arc<Remote>>,
+    pub(super) to_be_asked: Option<Box<Established>>,
+    tls: Option<TlsInfo>,
+}
+
+impl Opened {
+    pub(super) async fn judge(self) -> Result<Judged, Error> {
+        let Self { mut worker, proof } = self;
+        let tls = worker.options.protection.tls().cloned();
+        let judgement = match std::mem::replace(&mut worker.options.protection, Protection::None) {
+            Protection::Tls(established) => Some(Remote::judge(*established, proof).await),
+            Protection::Settled(remote) => Some(Ok(Judgement::Known(remote))),
+            Protection::None => None,
+            // The machine does not open a stream that lacks it. Were it to, this is where it would end.
+            Protection::Starttls(_) => {
+                Some(Err(
+                    SecurityError::StarttlsNotOffered { offered: "a stream without it".to_owned() }.into()
+                ))
+            }
+        };
+        let (remote, to_be_asked) = match judgement {
+            Some(Ok(Judgement::Known(remote))) => (Some(remote), None),
+            Some(Ok(Judgement::ToBeAsked(established))) => (None, Some(established)),
+            Some(Err(error)) => return Err(refuse(worker, error)),
+            None => (None, None),
+        };
+        if let Some(remote) = &remote {
+            worker.options.protection = Protection::Settled(Arc::clone(remote));
+        }
+        Ok(Judged { worker, remote, to_be_asked, tls })
+    }
+}
+
+/// What a bytestream is negotiated for.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    /// A new stream.
+    Begin,
+    /// As initiator: an earlier stream, with the peer that has this certificate.
+    Resume(Resume, Certificate),
+    /// As responder: an earlier stream.
+    AwaitResume,
+}
+
+impl Purpose {
+    /// What the next XML stream is for.
+    fn agenda(&self, options: &StreamOptions, role: Role) -> Result<Agenda, Error> {
+        Ok(match (self, options.agenda(role)?) {
+            (Self::Begin, agenda) => agenda,
+            (_, Agenda::Starttls) => Agenda::Starttls,
+            // The certificate says it all: it was judged when the stream began.
+            (Self::Resume(..) | Self::AwaitResume, _) => Agenda::Nothing,
+        })
+    }
+
+    fn management(&self, agenda: &Agenda, options: &StreamOptions) -> Result<Plan, Error> {
+        Ok(match (self, agenda) {
+            // Nothing is managed in the clear.
+            (_, Agenda::Starttls) => Plan::Off,
+            (Self::Begin, _) => options.management(nonce()?),
+            (Self::Resume(resume, _), _) => Plan::Resume(resume.clone()),
+            (Self::AwaitResume, _) => Plan::AwaitResume,
+        })
+    }
+
+    /// Whether this is the peer, before anything is said to it that others must not know.
+    fn check(&self, options: &StreamOptions) -> Result<(), SecurityError> {
+        let expected = match self {
+            Self::Resume(_, expected) => Some(expected),
+            Self::AwaitResume => None,
+            Self::Begin => return Ok(()),
+        };
+        match (&options.protection, options.protection.channel()) {
+            (Protection::Starttls(_), _) => Ok(()),
+            (_, None) => Err(SecurityError::NotOffered),
+            (_, Some(channel)) => match expected {
+                Some(expected) if *expected != channel.peer => {
+                    let peer = options.peer.as_ref().map(Jid::to_bare);
+                    Err(another(peer, expected, &channel.peer))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
 }
 
 /// Opens XML streams on a bytestream until one of them has nothing more to negotiate (RFC 6120 §4.3). What a stream was
 /// told before the next is forgotten.
-async fn negotiate(
+pub(super) async fn negotiate(
     mut io: Box<dyn Bytes>,
     early: &[u8],
     role: Role,
     mut session: Session,
     mut options: StreamOptions,
+    purpose: Purpose,
 ) -> Result<Opened, Error> {
     let mut early = early.to_vec();
     let mut proof = None;
-    let mut agenda = options.agenda(role)?;
+    let mut agenda = purpose.agenda(&options, role)?;
     loop {
-        let mut worker = Worker::new(io, &early, role, session, options, agenda, nonce()?);
+        if let Err(error) = purpose.check(&options) {
+            let error = Error::from(error);
+            session.terminate(error.reason(), error.peer_text());
+            return Err(error);
+        }
+        let management = purpose.management(&agenda, &options)?;
+        let mut worker = Worker::new(io, &early, role, session, options, agenda, nonce()?, management);
         let next = match poll_fn(|cx| worker.poll_open(cx)).await {
-            Ok(Opening::Open) => return Ok(Opened { worker, proof }),
+            Ok(Opening::Open | Opening::Resumption) => return Ok(Opened { worker, proof }),
             Ok(Opening::Negotiated(next)) => next,
             Err(error) => {
                 // Telling the peer may take a while.
@@ -146,7 +236,7 @@ async fn negotiate(
                 // The machine saw to it that nothing came behind the last element.
                 early = Vec::new();
                 Bare { io, session, options } = upgrade(bare, role).await?;
-                agenda = options.agenda(role)?;
+                agenda = purpose.agenda(&options, role)?;
             }
             Next::Restart(proved) => {
                 early = unread;
@@ -196,7 +286,7 @@ async fn handshake(
 }
 
 /// Ends a stream that is up with a peer that is not who it should be.
-fn refuse(worker: Worker, error: Error) -> Error {
+pub(super) fn refuse(worker: Worker, error: Error) -> Error {
     worker.shared.with(|inner, _| inner.machine.refuse(now(), error.clone()));
     tokio::spawn(worker.give_up(error.clone()));
     error

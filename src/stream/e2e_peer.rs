@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jid::Jid;
 
-use super::{e2e::WeakSender, options::Established};
+use super::{e2e_sender::WeakSender, options::Established};
 use crate::{
     ApiMisuse, Error, SecurityError,
     security::{Answer, Level, Peer, Presented, Proof, Standing, TlsOptions, Trust, Verification},

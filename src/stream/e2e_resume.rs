@@ -6,10 +6,20 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use jid::BareJid;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{StreamOptions, e2e_shared::Shared, e2e_worker::Worker, machine::management::Resume};
-use crate::{ApiMisuse, Error, security::Certificate};
+use super::{
+    StreamOptions,
+    e2e_open::{Judged, Opened, Purpose, negotiate, refuse},
+    e2e_peer::unanswered,
+    e2e_revive::{Successor, unknown},
+    e2e_shared::Shared,
+    e2e_worker::Worker,
+    machine::{Role, management::Resume},
+    options::Session,
+};
+use crate::{Error, SecurityError, security::Certificate};
 
 /// What carries a stream on when its bytestream is lost.
 #[derive(Clone)]
@@ -71,44 +81,91 @@ impl Resumable {
 ///
 /// As [`initiate`](super::initiate); [`Error::NotResumed`] if the peer does not know the stream.
 pub(crate) async fn resume<IO>(
-    _io: IO,
-    _options: StreamOptions,
-    _resume: Resume,
-    _certificate: Certificate,
+    io: IO,
+    mut options: StreamOptions,
+    resume: Resume,
+    certificate: Certificate,
 ) -> Result<Reconnected, Error>
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    Err(ApiMisuse::StreamClosed.into())
+    let session = Session::new(options.carrier.take());
+    let purpose = Purpose::Resume(resume, certificate);
+    let Opened { worker, .. } =
+        negotiate(Box::new(io), &[], Role::Initiator, session, options, purpose).await?;
+    if worker.shared.with(|inner, _| inner.machine.resumed_at().is_none()) {
+        return Err(refuse(worker, unknown()));
+    }
+    Ok(Reconnected { worker: Box::new(worker) })
 }
 
-/// As initiator: begins a new stream for the same user.
+/// As initiator: begins a new stream for the same user, who is not asked about the peer again.
 ///
 /// # Errors
 ///
 /// As [`initiate`](super::initiate).
-pub(crate) async fn renew<IO>(_io: IO, _options: StreamOptions) -> Result<Reconnected, Error>
+pub(crate) async fn renew<IO>(io: IO, mut options: StreamOptions) -> Result<Reconnected, Error>
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    Err(ApiMisuse::StreamClosed.into())
+    let session = Session::new(options.carrier.take());
+    let opened = negotiate(Box::new(io), &[], Role::Initiator, session, options, Purpose::Begin).await?;
+    let Judged { worker, to_be_asked, .. } = opened.judge().await?;
+    if let Some(established) = to_be_asked {
+        return Err(refuse(worker, unanswered(&established.connection.presented).into()));
+    }
+    Ok(Reconnected { worker: Box::new(worker) })
 }
 
 /// As responder: lets the initiator carry on one of the streams that `find` finds by their id. Resolves when that stream has
 /// the bytestream.
 ///
+/// If the future is dropped after the initiator asked, the stream has the bytestream all the same.
+///
 /// # Errors
 ///
 /// As [`accept`](super::accept); [`Error::NotResumed`] if there is no such stream, or not with this certificate.
 pub(crate) async fn await_resume<IO>(
-    _io: IO,
-    _options: StreamOptions,
-    _find: impl Fn(&str) -> Option<Resumable> + Send,
+    io: IO,
+    mut options: StreamOptions,
+    find: impl Fn(&str) -> Option<Resumable> + Send,
 ) -> Result<(), Error>
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    Err(ApiMisuse::StreamClosed.into())
+    let session = Session::new(options.carrier.take());
+    let Opened { worker, .. } =
+        negotiate(Box::new(io), &[], Role::Responder, session, options, Purpose::AwaitResume).await?;
+    let asked = worker.shared.with(|inner, _| inner.machine.asked_to_resume().cloned());
+    let Some(Resume { previd, .. }) = asked else {
+        return Err(refuse(worker, unknown()));
+    };
+    // Which of the two it is, is not for whoever has another certificate to know.
+    let stream = find(&previd)
+        .filter(|stream| worker.certificate.as_ref() == Some(&stream.certificate))
+        .and_then(|stream| stream.shared.upgrade());
+    let (successor, result) = Successor::new(Box::new(worker));
+    let refused = match stream {
+        Some(stream) => stream.with(|inner, wakes| inner.succeed(&previd, successor, wakes)).err(),
+        None => Some(successor),
+    };
+    if let Some(refused) = refused {
+        refused.refuse();
+    }
+    result.await.unwrap_or_else(|_| Err(unknown()))
+}
+
+/// The peer has another certificate than the one of the stream.
+pub(super) fn another(
+    peer: Option<BareJid>,
+    expected: &Certificate,
+    presented: &Certificate,
+) -> SecurityError {
+    let (expected, presented) = (expected.fingerprint().clone(), presented.fingerprint().clone());
+    match peer {
+        Some(peer) => SecurityError::KeyChanged { peer, expected: vec![expected], presented },
+        None => SecurityError::NotPinned { presented, pinned: vec![expected.to_string()] },
+    }
 }
 
 impl fmt::Debug for Reconnected {

@@ -2,15 +2,23 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use xmpp_parsers::stanza::Stanza;
 
-use super::{e2e_bytestream::Kept, machine::Machine};
-use crate::{ApiMisuse, Error, wakers::remember};
+use super::{
+    Carrier, Flow,
+    e2e_buffers::Outbound,
+    e2e_bytestream::Kept,
+    e2e_events::{EventLog, StreamEvent},
+    e2e_peer::Remote,
+    e2e_revive::Successor,
+    machine::Machine,
+};
+use crate::{ApiMisuse, Error, SignallingError, TransportInfo, Undelivered, wakers::remember};
 
 pub(super) struct Shared {
     inner: Mutex<Inner>,
@@ -24,6 +32,14 @@ pub(super) struct Inner {
     pub(super) flushed: u64,
     pub(super) intent: Intent,
     pub(super) task: Task,
+    /// What carries the bytes now. It changes with each resumption.
+    pub(super) carrier: Option<Weak<dyn Carrier>>,
+    /// Set once the peer is known, if the stream is encrypted.
+    pub(super) remote: Option<Arc<Remote>>,
+    pub(super) events: EventLog,
+    shown: Shown,
+    /// The bytestream on which the initiator asked to carry on this stream.
+    successor: Option<Successor>,
     reading: Reading,
     outbox_limit: usize,
     worker: Option<Waker>,
@@ -32,6 +48,15 @@ pub(super) struct Inner {
     senders: Vec<Waker>,
     /// Those that wait for a flush or for the end.
     others: Vec<Waker>,
+    /// Those that wait for another carrier.
+    movers: Vec<Waker>,
+}
+
+/// What the events say of the bytestream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Up,
+    Suspended,
 }
 
 /// What the user wants to happen when both footers are here.
@@ -72,14 +97,26 @@ impl Shared {
                 flushed: 0,
                 intent: Intent::Undecided,
                 task: Task::Running,
+                carrier: None,
+                remote: None,
+                events: EventLog::new(),
+                shown: Shown::Up,
+                successor: None,
                 reading: Reading::On,
                 outbox_limit,
                 worker: None,
                 receiver: None,
                 senders: Vec::new(),
                 others: Vec::new(),
+                movers: Vec::new(),
             }),
         })
+    }
+
+    /// The machine of a stream that nobody else has; `None` if somebody has it.
+    pub(super) fn into_machine(this: Arc<Self>) -> Option<Machine> {
+        let shared = Arc::into_inner(this)?;
+        Some(shared.inner.into_inner().unwrap_or_else(PoisonError::into_inner).machine)
     }
 
     /// Runs `f` under the lock, then wakes whom it marked.
@@ -104,9 +141,10 @@ impl Inner {
 
     /// Whether there is room to send; if not, the caller is woken when there is.
     pub(super) fn poll_room(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
-        self.machine.check_open()?;
-        if self.outbox_len() < self.outbox_limit {
-            return Poll::Ready(Ok(()));
+        match self.machine.check_room() {
+            Ok(true) if self.outbox_len() < self.outbox_limit => return Poll::Ready(Ok(())),
+            Ok(_) => {}
+            Err(error) => return Poll::Ready(Err(self.failure().unwrap_or(error))),
         }
         remember(&mut self.senders, cx.waker());
         Poll::Pending
@@ -128,8 +166,9 @@ impl Inner {
         if self.flushed >= mark {
             return Poll::Ready(Ok(()));
         }
-        match (self.machine.error(), &self.task) {
-            (Some(error), _) | (None, Task::Done(Err(error))) => return Poll::Ready(Err(error.clone())),
+        match (self.failure(), &self.task) {
+            (Some(error), _) => return Poll::Ready(Err(error)),
+            (None, Task::Done(Err(error))) => return Poll::Ready(Err(error.clone())),
             (None, Task::Done(Ok(())) | Task::Kept(_)) => {
                 return Poll::Ready(Err(ApiMisuse::StreamClosed.into()));
             }
@@ -139,24 +178,37 @@ impl Inner {
         Poll::Pending
     }
 
+    /// Why the stream failed, with what it could not deliver.
+    fn failure(&self) -> Option<Error> {
+        let error = self.machine.error()?;
+        match self.machine.outcome() {
+            Some(Err(outcome)) => Some(outcome),
+            Some(Ok(())) | None => Some(error.clone()),
+        }
+    }
+
     /// The next stanza; `None` after the last one of a stream that was closed in good order.
     pub(super) fn poll_stanza(
         &mut self,
         cx: &Context<'_>,
         wakes: &mut Wakes,
     ) -> Poll<Option<Result<Stanza, Error>>> {
+        let was_idle = self.outbox_len() == 0;
         if let Some(stanza) = self.machine.next_stanza() {
+            // An acknowledgement, perhaps.
+            if was_idle && self.outbox_len() > 0 {
+                self.wake_worker(wakes);
+            }
             if self.reading == Reading::Paused && self.machine.has_inbox_room() {
                 self.reading = Reading::On;
                 self.wake_worker(wakes);
             }
             return Poll::Ready(Some(Ok(stanza)));
         }
-        if let Some(error) = self.machine.error() {
-            return Poll::Ready(Some(Err(error.clone())));
-        }
-        if self.machine.is_over() {
-            return Poll::Ready(None);
+        match self.machine.outcome() {
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            Some(Ok(())) => return Poll::Ready(None),
+            None => {}
         }
         self.receiver = Some(cx.waker().clone());
         Poll::Pending
@@ -184,6 +236,11 @@ impl Inner {
         }
     }
 
+    /// Remembers who waits for another carrier.
+    pub(super) fn await_carrier(&mut self, cx: &Context<'_>) {
+        remember(&mut self.movers, cx.waker());
+    }
+
     pub(super) fn wake_worker(&mut self, wakes: &mut Wakes) {
         wakes.0.extend(self.worker.take());
     }
@@ -200,7 +257,7 @@ impl Inner {
 
     /// Senders are woken not for each byte that leaves, but when there is room for some.
     pub(super) fn wake_senders(&mut self, wakes: &mut Wakes) {
-        if self.outbox_len() <= self.outbox_limit / 2 {
+        if self.outbox_len() <= self.outbox_limit / 2 && !matches!(self.machine.check_room(), Ok(false)) {
             wakes.0.append(&mut self.senders);
         }
     }
@@ -217,11 +274,145 @@ impl Inner {
         self.wake_receiver(wakes);
         self.wake_flushers(wakes);
         wakes.0.append(&mut self.senders);
+        wakes.0.append(&mut self.movers);
     }
 
     pub(super) fn done(&mut self, result: Result<(), Error>, wakes: &mut Wakes) {
         self.task = Task::Done(result);
         self.wake_all(wakes);
+        wakes.0.extend(self.events.end());
+    }
+
+    /// The XML stream is over, and its bytestream waits to be taken.
+    pub(super) fn keep(&mut self, kept: Box<Kept>, wakes: &mut Wakes) {
+        self.task = Task::Kept(kept);
+        self.wake_all(wakes);
+        wakes.0.extend(self.events.end());
+    }
+
+    /// The stream is over, and this became of it, if nothing worse did.
+    pub(super) fn done_as_it_ended(&mut self, otherwise: Result<(), Error>, wakes: &mut Wakes) {
+        let result = match self.machine.outcome() {
+            Some(Err(error)) => Err(error),
+            Some(Ok(())) | None => otherwise,
+        };
+        self.done(result, wakes);
+    }
+
+    // For what happens between two bytestreams.
+
+    /// The bytestream stands still, or no longer does.
+    pub(super) fn set_flow(&mut self, flow: Flow, transport: Option<TransportInfo>, wakes: &mut Wakes) {
+        match flow {
+            Flow::Stalled => {
+                self.machine.stall(now(), Error::Signalling(SignallingError::Offline));
+                self.show_suspension(wakes);
+            }
+            Flow::Flowing => {
+                self.machine.unstall(now());
+                self.show_resumption(transport, wakes);
+            }
+        }
+    }
+
+    /// There is no bytestream any more.
+    pub(super) fn lose(&mut self, wakes: &mut Wakes) {
+        self.unwritten = 0;
+        self.carrier = None;
+        self.show_suspension(wakes);
+    }
+
+    fn show_suspension(&mut self, wakes: &mut Wakes) {
+        if let (Shown::Up, Some(suspension)) = (self.shown, self.machine.suspension()) {
+            wakes.0.extend(self.events.push(StreamEvent::Suspended(suspension.cause.clone())));
+            self.shown = Shown::Suspended;
+        }
+    }
+
+    fn show_resumption(&mut self, transport: Option<TransportInfo>, wakes: &mut Wakes) {
+        if self.machine.suspension().is_none() && self.shown == Shown::Suspended {
+            wakes.0.extend(self.events.push(StreamEvent::Resumed(transport)));
+            self.shown = Shown::Up;
+            wakes.0.append(&mut self.senders);
+        }
+    }
+
+    /// Goes on over the bytestream of a fresh machine. As [`Machine::adopt`].
+    pub(super) fn adopt(
+        &mut self,
+        fresh: Machine,
+        outbound: &mut Outbound,
+        carrier: Option<Weak<dyn Carrier>>,
+        transport: Option<TransportInfo>,
+        wakes: &mut Wakes,
+    ) -> Result<(), Box<Machine>> {
+        self.machine.adopt(now(), fresh)?;
+        self.go_on(outbound, carrier);
+        self.show_resumption(transport, wakes);
+        self.wake_all(wakes);
+        Ok(())
+    }
+
+    /// Goes on with a new stream. As [`Machine::begin_anew`].
+    pub(super) fn begin_anew(
+        &mut self,
+        fresh: Machine,
+        outbound: &mut Outbound,
+        carrier: Option<Weak<dyn Carrier>>,
+        transport: Option<TransportInfo>,
+        wakes: &mut Wakes,
+    ) {
+        let cause = self.machine.suspension().map(|suspension| suspension.cause.clone());
+        let undelivered = Undelivered::new(cause, self.machine.hand_back());
+        self.machine.begin_anew(now(), fresh);
+        self.go_on(outbound, carrier);
+        wakes.0.extend(self.events.push(StreamEvent::Renewed { transport, undelivered }));
+        self.shown = Shown::Up;
+        self.wake_all(wakes);
+    }
+
+    fn go_on(&mut self, outbound: &mut Outbound, carrier: Option<Weak<dyn Carrier>>) {
+        outbound.rebase(self.flushed, self.machine.queued(), self.machine.outgoing_len());
+        self.unwritten = outbound.unwritten().len();
+        self.carrier = carrier;
+    }
+
+    /// The initiator asks on another bytestream to carry on the stream of this id.
+    ///
+    /// # Errors
+    ///
+    /// It can't be: it is over, not resumable, another one, or being carried on already.
+    pub(super) fn succeed(
+        &mut self,
+        id: &str,
+        successor: Successor,
+        wakes: &mut Wakes,
+    ) -> Result<(), Successor> {
+        let is_meant = self.machine.resumption_id() == Some(id);
+        if !is_meant || self.machine.is_over() || self.successor.is_some() {
+            return Err(successor);
+        }
+        self.successor = Some(successor);
+        self.wake_worker(wakes);
+        Ok(())
+    }
+
+    /// Whether the machine is a fresh one, for a stream that is to be carried on.
+    pub(super) fn is_resumption(&self) -> bool {
+        self.machine.asked_to_resume().is_some() || self.machine.resumed_at().is_some()
+    }
+
+    /// Whether anybody would use the stream if it went on.
+    pub(super) fn wants_more(&self) -> bool {
+        self.intent == Intent::Undecided
+    }
+
+    pub(super) fn has_successor(&self) -> bool {
+        self.successor.is_some()
+    }
+
+    pub(super) fn take_successor(&mut self) -> Option<Successor> {
+        self.successor.take()
     }
 
     /// Whether the task should read.

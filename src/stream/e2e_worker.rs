@@ -6,37 +6,26 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep_until},
-};
 
 use super::{
-    Path,
+    Flow, Path,
     addressing::Introduction,
     decode::{Decoded, Decoder},
+    e2e_buffers::{Bytes, Inbound, Outbound, Timer},
+    e2e_revive::Registered,
     e2e_shared::{Reading, Shared, now},
     machine::{Machine, Role, Setup, cut_off, management::Plan},
     negotiation::{Agenda, Next},
     options::{Session, StreamOptions},
     violation::Violation,
 };
-use crate::{Error, TransportError};
-
-/// Any bytestream.
-pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
-
-/// Bytes per read, and held by each stream for as long as it lives: one TLS record. The decoder takes them in
-/// smaller windows.
-const READ_BYTES: usize = 16 * 1024;
+use crate::{Error, Reason, TransportError, security::Certificate};
 
 /// Turns before the task lets others run, on a bytestream that is always ready.
 const TURNS: usize = 32;
@@ -53,31 +42,12 @@ pub(super) struct Worker {
     decoded: Vec<Result<Decoded, Violation>>,
     timer: Timer,
     link: Link,
+    /// As the machine was told.
+    flow: Flow,
     session_ended: Option<BoxFuture<'static, ()>>,
-}
-
-/// Bytes that were read; those from `start` to `end` have yet to be decoded.
-pub(super) struct Inbound {
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
-}
-
-/// Bytes that are being written.
-pub(super) struct Outbound {
-    buffer: Vec<u8>,
-    written: usize,
-    /// The count of all bytes ever queued, up to the end of `buffer`.
-    mark: u64,
-    flush: Flush,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flush {
-    NotNeeded,
-    Needed,
-    /// Done, and not yet told.
-    Done,
+    /// The peer's, if the stream is encrypted: what it has to present on another bytestream.
+    pub(super) certificate: Option<Certificate>,
+    pub(super) registered: Option<Registered>,
 }
 
 /// What is wrong with the bytestream. It is still read, because the reason may yet come.
@@ -99,6 +69,8 @@ pub(super) enum Opening {
     Open,
     /// Nothing of it is needed any more.
     Negotiated(Next),
+    /// The bytestream of an earlier stream, as one side wants and the other has yet to agree or has agreed.
+    Resumption,
 }
 
 /// What a turn found out under the lock.
@@ -116,7 +88,10 @@ impl Worker {
         options: StreamOptions,
         agenda: Agenda,
         nonce: String,
+        management: Plan,
     ) -> Self {
+        let channel = options.protection.channel();
+        let certificate = channel.as_ref().map(|channel| channel.peer.clone());
         let setup = Setup {
             role,
             local: options.local.clone(),
@@ -125,9 +100,9 @@ impl Worker {
             timeouts: options.timeouts,
             limits: options.limits,
             nonce,
-            channel: options.protection.channel(),
+            channel,
             agenda,
-            management: Plan::Off,
+            management,
         };
         Self {
             io,
@@ -138,9 +113,12 @@ impl Worker {
             decoder: Decoder::new(&options.limits),
             decoded: Vec::new(),
             inbound: Inbound::new(early),
-            outbound: Outbound { buffer: Vec::new(), written: 0, mark: 0, flush: Flush::NotNeeded },
+            outbound: Outbound::new(),
             timer: Timer::new(),
             link: Link::Up,
+            flow: Flow::Flowing,
+            certificate,
+            registered: None,
             options,
         }
     }
@@ -151,6 +129,7 @@ impl Worker {
         let outbound = &self.outbound;
         self.shared.with(|inner, _| match (inner.machine.error(), inner.machine.negotiated()) {
             (Some(error), _) => Poll::Ready(Err(error.clone())),
+            _ if inner.is_resumption() => Poll::Ready(Ok(Opening::Resumption)),
             (None, Some(next)) if inner.outbox_len() == 0 && outbound.is_idle() => {
                 Poll::Ready(Ok(Opening::Negotiated(next)))
             }
@@ -171,9 +150,11 @@ impl Worker {
         (Bare { io, session, options }, inbound.unread().to_vec())
     }
 
-    /// Works until nothing more will be read, because both footers or an error came.
+    /// Works until nothing more will be read, because both footers or an error came, or because the stream has to go on over
+    /// another bytestream.
     pub(super) fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURNS {
+            self.poll_flow(cx);
             let Some(turn) = self.begin_turn(cx) else {
                 return Poll::Ready(());
             };
@@ -191,8 +172,20 @@ impl Worker {
         Poll::Pending
     }
 
-    /// Tells what was written, and takes what there is to write. `None` when the stream is over.
+    /// Tells the machine when the bytestream stands still, or no longer does.
+    fn poll_flow(&mut self, cx: &Context<'_>) {
+        if let Poll::Ready(flow) = self.session.poll_flow(cx, self.flow)
+            && flow != self.flow
+        {
+            self.flow = flow;
+            let transport = self.session.transport();
+            self.shared.with(|inner, wakes| inner.set_flow(flow, transport, wakes));
+        }
+    }
+
+    /// Tells what was written, and takes what there is to write. `None` when the stream is over, or this bytestream is for it.
     fn begin_turn(&mut self, cx: &Context<'_>) -> Option<Turn> {
+        let flow = self.flow;
         let (outbound, link) = (&mut self.outbound, &self.link);
         // Nothing can be done about a proxy on a bytestream that is broken.
         let path = match link {
@@ -207,12 +200,19 @@ impl Worker {
                 inner.wake_all(wakes);
                 return None;
             }
+            let is_lost = flow == Flow::Flowing && inner.machine.suspension().is_some();
+            // Nothing of the old bytestream may come behind what a new one carries.
+            if is_lost || inner.has_successor() || inner.is_resumption() {
+                return None;
+            }
+            let reading = inner.reading();
+            inner.machine.set_listening(now(), reading == Reading::On);
             let link_deadline = match link {
                 Link::Up => None,
                 Link::Down { deadline, .. } => Some(*deadline),
             };
             let deadline = [inner.machine.poll_timeout(), link_deadline].into_iter().flatten().min();
-            Some(Turn { reading: inner.reading(), deadline })
+            Some(Turn { reading, deadline })
         })
     }
 
@@ -222,8 +222,12 @@ impl Worker {
             && ended.poll_unpin(cx).is_ready()
         {
             self.session_ended = None;
-            // What was sent before may still be on its way through the bytestream.
-            self.link_down(cut_off());
+            if self.is_nothing_to_come() {
+                self.end(cut_off());
+            } else {
+                // What was sent before may still be on its way through the bytestream.
+                self.link_down(cut_off());
+            }
             return Poll::Ready(());
         }
         ready!(self.timer.poll(cx, deadline));
@@ -232,6 +236,9 @@ impl Worker {
             Link::Down { error, deadline } if *deadline <= now => Some(self.explain(error.clone())),
             _ => None,
         };
+        if lost.is_some() {
+            self.flow = Flow::Flowing;
+        }
         self.shared.with(|inner, _| {
             inner.machine.handle_timeout(now);
             if let Some(error) = lost {
@@ -259,7 +266,10 @@ impl Worker {
         if self.inbound.unread().is_empty() {
             match ready!(self.inbound.poll_fill(&mut self.io, cx)) {
                 Ok(0) => self.end(cut_off()),
-                Ok(_) => self.decode(),
+                Ok(_) => {
+                    self.shared.with(|inner, _| inner.machine.handle_alive(now()));
+                    self.decode();
+                }
                 Err(error) => {
                     let error = self.map_io(&error);
                     self.end(error);
@@ -313,7 +323,21 @@ impl Worker {
             Link::Up => error,
         };
         let error = self.explain(error);
+        // It does not stand still, it is no more.
+        self.flow = Flow::Flowing;
         self.shared.with(|inner, _| inner.machine.handle_end(error));
+    }
+
+    /// Whether the session ended because its bytestream is no good. A stream that can be resumed gets again what was on its way.
+    fn is_nothing_to_come(&self) -> bool {
+        let is_lost = match self.session.error() {
+            Some(Error::Terminated(why)) => {
+                matches!(why.reason, Reason::ConnectivityError | Reason::FailedTransport | Reason::Timeout)
+            }
+            Some(Error::Transport(_) | Error::Signalling(_)) => true,
+            _ => false,
+        };
+        is_lost && self.shared.with(|inner, _| inner.machine.is_resumable())
     }
 
     fn link_down(&mut self, error: Error) {
@@ -334,144 +358,6 @@ impl Worker {
                 cut_off()
             }
             other => other,
-        }
-    }
-}
-
-impl Inbound {
-    fn new(early: &[u8]) -> Self {
-        let mut buffer = vec![0; READ_BYTES.max(early.len())].into_boxed_slice();
-        if let Some(front) = buffer.get_mut(..early.len()) {
-            front.copy_from_slice(early);
-        }
-        Self { buffer, start: 0, end: early.len() }
-    }
-
-    pub(super) fn unread(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.start = self.end.min(self.start + count);
-    }
-
-    pub(super) fn discard(&mut self) {
-        self.start = self.end;
-    }
-
-    /// Reads once; to be used when all is decoded.
-    pub(super) fn poll_fill(
-        &mut self,
-        io: &mut Box<dyn Bytes>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(&mut self.buffer);
-        ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
-        let count = buffer.filled().len();
-        (self.start, self.end) = (0, count);
-        Poll::Ready(Ok(count))
-    }
-}
-
-impl Outbound {
-    pub(super) fn unwritten(&self) -> &[u8] {
-        self.buffer.get(self.written..).unwrap_or_default()
-    }
-
-    /// Bytes that were written, of all that were ever queued.
-    pub(super) fn end_of_written(&self) -> u64 {
-        self.mark.saturating_sub(self.unwritten().len() as u64)
-    }
-
-    /// All is written and flushed.
-    pub(super) fn is_idle(&self) -> bool {
-        self.unwritten().is_empty() && self.flush == Flush::NotNeeded
-    }
-
-    /// Tells what was written, and takes what there is to write once all before it is.
-    pub(super) fn exchange(
-        &mut self,
-        inner: &mut super::e2e_shared::Inner,
-        wakes: &mut super::e2e_shared::Wakes,
-    ) {
-        if self.flush == Flush::Done {
-            self.flush = Flush::NotNeeded;
-            inner.flushed = self.mark;
-            inner.machine.handle_flushed(now());
-            inner.wake_flushers(wakes);
-        }
-        let left = self.unwritten().len();
-        if left < inner.unwritten {
-            inner.machine.handle_written(now(), inner.unwritten - left, left);
-        }
-        if self.unwritten().is_empty() {
-            self.buffer.clear();
-            self.written = 0;
-            if inner.machine.outgoing_len() > 0 {
-                inner.machine.take_outgoing(&mut self.buffer);
-                self.mark = inner.machine.queued();
-                self.flush = Flush::Needed;
-            }
-        }
-        inner.unwritten = self.unwritten().len();
-        inner.wake_senders(wakes);
-    }
-
-    /// Writes all there is; flushes when there was nothing. Ready when it made progress.
-    pub(super) fn poll_write(
-        &mut self,
-        io: &mut Box<dyn Bytes>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.unwritten().is_empty() {
-            if self.flush != Flush::Needed {
-                return Poll::Pending;
-            }
-            ready!(Pin::new(io).poll_flush(cx))?;
-            self.flush = Flush::Done;
-            return Poll::Ready(Ok(()));
-        }
-        let before = self.written;
-        while !self.unwritten().is_empty() {
-            match Pin::new(&mut *io).poll_write(cx, self.unwritten()) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => self.written += count,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if self.written == before => return Poll::Pending,
-                Poll::Pending => break,
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// One timer for all deadlines. They mostly move away, so it may fire too early; then it is set anew.
-struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Timer {
-    fn new() -> Self {
-        Self { sleep: None }
-    }
-
-    /// Ready when the deadline has passed.
-    fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
-        let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else {
-            return Poll::Pending;
-        };
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if sleep.deadline() > deadline {
-            sleep.as_mut().reset(deadline);
-        }
-        loop {
-            ready!(sleep.as_mut().poll_unpin(cx));
-            if sleep.deadline() >= deadline {
-                // For the next deadline it has to be later.
-                self.sleep = None;
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(deadline);
         }
     }
 }

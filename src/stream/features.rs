@@ -2,7 +2,7 @@
 
 use xmpp_parsers::{minidom::Element, ns};
 
-use crate::security::sasl::TLS_EXPORTER;
+use crate::{security::sasl::TLS_EXPORTER, wire::ns as namespaces};
 
 /// What has to be negotiated though nothing in it says so.
 const ALWAYS: [(&str, &str); 3] = [
@@ -38,6 +38,11 @@ fn find_mandatory(features: &Element, counts: impl Fn(&Element) -> bool) -> Opti
             || (is_only && feature.is("starttls", ns::TLS))
     };
     features.children().filter(|feature| counts(feature)).find(is_mandatory).map(Element::name)
+}
+
+/// Whether stanzas may be acknowledged (XEP-0198 #feature).
+pub(super) fn has_management(features: &Element) -> bool {
+    features.has_child("sm", namespaces::SM)
 }
 
 pub(super) fn has_starttls(features: &Element) -> bool {

@@ -4,31 +4,58 @@ use std::collections::VecDeque;
 
 use xmpp_parsers::stanza::Stanza;
 
+use super::acks::Number;
+
 /// A queue that knows the size of what it holds: bytes as they were on the wire, and what every stanza takes however
 /// small it is.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    stanzas: VecDeque<(Stanza, usize)>,
+    stanzas: VecDeque<Received>,
+    /// How many at the front were not counted for acknowledgements.
+    uncounted: usize,
     bytes: usize,
     limit: usize,
 }
 
+#[derive(Debug)]
+struct Received {
+    stanza: Stanza,
+    bytes: usize,
+    number: Number,
+}
+
 impl Inbox {
     pub(super) fn new(limit: usize) -> Self {
-        Self { stanzas: VecDeque::new(), bytes: 0, limit }
+        Self { stanzas: VecDeque::new(), uncounted: 0, bytes: 0, limit }
     }
 
-    pub(super) fn push(&mut self, stanza: Stanza, bytes: usize) {
+    pub(super) fn push(&mut self, stanza: Stanza, bytes: usize, number: Number) {
         // Without it, a million bytes of `<message/>` would be a hundred thousand stanzas.
         let bytes = bytes + size_of::<Stanza>();
         self.bytes += bytes;
-        self.stanzas.push_back((stanza, bytes));
+        if number == 0 {
+            self.uncounted = self.stanzas.len() + 1;
+        }
+        self.stanzas.push_back(Received { stanza, bytes, number });
     }
 
     pub(super) fn pop(&mut self) -> Option<Stanza> {
-        let (stanza, bytes) = self.stanzas.pop_front()?;
+        let Received { stanza, bytes, .. } = self.stanzas.pop_front()?;
         self.bytes -= bytes;
+        self.uncounted = self.uncounted.saturating_sub(1);
         Some(stanza)
+    }
+
+    /// The oldest that was counted.
+    pub(super) fn oldest(&self) -> Option<Number> {
+        self.stanzas.get(self.uncounted).map(|received| received.number)
+    }
+
+    /// Counting begins anew, with what came on another stream.
+    pub(super) fn append(&mut self, other: &mut Self) {
+        self.uncounted = self.stanzas.len() + other.uncounted;
+        self.bytes += other.bytes;
+        self.stanzas.append(&mut other.stanzas);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -47,6 +74,7 @@ impl Inbox {
 
     pub(super) fn clear(&mut self) {
         self.stanzas.clear();
+        self.uncounted = 0;
         self.bytes = 0;
     }
 }

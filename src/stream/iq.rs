@@ -69,6 +69,16 @@ impl Requests {
         self.waiting.front().map(|request| request.deadline)
     }
 
+    /// The peer has forgotten what it asked for.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Those of another stream, which came later.
+    pub(super) fn append(&mut self, other: &mut Self) {
+        self.waiting.append(&mut other.waiting);
+    }
+
     /// The next request whose time is over.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<String> {
         if self.next_deadline()? > now {

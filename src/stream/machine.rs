@@ -6,40 +6,50 @@
 //!       │                     (initiator)    or a while    └───────────footer───────────────►   │
 //!       └───────────────── an error, from either side, in any state ──► Failed                ◄─┘
 //!
+//! Open, Closing ──the bytestream is lost──► Suspended ──adopt──► Open, Closing (XEP-0198 #resumption)
+//! HeaderAwaited, FeaturesAwaited ──of a bytestream to resume on──► Reviving, whose bytestream the suspended stream adopts
+//!
 //! HeaderAwaited, FeaturesAwaited ──STARTTLS or SASL──► Negotiating ──► Negotiated, and no more: what comes next is
 //!                                                                      another stream, of another machine
 //! ```
 
+mod acking;
+mod ending;
+mod liveness;
 pub(crate) mod management;
 mod negotiating;
 mod parting;
 mod reading;
 mod relay;
+mod reviving;
+mod saying;
 mod services;
+mod suspending;
 
 use std::time::{Duration, Instant};
 
 use jid::Jid;
-use tokio_xmpp::IqRequest;
-use xmpp_parsers::{iq::Iq, stanza::Stanza, stream_error::DefinedCondition};
+use xmpp_parsers::{stanza::Stanza, stream_error::DefinedCondition};
 
 use self::{
-    management::{Plan, ReceiptSender},
+    acking::Management,
+    liveness::Vigil,
+    management::Plan,
     relay::Relay,
+    reviving::Reviving,
     services::Services,
+    suspending::{Link, Suspended},
 };
 use super::{
     Path,
     addressing::{Introduction, Parties},
-    encode::OwnHeader,
     inbox::Inbox,
-    iq::{self, Replies, ReplyReceiver, Requests},
+    iq::{Replies, Requests},
     negotiation::{self, Agenda, Next},
     outbox::Outbox,
-    violation::Violation,
 };
 use crate::{
-    ApiMisuse, Direction, Error, Limits, Step, StreamFailure, Timeouts, TransportError,
+    ApiMisuse, Error, Limits, Step, Timeouts, TransportError, Undelivered,
     security::{Certificate, code::CodeKey},
 };
 
@@ -102,7 +112,10 @@ pub(crate) struct Machine {
     role: Role,
     parties: Parties,
     timeouts: Timeouts,
+    limits: Limits,
     nonce: String,
+    /// The latest time that was told.
+    clock: Instant,
     state: State,
     outbox: Outbox,
     /// How many of all bytes that were ever queued were written.
@@ -115,6 +128,8 @@ pub(crate) struct Machine {
     audience: Audience,
     services: Services,
     agenda: Agenda,
+    management: Management,
+    vigil: Vigil,
 }
 
 enum State {
@@ -124,9 +139,13 @@ enum State {
     Negotiating(Negotiating),
     /// This stream was for no more; the next thing on the bytestream is another.
     Negotiated(Negotiated),
+    /// An earlier stream is to be carried on, and nothing else.
+    Reviving(Reviving),
     Open(Open),
     Closing(Closing),
-    Closed(Closer),
+    /// The bytestream is lost, or stands still.
+    Suspended(Suspended),
+    Closed(Closed),
     Failed(Error),
 }
 
@@ -169,6 +188,14 @@ struct Closing {
     footer: Footer,
 }
 
+/// Both footers are here.
+#[derive(Debug)]
+struct Closed {
+    closer: Closer,
+    /// What the peer has not acknowledged all the same.
+    undelivered: Option<Undelivered>,
+}
+
 /// Our footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Footer {
@@ -192,12 +219,13 @@ impl Machine {
     pub(crate) fn new(now: Instant, setup: Setup) -> Self {
         let Setup { role, local, peer, introduction, timeouts, limits, nonce, channel, agenda, management } =
             setup;
-        let _ = management;
         let prefix = format!("{}-", nonce.get(..8).unwrap_or(&nonce));
         let mut machine = Self {
             role,
             parties: Parties { local, peer, introduction },
             timeouts,
+            limits,
+            clock: now,
             state: State::HeaderAwaited(HeaderAwaited { deadline: now + timeouts.stream_header }),
             outbox: Outbox::new(now),
             written: 0,
@@ -210,6 +238,8 @@ impl Machine {
             nonce,
             services: Services::new(role, channel.as_ref()),
             agenda,
+            management: Management::planned(management),
+            vigil: Vigil::new(now),
         };
         if role == Role::Initiator {
             machine.queue_header(now);
@@ -219,15 +249,9 @@ impl Machine {
 
     // What comes in.
 
-    /// The bytestream ended or failed; the error says how.
-    pub(crate) fn handle_end(&mut self, error: Error) {
-        if !self.is_over() {
-            self.fail(error);
-        }
-    }
-
     /// Which way the bytestream goes now.
     pub(crate) fn set_path(&mut self, now: Instant, path: Path) {
+        self.clock = now;
         self.relay.set_path(now, path, self.written > 0);
         self.release_footer_in_time(now);
     }
@@ -255,6 +279,7 @@ impl Machine {
 
     /// A deadline may have passed.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.clock = now;
         self.replies.expire(now);
         self.services.expire(now);
         self.nudge(now);
@@ -270,6 +295,7 @@ impl Machine {
             }
             State::Negotiating(Negotiating { deadline, .. })
             | State::Negotiated(Negotiated { deadline, .. })
+            | State::Reviving(Reviving { deadline, .. })
                 if *deadline <= now =>
             {
                 let text = "the negotiation takes too long";
@@ -281,11 +307,14 @@ impl Machine {
                 self.fail(Error::Timeout(Step::Close, self.timeouts.close));
             }
             State::Open(_) => {
-                while let Some(id) = self.requests.pop_due(now) {
-                    tracing::debug!(id, "nobody answered an iq request");
-                    self.outbox.automatic(now, &Stanza::Iq(iq::unanswered(id)));
-                }
+                self.answer_for_the_user(now);
+                self.ask_in_time(now);
+                self.watch(now);
                 self.keep_alive(now);
+            }
+            State::Suspended(_) => {
+                self.answer_for_the_user(now);
+                self.give_up_in_time(now);
             }
             _ => {}
         }
@@ -293,96 +322,22 @@ impl Machine {
 
     // What the local user does.
 
-    /// Queues a stanza, without the addresses of others. A reply is dropped where nobody waits for it.
-    pub(crate) fn send(&mut self, now: Instant, stanza: Stanza) -> Result<(), Error> {
-        self.send_for(now, stanza, None)
-    }
-
-    /// The same; the acknowledgement goes to whoever waits for it, and is asked for at once.
-    pub(crate) fn send_for(
-        &mut self,
-        now: Instant,
-        mut stanza: Stanza,
-        _receipt: Option<ReceiptSender>,
-    ) -> Result<(), Error> {
-        self.check_open()?;
-        // RFC 6120 §8.2.3: one reply to a request, and perhaps we have given it.
-        if let Stanza::Iq(Iq::Result { id, .. } | Iq::Error { id, .. }) = &stanza
-            && !self.requests.awaits(id)
-        {
-            tracing::debug!(id, "dropped a reply to a request that was answered before, or never came");
-            return Ok(());
-        }
-        if let Stanza::Iq(iq) = &mut stanza
-            && iq.id().is_empty()
-        {
-            *iq.id_mut() = self.replies.new_id();
-        }
-        self.parties.clear_others(&mut stanza);
-        self.outbox.stanza(now, &stanza)?;
-        if let Stanza::Iq(Iq::Result { id, .. } | Iq::Error { id, .. }) = &stanza {
-            self.requests.answered(id);
-        }
-        Ok(())
-    }
-
-    /// Queues an iq request; its reply will come out of the receiver.
-    pub(crate) fn send_iq(&mut self, now: Instant, request: IqRequest) -> Result<ReplyReceiver, Error> {
-        self.check_open()?;
-        let (iq, reply) = self.replies.request(now, request);
-        let stanza = Stanza::Iq(iq);
-        if let Err(error) = self.outbox.stanza(now, &stanza) {
-            if let Stanza::Iq(iq) = &stanza {
-                self.replies.forget(iq.id());
-            }
-            return Err(error);
-        }
-        Ok(reply)
-    }
-
-    /// Closes in good order (RFC 6120 §4.4): what is queued goes out, then our footer; what the peer
-    /// sends until its own footer is still received.
-    pub(crate) fn close(&mut self, now: Instant) {
-        match self.state {
-            State::Open(_) => self.part(now, Footer::Held),
-            State::HeaderAwaited(_)
-            | State::FeaturesAwaited(_)
-            | State::Negotiating(_)
-            | State::Negotiated(_) => {
-                self.refuse_requests(now);
-                self.outbox.footer(now);
-                self.fail(ApiMisuse::StreamClosed.into());
-            }
-            State::Closing(_) | State::Closed(_) | State::Failed(_) => {}
-        }
-    }
-
-    /// Ends the stream with a stream error (RFC 6120 §4.9.1.1).
-    pub(crate) fn abort(&mut self, now: Instant, violation: Violation) {
-        let Violation { condition, text } = violation;
-        tracing::warn!(%condition, text, "the peer broke the rules of XML streams");
-        self.send_stream_error(now, condition.clone(), &text);
-        self.fail(Error::Stream(StreamFailure { direction: Direction::Sent, condition, text: Some(text) }));
-    }
-
-    /// The peer is not who it should be (RFC 6120 §4.9.3.12). It is told no more than that.
-    pub(crate) fn refuse(&mut self, now: Instant, error: Error) {
-        self.send_stream_error(now, DefinedCondition::NotAuthorized, "you could not be authenticated");
-        self.fail(error);
-    }
-
     /// Nobody reads the inbox any more: what comes in is dropped, and requests are refused.
     pub(crate) fn stop_receiving(&mut self, now: Instant) {
         self.audience = Audience::Gone;
+        self.abandon_unread();
         self.inbox.clear();
-        if matches!(self.state, State::Open(_)) {
+        if self.is_open() {
             self.refuse_requests(now);
+            self.tell_in_time(now);
         }
     }
 
-    /// The oldest stanza that the user has not seen.
+    /// The oldest stanza that the user has not seen. With that it is handled, which the peer may be told now.
     pub(crate) fn next_stanza(&mut self) -> Option<Stanza> {
-        self.inbox.pop()
+        let stanza = self.inbox.pop();
+        self.tell_in_time(self.clock);
+        stanza
     }
 
     // What goes out.
@@ -412,9 +367,19 @@ impl Machine {
             | State::FeaturesAwaited(FeaturesAwaited { deadline, .. })
             | State::Negotiating(Negotiating { deadline, .. })
             | State::Negotiated(Negotiated { deadline, .. })
+            | State::Reviving(Reviving { deadline, .. })
             | State::Closing(Closing { deadline, .. }) => Some(*deadline),
-            State::Open(_) => {
-                [self.requests.next_deadline(), self.keep_alive_deadline()].into_iter().flatten().min()
+            State::Open(_) => [
+                self.requests.next_deadline(),
+                self.keep_alive_deadline(),
+                self.management.next_request(),
+                self.watch_deadline(),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            State::Suspended(Suspended { suspension, .. }) => {
+                Some(self.requests.next_deadline().map_or(suspension.until, |due| due.min(suspension.until)))
             }
             State::Closed(_) | State::Failed(_) => None,
         };
@@ -425,7 +390,11 @@ impl Machine {
     // Questions.
 
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.state, State::Open(_))
+        match &self.state {
+            State::Open(_) => true,
+            State::Suspended(suspended) => suspended.is_open(),
+            _ => false,
+        }
     }
 
     /// Nothing more will be read.
@@ -435,7 +404,11 @@ impl Machine {
 
     /// Nothing more will come, though not all is sent.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self.state, State::Closing(Closing { footer: Footer::HeldLast, .. }) | State::Negotiated(_))
+        match &self.state {
+            State::Closing(Closing { footer: Footer::HeldLast, .. }) | State::Negotiated(_) => true,
+            State::Reviving(reviving) => reviving.is_agreed(),
+            _ => false,
+        }
     }
 
     /// What comes next on the bytestream, once all is written that is to be.
@@ -449,7 +422,7 @@ impl Machine {
     /// Who closed the stream, if it was closed in good order.
     pub(crate) fn closed_by(&self) -> Option<Closer> {
         match self.state {
-            State::Closed(closer) => Some(closer),
+            State::Closed(Closed { closer, .. }) => Some(closer),
             _ => None,
         }
     }
@@ -465,8 +438,8 @@ impl Machine {
     /// Why nothing can be sent.
     pub(crate) fn check_open(&self) -> Result<(), Error> {
         match &self.state {
-            State::Open(_) => Ok(()),
             State::Failed(error) => Err(error.clone()),
+            _ if self.is_open() => Ok(()),
             _ => Err(ApiMisuse::StreamClosed.into()),
         }
     }
@@ -501,66 +474,6 @@ impl Machine {
     /// How many stanzas claimed an address that is not the peer's or not ours.
     pub(crate) fn violations(&self) -> u64 {
         self.violations
-    }
-
-    // Writing.
-
-    fn queue_header(&mut self, now: Instant) {
-        let Parties { local, peer, .. } = &self.parties;
-        let (from, to) = (local.as_ref().map(Jid::as_str), peer.as_ref().map(Jid::as_str));
-        let header = match self.role {
-            Role::Initiator => OwnHeader::initiator(from, to),
-            Role::Responder => OwnHeader::responder(from, to, &self.nonce),
-        };
-        self.outbox.header(now, header);
-    }
-
-    fn refuse_requests(&mut self, now: Instant) {
-        while let Some(id) = self.requests.pop() {
-            self.outbox.automatic(now, &Stanza::Iq(iq::unanswered(id)));
-        }
-    }
-
-    /// Answers a request that has just come.
-    fn answer(&mut self, now: Instant, reply: Iq) {
-        self.outbox.automatic(now, &Stanza::Iq(reply));
-        if self.outbox.automatic_len() > AUTOMATIC_BYTES {
-            self.abort(now, Violation::policy("too many requests whose answers are not read"));
-        }
-    }
-
-    fn send_stream_error(&mut self, now: Instant, condition: DefinedCondition, text: &str) {
-        match (&self.state, self.role) {
-            // RFC 6120 §4.9.1.2: an error in the initial header is answered by a header first. Its `from` may be
-            // empty, so that whoever asked for somebody else does not learn who is here.
-            (State::HeaderAwaited(_), Role::Responder) => {
-                self.outbox.header(now, OwnHeader::responder(Some(""), None, &self.nonce));
-            }
-            (State::Closing(Closing { footer: Footer::Held | Footer::HeldLast, .. }), _) => {}
-            // Our footer is sent, or XML is not what the peer expects.
-            (State::Closing(_) | State::Closed(_) | State::Failed(_) | State::Negotiated(_), _) => return,
-            _ => {}
-        }
-        self.outbox.stream_error(now, condition, text);
-        self.outbox.footer(now);
-    }
-
-    fn keep_alive(&mut self, now: Instant) {
-        if self.keep_alive_deadline().is_some_and(|deadline| deadline <= now) {
-            self.outbox.space(now);
-        }
-    }
-
-    /// What still waits to be written keeps the connection alive, too.
-    fn keep_alive_deadline(&self) -> Option<Instant> {
-        let interval = Some(self.timeouts.keep_alive).filter(|interval| *interval > Duration::ZERO)?;
-        Some(self.outbox.idle_since()? + interval)
-    }
-
-    fn fail(&mut self, error: Error) {
-        self.replies.fail_all(&error);
-        self.services.fail_all(&error);
-        self.state = State::Failed(error);
     }
 }
 

@@ -13,17 +13,23 @@
 //! What a peer sends is bounded before it is built: the size and the depth of a stanza, one start tag, the header.
 //! What breaks the rules ends the stream with the stream error that RFC 6120 §4.9.3 has for it.
 
+mod acks;
 mod addressing;
+mod backoff;
 mod decode;
 mod e2e;
+mod e2e_buffers;
 mod e2e_bytestream;
 mod e2e_closer;
 mod e2e_end;
 mod e2e_events;
+mod e2e_handle;
 mod e2e_moves;
 mod e2e_open;
 mod e2e_peer;
 mod e2e_resume;
+mod e2e_revive;
+mod e2e_sender;
 mod e2e_shared;
 mod e2e_worker;
 mod encode;
@@ -45,19 +51,20 @@ mod e2e_tests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{
-    e2e::WeakSender,
-    e2e_closer::Closer,
-    e2e_resume::{Goal, Reconnect, Reconnected, Registry, Resumable, Revival, await_resume, renew, resume},
-    options::Established,
-};
 pub use self::{
-    e2e::{E2eStream, Receipt, StreamReceiver, StreamSender},
+    e2e::{E2eStream, StreamReceiver},
     e2e_bytestream::Bytestream,
     e2e_events::{StreamEvent, StreamEvents},
     e2e_moves::Moves,
     e2e_open::{accept, initiate},
+    e2e_sender::{Receipt, StreamSender},
     options::{Negotiated, StreamInfo, StreamOptions},
+};
+pub(crate) use self::{
+    e2e_closer::Closer,
+    e2e_resume::{Goal, Reconnect, Reconnected, Registry, Resumable, Revival, await_resume, renew, resume},
+    e2e_sender::WeakSender,
+    options::Established,
 };
 
 use std::task::{Context, Poll};

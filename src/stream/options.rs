@@ -3,17 +3,22 @@
 use std::{
     fmt, io,
     sync::{Arc, Weak},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
 use jid::Jid;
 
 use super::{
-    Carrier, Path,
+    Carrier, Flow, Path,
     addressing::Introduction,
     e2e_peer::Remote,
     e2e_resume::Revival,
-    machine::{Channel, Role},
+    machine::{
+        Channel, Role,
+        management::{Enable, Plan},
+    },
     negotiation::{Agenda, Credentials, Footing},
 };
 use crate::{
@@ -68,6 +73,14 @@ impl Protection {
             Self::Tls(established) => Some(established),
             Self::Settled(remote) => Some(remote.established()),
             Self::None | Self::Starttls(_) => None,
+        }
+    }
+
+    /// Who the peer is, where that is settled.
+    pub(super) fn settled(&self) -> Option<Arc<Remote>> {
+        match self {
+            Self::Settled(remote) => Some(Arc::clone(remote)),
+            Self::None | Self::Tls(_) | Self::Starttls(_) => None,
         }
     }
 
@@ -218,6 +231,17 @@ impl StreamOptions {
         }
     }
 
+    /// What a stream is to do about stream management. It can be carried on where TLS shows who the peer is.
+    pub(super) fn management(&self, id: String) -> Plan {
+        if !self.sm.enabled {
+            return Plan::Off;
+        }
+        let is_encrypted = matches!(self.protection, Protection::Tls(_) | Protection::Settled(_));
+        let is_resumable =
+            is_encrypted && !matches!(self.revival, Revival::None) && self.sm.resumption > Duration::ZERO;
+        Plan::Enable(Enable { id: is_resumable.then_some(id), config: self.sm })
+    }
+
     /// How errors of the bytestream are to be understood.
     pub(crate) fn map_io(mut self, map_io: fn(&io::Error) -> Error) -> Self {
         self.map_io = map_io;
@@ -313,10 +337,21 @@ impl Session {
         }
     }
 
+    /// As [`Carrier::poll_flow`].
+    pub(super) fn poll_flow(&self, cx: &Context<'_>, known: Flow) -> Poll<Flow> {
+        match &self.carrier {
+            Some(carrier) => carrier.poll_flow(cx, known),
+            None => Poll::Pending,
+        }
+    }
+
+    pub(super) fn transport(&self) -> Option<TransportInfo> {
+        self.carrier.as_ref()?.transport()
+    }
+
     /// Whether the bytes go past the servers.
     pub(super) fn is_on_socket(&self) -> bool {
-        let transport = self.carrier.as_ref().and_then(|carrier| carrier.transport());
-        matches!(transport, Some(TransportInfo::S5b { .. }))
+        matches!(self.transport(), Some(TransportInfo::S5b { .. }))
     }
 
     pub(super) fn ended(&self) -> Option<BoxFuture<'static, ()>> {

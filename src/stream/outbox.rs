@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use xmpp_parsers::{
     minidom::Element,
+    sm::HandledCountTooHigh,
     stanza::Stanza,
     stream_error::{DefinedCondition, StreamError},
 };
@@ -59,12 +60,26 @@ impl Outbox {
     }
 
     /// A stanza that answers the peer by itself, and so is counted as such.
-    pub(super) fn automatic(&mut self, now: Instant, stanza: &Stanza) {
+    pub(super) fn automatic(&mut self, now: Instant, stanza: &Stanza) -> Result<(), String> {
         let before = self.bytes.len();
-        if let Err(error) = self.append(now, |encoder, out| encoder.stanza(stanza, out)) {
-            tracing::debug!(error, "an automatic reply can't be sent");
-        }
+        let result = self.append(now, |encoder, out| encoder.stanza(stanza, out));
         self.automatic += self.bytes.len() - before;
+        result
+    }
+
+    /// An element of stream management that answers the peer by itself.
+    pub(super) fn automatic_element(&mut self, now: Instant, element: &Element) {
+        let before = self.bytes.len();
+        self.negotiation(now, element);
+        self.automatic += self.bytes.len() - before;
+    }
+
+    /// XEP-0198 #errors
+    pub(super) fn count_too_high(&mut self, now: Instant, h: u32, sent: u32) {
+        let error = StreamError::from(HandledCountTooHigh { h, send_count: sent });
+        if let Err(error) = self.append(now, |encoder, out| encoder.stream_error(&error, out)) {
+            tracing::debug!(error, "a stream error can't be sent");
+        }
     }
 
     pub(super) fn stream_error(&mut self, now: Instant, condition: DefinedCondition, text: &str) {
@@ -91,6 +106,18 @@ impl Outbox {
     pub(super) fn take(&mut self, empty: &mut Vec<u8>) {
         std::mem::swap(&mut self.bytes, empty);
         self.automatic = 0;
+    }
+
+    /// There is no bytestream to write to. What was queued was counted.
+    pub(super) fn discard(&mut self) {
+        self.bytes.clear();
+        self.automatic = 0;
+    }
+
+    /// Comes after another outbox, whose bytes are not written any more: what it has counted counts here, too.
+    pub(super) fn continue_after(&mut self, other: &Self) {
+        self.queued = self.queued.saturating_add(other.queued);
+        self.stanzas_end = other.stanzas_end;
     }
 
     pub(super) fn len(&self) -> usize {

@@ -4,7 +4,11 @@ use std::{mem, time::Instant};
 
 use xmpp_parsers::{minidom::Element, ns::TLS, stanza::Stanza, stream_error::DefinedCondition};
 
-use super::{FEATURES_GRACE, FeaturesAwaited, Machine, Negotiated, Negotiating, Open, Role, State};
+use super::{
+    FEATURES_GRACE, FeaturesAwaited, Machine, Negotiated, Negotiating, Open, Role, State,
+    acking::{self, Management},
+    reviving::not_resumable,
+};
 use crate::{
     Error, PeerIncompatible, PeerMisbehaved, SecurityError,
     stream::{
@@ -19,12 +23,15 @@ use crate::{
 impl Machine {
     /// The responder answers a header.
     pub(super) fn offer(&mut self, now: Instant, header: &Header, deadline: Instant) {
-        let (features, step) = self.agenda.offer();
+        let (mut features, step) = self.agenda.offer();
+        if step.is_none() && self.management.is_offered() {
+            features.push(acking::feature());
+        }
         // RFC 6120 §4.7.5: whoever sends no version gets no features, and sends none.
-        if !header.has_features() && self.agenda.is_required() {
+        if !header.has_features() && (self.agenda.is_required() || self.management.is_revival()) {
             let text = "a version of at least 1.0 is needed, for what has to be negotiated";
             self.send_stream_error(now, DefinedCondition::UnsupportedVersion, text);
-            return self.fail(self.too_old());
+            return self.fail(if self.agenda.is_required() { self.too_old() } else { not_resumable() });
         }
         if matches!(self.agenda, Agenda::Starttls) && self.parties.peer.is_none() {
             let text = "the header needs a from: TLS has to know who to expect";
@@ -36,8 +43,12 @@ impl Machine {
         }
         self.state = match step.filter(|_| header.has_features()) {
             Some(step) => State::Negotiating(Negotiating { deadline, step }),
+            None if self.management.is_revival() => return self.await_resume(deadline),
             None => State::Open(Open { id: None }),
         };
+        if self.is_open() && header.has_features() {
+            self.handle_offered();
+        }
     }
 
     fn too_old(&self) -> Error {
@@ -82,10 +93,10 @@ impl Machine {
                 self.outbox.negotiation(now, &say);
                 self.state = State::Negotiating(Negotiating { deadline, step });
             }
-            Ok(None) => {
-                self.open();
-                self.check_mandatory(now, features::mandatory(features));
-            }
+            Ok(None) => match features::mandatory(features) {
+                Some(name) => self.check_mandatory(now, Some(name)),
+                None => self.open(now, Some(features)),
+            },
             Err(end) => self.end(now, *end),
         }
     }
@@ -107,12 +118,20 @@ impl Machine {
         if self.agenda.is_required() {
             return self.end(now, self.agenda.not_offered(offered));
         }
-        self.open();
+        self.open(now, None);
     }
 
-    fn open(&mut self) {
-        if let State::FeaturesAwaited(FeaturesAwaited { id, .. }) = &mut self.state {
-            self.state = State::Open(Open { id: id.take() });
+    fn open(&mut self, now: Instant, features: Option<&Element>) {
+        let State::FeaturesAwaited(FeaturesAwaited { id, end, .. }) = &mut self.state else { return };
+        let (id, end) = (id.take(), *end);
+        if self.management.is_revival() {
+            return self.ask_to_resume(now, features, end, id);
+        }
+        self.state = State::Open(Open { id });
+        if features.is_some_and(features::has_management) {
+            self.ask_to_enable(now);
+        } else {
+            self.management = Management::Off;
         }
     }
 
@@ -202,6 +221,7 @@ fn name(decoded: &Decoded) -> String {
         Decoded::Stanza { stanza: Stanza::Iq(_), .. } => "<iq/>".to_owned(),
         Decoded::BadStanza(bad) => format!("a malformed <{}/>", bad.name),
         Decoded::Features(_) => "<stream:features/>".to_owned(),
+        Decoded::Management(_) => "an element of stream management".to_owned(),
         Decoded::Unknown { name, .. } => format!("<{name:.40}/>"),
         Decoded::Negotiation { element, .. } => format!("<{:.40}/>", element.name()),
         Decoded::Header(_) => "a stream header".to_owned(),

@@ -5,11 +5,23 @@ use std::time::Instant;
 use super::{Closer, Closing, Footer, HeaderAwaited, Machine, Negotiating, Role, State};
 
 impl Machine {
-    /// Answers what is left to answer, and says goodbye: at once, or when the proxy has passed on what is before.
+    /// Answers what is left to answer, and says goodbye: at once, or when the proxy has passed on what is before. What the
+    /// peer has handled is asked for, and what we have is told, before that (XEP-0198 #acking).
     pub(super) fn part(&mut self, now: Instant, footer: Footer) {
         self.refuse_requests(now);
+        if footer == Footer::Held && self.management.unacked() > 0 {
+            self.ask_last(now);
+        }
         self.state = State::Closing(Closing { deadline: now + self.timeouts.close, written: 0, footer });
+        self.tell(now);
         self.release_footer_in_time(now);
+    }
+
+    /// The peer makes progress: it has its time again.
+    pub(super) fn renew_closing(&mut self, now: Instant) {
+        if let State::Closing(closing) = &mut self.state {
+            closing.deadline = now + self.timeouts.close;
+        }
     }
 
     /// Sends the footer if nothing can hold it back.
@@ -21,17 +33,15 @@ impl Machine {
     }
 
     pub(super) fn release_footer(&mut self, now: Instant) {
-        let State::Closing(closing) = &mut self.state else { return };
-        match closing.footer {
-            Footer::Sent => {}
-            Footer::Held => {
-                closing.footer = Footer::Sent;
-                self.outbox.footer(now);
-            }
-            Footer::HeldLast => {
-                self.outbox.footer(now);
-                self.state = State::Closed(Closer::Peer);
-            }
+        let State::Closing(Closing { footer, .. }) = self.state else { return };
+        if footer == Footer::Sent {
+            return;
+        }
+        self.tell_news(now);
+        self.outbox.footer(now);
+        match &mut self.state {
+            State::Closing(closing) if footer == Footer::Held => closing.footer = Footer::Sent,
+            _ => self.finish(Closer::Peer),
         }
     }
 
@@ -57,7 +67,11 @@ impl Machine {
             State::Closing(Closing { footer, .. }) => *footer != Footer::Sent,
             // RFC 6120 §5.3.3 and §6.3.5: not while an element waits for its answer.
             State::Negotiating(Negotiating { step, .. }) => step.is_offer(),
-            State::Negotiated(_) | State::Closed(_) | State::Failed(_) => false,
+            State::Negotiated(_)
+            | State::Reviving(_)
+            | State::Suspended(_)
+            | State::Closed(_)
+            | State::Failed(_) => false,
         };
         self.outbox.idle_since().filter(|_| is_time).and_then(|_| self.relay.next_deadline())
     }

@@ -9,6 +9,7 @@ use super::{Audience, Closer, Closing, FeaturesAwaited, Footer, HeaderAwaited, M
 use crate::{
     ApiMisuse, Direction, Error, StreamFailure,
     stream::{
+        acks::Number,
         addressing::Claims,
         decode::{BadStanza, Decoded, Waiting},
         features,
@@ -21,11 +22,15 @@ use crate::{
 impl Machine {
     /// Something was read.
     pub(crate) fn handle(&mut self, now: Instant, read: Result<Decoded, Violation>) {
+        self.clock = now;
         if self.is_over() || self.negotiated().is_some() {
             return;
         }
-        if matches!(self.state, State::Negotiating(_)) {
-            return self.handle_negotiating(now, read);
+        match &self.state {
+            State::Negotiating(_) => return self.handle_negotiating(now, read),
+            State::Reviving(_) => return self.handle_reviving(now, read),
+            State::Suspended(_) => return self.handle_suspended(now, read),
+            _ => self.handle_alive(now),
         }
         match read {
             Ok(Decoded::Header(header)) => self.handle_header(now, &header),
@@ -34,12 +39,14 @@ impl Machine {
             Ok(Decoded::BadStanza(bad)) => self.handle_bad_stanza(now, bad),
             Ok(Decoded::StreamError(error)) => self.handle_stream_error(now, error),
             Ok(Decoded::Negotiation { element, .. }) => self.handle_unasked(now, &element),
+            Ok(Decoded::Management(nonza)) => self.handle_management(now, nonza),
             Ok(Decoded::Unknown { namespace, name }) => {
                 tracing::debug!(namespace, name, "skipped an unknown child of the stream");
             }
             Ok(Decoded::Footer) => self.handle_footer(now),
             Err(violation) => self.abort(now, violation),
         }
+        self.tell_in_time(now);
     }
 
     fn handle_header(&mut self, now: Instant, header: &Header) {
@@ -71,6 +78,7 @@ impl Machine {
         if self.is_over() {
             return;
         }
+        let Some(number) = self.count() else { return };
         if let Some(claimed) = self.parties.name(&mut stanza, claims) {
             self.violations += 1;
             // A peer that does nothing else must not fill the log.
@@ -83,31 +91,34 @@ impl Machine {
             Stanza::Iq(iq @ (Iq::Result { .. } | Iq::Error { .. })) => {
                 let Some(iq) = self.handle_own_reply(now, iq) else { return };
                 if let Some(unexpected) = self.replies.matches(iq) {
-                    self.deliver(now, Stanza::Iq(unexpected), bytes);
+                    self.deliver(now, Stanza::Iq(unexpected), bytes, number);
                 }
             }
-            Stanza::Iq(request) => self.handle_request(now, request, bytes),
-            other => self.deliver(now, other, bytes),
+            Stanza::Iq(request) => self.handle_request(now, request, bytes, number),
+            other => self.deliver(now, other, bytes, number),
         }
     }
 
-    fn handle_request(&mut self, now: Instant, request: Iq, bytes: usize) {
+    fn handle_request(&mut self, now: Instant, request: Iq, bytes: usize, number: Number) {
         if !matches!(self.state, State::Open(_)) {
             // Our footer is sent, so that it can't be answered.
-            return self.deliver(now, Stanza::Iq(request), bytes);
+            return self.deliver(now, Stanza::Iq(request), bytes, number);
         }
         let Some(request) = self.serve(now, request) else { return };
         if self.audience == Audience::Gone {
             return self.answer(now, iq::unanswered(request.id().to_owned()));
         }
         match self.requests.add(now, request.id()) {
-            Ok(()) => self.deliver(now, Stanza::Iq(request), bytes),
+            Ok(()) => self.deliver(now, Stanza::Iq(request), bytes, number),
             Err(iq::Full) => self.answer(now, iq::too_many(request.id().to_owned())),
         }
     }
 
     /// RFC 6120 §8.3.3.1: the stream goes on; whoever waits for the stanza is told.
     fn handle_bad_stanza(&mut self, now: Instant, bad: BadStanza) {
+        if self.count().is_none() {
+            return;
+        }
         tracing::debug!(name = bad.name, error = bad.error, "a stanza does not follow its schema");
         match bad.waiting {
             Waiting::Peer(id) if self.is_open() => self.answer(now, iq::malformed(id, &bad.error)),
@@ -124,7 +135,11 @@ impl Machine {
         let text = error.get_best_text(vec!["en"]).map(|(_, text)| text.clone());
         if matches!(
             self.state,
-            State::HeaderAwaited(_) | State::FeaturesAwaited(_) | State::Negotiating(_) | State::Open(_)
+            State::HeaderAwaited(_)
+                | State::FeaturesAwaited(_)
+                | State::Negotiating(_)
+                | State::Reviving(_)
+                | State::Open(_)
         ) {
             self.outbox.footer(now);
         }
@@ -138,13 +153,16 @@ impl Machine {
         if matches!(self.state, State::FeaturesAwaited(_)) && self.agenda.is_required() {
             return self.go_on_without_features(now, "no stream features, and the end of the stream");
         }
+        self.management.pass();
         match &mut self.state {
-            State::Closing(Closing { footer: Footer::Sent, .. }) => self.state = State::Closed(Closer::Us),
+            State::Closing(Closing { footer: Footer::Sent, .. }) => self.finish(Closer::Us),
             State::Closing(Closing { footer, .. }) => *footer = Footer::HeldLast,
             State::Open(_) | State::FeaturesAwaited(_) => self.part(now, Footer::HeldLast),
             State::HeaderAwaited(_)
             | State::Negotiating(_)
             | State::Negotiated(_)
+            | State::Reviving(_)
+            | State::Suspended(_)
             | State::Closed(_)
             | State::Failed(_) => return,
         }
@@ -152,14 +170,12 @@ impl Machine {
         self.services.fail_all(&ApiMisuse::StreamClosed.into());
     }
 
-    fn deliver(&mut self, now: Instant, stanza: Stanza, bytes: usize) {
+    fn deliver(&mut self, now: Instant, stanza: Stanza, bytes: usize, number: Number) {
         match self.audience {
             Audience::Present => {
-                self.inbox.push(stanza, bytes + self.parties.length());
+                self.inbox.push(stanza, bytes + self.parties.length(), number);
                 // A slow peer that still has something to say to somebody who listens is not late.
-                if let State::Closing(closing) = &mut self.state {
-                    closing.deadline = now + self.timeouts.close;
-                }
+                self.renew_closing(now);
             }
             Audience::Gone => tracing::debug!("dropped a stanza, because nobody receives"),
         }

@@ -234,7 +234,7 @@ impl Machine {
             CodeElement::Request => Iq::Get { from: None, to: None, id, payload },
             _ => Iq::Set { from: None, to: None, id, payload },
         };
-        self.outbox.automatic(now, &Stanza::Iq(iq));
+        self.say_by_itself(now, Stanza::Iq(iq));
     }
 
     /// The local user wants the verification code; it will come out of the receiver.

@@ -71,7 +71,8 @@ fn conversation() -> String {
          <iq type='get' id='2'><query xmlns='jabber:iq:version'/></iq>\
          <iq type='get'><query xmlns='jabber:iq:version'/></iq>\
          <iq type='get' id='3'/>\
-         <r xmlns='urn:xmpp:sm:3'><deep><er/></deep></r>\
+         <r xmlns='urn:example:unknown'><deep><er/></deep></r>\
+         <r xmlns='urn:xmpp:sm:3'><deep><er/></deep></r><a xmlns='urn:xmpp:sm:3'/>\
          <message><body/></message>   \
          <stream:error><bad-format xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>\
          <stream:error/>\
@@ -91,6 +92,8 @@ fn names(decoded: &[Decoded]) -> Vec<String> {
         Decoded::BadStanza(bad) => format!("bad {} {:?}", bad.name, bad.waiting),
         Decoded::StreamError(error) => format!("error {}", error.condition),
         Decoded::Negotiation { element, .. } => format!("negotiation {}", element.name()),
+        Decoded::Management(Ok(nonza)) => format!("management {nonza:?}"),
+        Decoded::Management(Err(why)) => format!("bad management: {}", why.0),
         Decoded::Unknown { namespace, name } => format!("unknown {namespace} {name}"),
         Decoded::Footer => "footer".to_owned(),
     };
@@ -110,7 +113,9 @@ fn everything_is_read_in_order_and_sized() {
             "iq 2 in 61",
             "bad iq Nobody",
             "bad iq Peer(\"3\")",
-            "unknown urn:xmpp:sm:3 r",
+            "unknown urn:example:unknown r",
+            "management R",
+            "bad management: <a/> has no h",
             "message of 0 in 26",
             "error bad-format",
             "error undefined-condition",

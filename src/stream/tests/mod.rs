@@ -1,5 +1,6 @@
 //! The stream without IO, told as in the ladder diagrams of the specifications.
 
+mod acks;
 mod codec;
 mod hostile;
 mod ladder;

@@ -1,0 +1,70 @@
+//! How long to wait between attempts to get a stream going again, without IO.
+
+use std::time::Duration;
+
+/// The longest wait behind the first failed attempt.
+const FIRST: Duration = Duration::from_millis(100);
+
+/// The longest wait of all: a peer that is back is found by then.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Waits that double, each shortened by chance to between a half and all of it: streams that were lost together, with a proxy
+/// or a server, do not all come back together.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    longest: Duration,
+    dice: u64,
+}
+
+impl Backoff {
+    /// The same seed gives the same waits.
+    pub(super) fn new(seed: u64) -> Self {
+        Self { longest: FIRST, dice: seed }
+    }
+
+    /// How long to wait behind one more attempt that failed.
+    pub(super) fn wait(&mut self) -> Duration {
+        let longest = self.longest;
+        self.longest = LONGEST.min(longest.saturating_mul(2));
+        let half = longest / 2;
+        let percent = u32::try_from(self.roll() % 101).unwrap_or(100);
+        half + (half * percent) / 100
+    }
+
+    /// SplitMix64: any seed is good, and guessing it gains nobody anything.
+    fn roll(&mut self) -> u64 {
+        self.dice = self.dice.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.dice;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(seed: u64) -> Vec<Duration> {
+        let mut backoff = Backoff::new(seed);
+        (0..20).map(|_| backoff.wait()).collect()
+    }
+
+    #[test]
+    fn the_waits_double_up_to_ten_seconds_and_are_never_less_than_half_of_that() {
+        for seed in 0..100 {
+            let mut longest = Duration::from_millis(100);
+            for wait in waits(seed) {
+                assert!(wait >= longest / 2 && wait <= longest, "{wait:?} of {longest:?}");
+                longest = (longest * 2).min(Duration::from_secs(10));
+            }
+        }
+    }
+
+    #[test]
+    fn two_streams_do_not_wait_equally_long() {
+        assert_eq!(waits(1), waits(1));
+        assert_ne!(waits(1), waits(2));
+        assert!(waits(3).iter().any(|wait| *wait > Duration::from_secs(6)), "chance only shortens a bit");
+    }
+}
