@@ -33,7 +33,8 @@ async fn a_stream_in_band_goes_on_after_the_server_threw_one_side_out() {
         let (mut romeos_events, mut juliets_events) = (romeos.events(), juliets.events());
         assert!(world.server.cut(&jid(thrown_out)));
         let (one, other) = (format!("one {round}"), format!("other {round}"));
-        within(async { tokio::join!(romeos.send(message(&one)), juliets.send(message(&other))) }).await;
+        let sent = async { tokio::try_join!(romeos.send(message(&one)), juliets.send(message(&other))) };
+        within(sent).await.unwrap();
         is_suspended_and_resumed(&mut romeos_events).await;
         is_suspended_and_resumed(&mut juliets_events).await;
         hears(&mut juliets, &one).await;

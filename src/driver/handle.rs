@@ -116,13 +116,7 @@ impl Handle {
         candidates: Option<Candidates>,
     ) -> Result<SessionHandle, Error> {
         let id = self.shared.act(|state, now| match state.phase {
-            Phase::Running | Phase::Closing => {
-                let id = state.sessions.connect_to_resume(now, peer)?;
-                if let Some(candidates) = candidates {
-                    state.sessions.show_candidates(id, candidates);
-                }
-                Ok(id)
-            }
+            Phase::Running | Phase::Closing => state.sessions.connect_to_resume(now, peer, candidates),
             Phase::Closed => Err(closed()),
         })?;
         Ok(SessionHandle::new(self.clone(), id))
