@@ -1,5 +1,6 @@
 //! The user API: an endpoint on a session with the server, and the phases of a stream as types.
 
+mod carried;
 mod connecting;
 mod incoming;
 mod resuming;
@@ -12,6 +13,7 @@ use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
 use tokio_xmpp::{Client, IqRequest, IqResponse, connect::ServerConnector};
 use xmpp_parsers::{minidom::Element, presence::Presence, stanza::Stanza};
 
+use self::resuming::Resumables;
 pub use self::{connecting::Connecting, incoming::Incoming};
 use crate::{
     ApiMisuse, Config, Error, Reason,
@@ -26,7 +28,11 @@ use crate::{
 /// It is cheap to clone; all clones are the same endpoint. It and its [`Events`] keep the session with the server up: when the last
 /// of them and of the streams is dropped, what is open is ended on the wire and the session with the server is closed,
 /// in the background. [`Endpoint::close`] does the same and waits for it: call it before the runtime ends, which would
-/// otherwise take the background with it.
+/// otherwise take the background with it. A stream that is dropped closes as by its own `close`, too: it waits for what the
+/// peer has to acknowledge, and goes on trying to be resumed, for [`Timeouts::close`](crate::Timeouts::close).
+///
+/// Streams do not need the session with the server while they have a bytestream of their own (SOCKS5). One whose bytestream
+/// is lost is carried on over another as soon as both ends have their servers again ([`SmConfig`](crate::SmConfig)).
 ///
 /// ```no_run
 /// # async fn bot(jid: jid::Jid, password: String) -> Result<(), Box<dyn std::error::Error>> {
@@ -50,6 +56,7 @@ use crate::{
 pub struct Endpoint {
     handle: Handle,
     streams: Arc<Streams>,
+    resumables: Arc<Resumables>,
 }
 
 /// The streams that are up, so that closing the endpoint can close them in good order.
@@ -60,7 +67,7 @@ impl Endpoint {
     /// Logs in, with a session with the server of the endpoint's own.
     ///
     /// `jid` may be full, to ask for a resource, or bare. The session is kept up and resumed like that of a
-    /// `tokio_xmpp::Client`; what a `Client` gives comes out of the [`Events`]. This works on every
+    /// `tokio_xmpp::Client`, only that a server that can't be reached is tried again after 10 s at the latest; what a `Client` gives comes out of the [`Events`]. This works on every
     /// runtime, unlike [`Endpoint::attach`]. [`Connector`](crate::Connector) is the connector to use; any other does.
     ///
     /// A wrong password does not end it: tokio-xmpp tries again for ever, and logs it.
@@ -87,7 +94,8 @@ impl Endpoint {
     /// some 3,400 nested elements.
     ///
     /// A `Client` whose server has forgotten the session that it wants to resume, as Prosody after a restart, tries
-    /// that again and again and never comes back. `login` does; here only the bot can, with a new client.
+    /// that again and again and never comes back. `login` does; here only the bot can, with a new client. Nor does a `Client`
+    /// tell when its connection is lost: streams in-band show that when it is back, or when their peer is silent for too long.
     ///
     /// # Errors
     ///
@@ -130,12 +138,16 @@ impl Endpoint {
     #[must_use]
     pub fn by_hand(config: Config) -> (Self, ByHand) {
         let (handle, by_hand) = ByHand::new(config);
-        (Self { handle, streams: Arc::default() }, by_hand)
+        (Self::new(handle), by_hand)
     }
 
     fn start(link: Link, config: Config) -> (Self, Events) {
         let (handle, events) = driver::spawn(link, config);
-        (Self { handle, streams: Arc::default() }, events)
+        (Self::new(handle), events)
+    }
+
+    fn new(handle: Handle) -> Self {
+        Self { handle, streams: Arc::default(), resumables: Arc::default() }
     }
 
     /// Opens an e2e stream to a peer: finds out what it supports, negotiates a Jingle session, opens the bytestream, runs
@@ -233,23 +245,20 @@ impl Endpoint {
 
     /// Ends all sessions in good order, then the session with the server.
     ///
-    /// Streams are closed as by their own `close`, all at once; sessions that are being negotiated are cancelled or
-    /// declined. Each of its four steps (the streams, the sessions, what is left to send, the server) takes up to
+    /// Streams are closed as by their own `close`, all at once: they wait for what their peers have to acknowledge, and those
+    /// without a bytestream go on trying to be resumed for it. Who holds one learns from it what was not acknowledged
+    /// ([`Error::Undelivered`]). Sessions that are being negotiated are cancelled or declined. Each of its four steps (the streams, the sessions, what is left to send, the server) takes up to
     /// [`Timeouts::close`](crate::Timeouts::close) if nobody answers. With [`Endpoint::by_hand`] the bot's loop has to go on meanwhile. Calling it
     /// again, or from several tasks, is fine. Cancel safe in that what was begun goes on.
     pub async fn close(&self) {
         let streams = std::mem::take(&mut *self.streams.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let live = self.handle.start_closing();
+        self.handle.start_closing();
         let closed = futures::future::join_all(streams.into_iter().map(Closer::close));
         let close = self.handle.with(|sessions, _| sessions.config().timeouts.close);
         if tokio::time::timeout(close, closed).await.is_err() {
             tracing::debug!("not all streams closed in good order");
         }
-        self.handle.with(|sessions, now| {
-            for id in live {
-                sessions.terminate(now, id, Reason::Gone, None);
-            }
-        });
+        self.handle.terminate_all(&Reason::Gone);
         if tokio::time::timeout(close, self.handle.all_over()).await.is_err() {
             tracing::debug!("not all peers acknowledged the end of their session");
         }

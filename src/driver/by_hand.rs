@@ -7,7 +7,7 @@ use tokio_xmpp::Event;
 use xmpp_parsers::stanza::Stanza;
 
 use super::{
-    Handle, Shared, alarm, close_shared,
+    Handle, Reach, Shared, alarm, close_shared,
     handle::{Commands, FromBot},
     sockets::Sockets,
 };
@@ -42,6 +42,7 @@ impl ByHand {
     /// Tells the full JID of a session with the server that was up before: its `Online` event can't be handled any more.
     pub fn handle_bound(&mut self, jid: FullJid) {
         self.shared.act(|state, now| {
+            state.reach = Reach::Connected;
             state.sessions.handle_bound(now, jid);
             state.wake_everybody();
         });

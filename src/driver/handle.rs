@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures::future::poll_fn;
-use jid::{FullJid, Jid};
+use jid::{BareJid, FullJid, Jid};
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
@@ -19,7 +19,7 @@ use tokio::{
 use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::stanza::Stanza;
 
-use super::{Phase, Shared};
+use super::{Phase, Reach, Shared};
 use crate::{
     ApiMisuse, Candidates, Error, Reason, SignallingError,
     session::{Progress, RequestToken, SessionId, Sessions},
@@ -108,6 +108,20 @@ impl Handle {
         Ok(SessionHandle::new(self.clone(), id))
     }
 
+    /// Starts towards a session that carries on a stream. That is possible while the endpoint is being closed, too: closing
+    /// waits for what the peer has to acknowledge.
+    pub(crate) fn connect_to_resume(
+        &self,
+        peer: FullJid,
+        candidates: Option<Candidates>,
+    ) -> Result<SessionHandle, Error> {
+        let id = self.shared.act(|state, now| match state.phase {
+            Phase::Running | Phase::Closing => state.sessions.connect_to_resume(now, peer, candidates),
+            Phase::Closed => Err(closed()),
+        })?;
+        Ok(SessionHandle::new(self.clone(), id))
+    }
+
     /// The next session that a peer offers; `None` once the endpoint is closed.
     pub(crate) async fn incoming(&self) -> Option<SessionHandle> {
         let next = self.shared.until(|state| {
@@ -117,6 +131,56 @@ impl Handle {
             state.incoming.pop_front().map_or(Poll::Pending, |id| Poll::Ready(Some(id)))
         });
         next.await.map(|id| SessionHandle::new(self.clone(), id))
+    }
+
+    /// The next session that a peer offers to carry on a stream; `None` once the endpoint is closed for good.
+    pub(crate) async fn resumption(&self) -> Option<SessionHandle> {
+        let next = self.shared.until(|state| {
+            if state.phase == Phase::Closed {
+                return Poll::Ready(None);
+            }
+            state.resumptions.pop_front().map_or(Poll::Pending, |id| Poll::Ready(Some(id)))
+        });
+        next.await.map(|id| SessionHandle::new(self.clone(), id))
+    }
+
+    /// There are no streams to be carried on any more.
+    pub(crate) fn refuse_resumptions(&self) {
+        self.shared.act(|state, now| {
+            for id in std::mem::take(&mut state.resumptions) {
+                state.sessions.terminate(now, id, Reason::Expired, None);
+                state.sessions.release(now, id);
+            }
+        });
+    }
+
+    /// Waits for a connection to the server with a session on it. Unlike [`Self::online`], a session that is suspended does
+    /// not do.
+    pub(crate) async fn reachable(&self) -> Result<(), Error> {
+        let reachable = self.shared.until(|state| match (state.sessions.bound(), state.phase, state.reach) {
+            (_, Phase::Closed, _) => Poll::Ready(Err(closed())),
+            (Some(_), _, Reach::Connected) => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        });
+        reachable.await
+    }
+
+    /// Looks for this peer until that is dropped.
+    pub(crate) fn look_out_for(&self, peer: &FullJid) -> Lookout {
+        self.shared.act(|state, now| {
+            state.lookouts += 1;
+            state.sessions.look_out_for(now, peer);
+        });
+        Lookout { handle: self.clone(), peer: peer.to_bare() }
+    }
+
+    /// Resolves when the peer may be reached elsewhere than at these addresses.
+    pub(crate) async fn elsewhere(&self, peer: &FullJid, known: &[FullJid]) {
+        let elsewhere = self.shared.until(|state| {
+            let places = state.sessions.whereabouts(peer);
+            if places.iter().all(|place| known.contains(place)) { Poll::Pending } else { Poll::Ready(()) }
+        });
+        elsewhere.await;
     }
 
     /// Our full JID, as soon as there is one.
@@ -129,8 +193,8 @@ impl Handle {
         online.await
     }
 
-    /// No more sessions; gives those that are alive, oldest first.
-    pub(crate) fn start_closing(&self) -> Vec<SessionId> {
+    /// No more sessions for new streams.
+    pub(crate) fn start_closing(&self) {
         self.shared.act(|state, now| {
             if state.phase == Phase::Running {
                 state.enter(Phase::Closing);
@@ -140,19 +204,27 @@ impl Handle {
                 state.sessions.terminate(now, id, Reason::Gone, None);
                 state.sessions.release(now, id);
             }
-            state.sessions.live()
-        })
+        });
     }
 
-    /// Waits until no session has anything outstanding on the wire.
+    /// Ends all sessions that are left.
+    pub(crate) fn terminate_all(&self, reason: &Reason) {
+        self.shared.act(|state, now| {
+            for id in state.sessions.live() {
+                state.sessions.terminate(now, id, reason.clone(), None);
+            }
+        });
+    }
+
+    /// Waits until no session has anything outstanding on the wire, or there is no connection on which to hear about it.
     pub(crate) async fn all_over(&self) {
         poll_fn(|cx| {
-            self.shared.act(|state, _| match state.sessions.live().first() {
-                Some(id) => {
+            self.shared.act(|state, _| match (state.sessions.live().first(), state.reach) {
+                (Some(id), Reach::Connected) => {
                     state.wait_for(*id, cx.waker());
                     Poll::Pending
                 }
-                None => Poll::Ready(()),
+                (None, _) | (_, Reach::Suspended) => Poll::Ready(()),
             })
         })
         .await;
@@ -179,6 +251,22 @@ impl Drop for Forget<'_> {
             if state.replies.remove(&self.token).is_some() {
                 state.sessions.forget_request(self.token);
             }
+        });
+    }
+}
+
+/// Somebody waits for a peer to show up.
+#[derive(Debug)]
+pub(crate) struct Lookout {
+    handle: Handle,
+    peer: BareJid,
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.handle.shared.act(|state, _| {
+            state.lookouts = state.lookouts.saturating_sub(1);
+            state.sessions.stop_looking_out_for(&self.peer);
         });
     }
 }
@@ -250,13 +338,17 @@ impl SessionHandle {
         .await
     }
 
-    /// Waits until nothing of the session is outstanding on the wire.
+    /// Waits until nothing of the session is outstanding on the wire, or there is no connection on which to hear about it.
     pub(crate) async fn over(&self) {
         poll_fn(|cx| {
-            self.poll(
-                cx,
-                |sessions, id, _| if sessions.is_over(id) { Poll::Ready(()) } else { Poll::Pending },
-            )
+            self.handle.shared.act(|state, _| {
+                let ended = matches!(state.sessions.progress(self.id), Progress::Ended(_));
+                if state.sessions.is_over(self.id) || ended && state.reach == Reach::Suspended {
+                    return Poll::Ready(());
+                }
+                state.wait_for(self.id, cx.waker());
+                Poll::Pending
+            })
         })
         .await;
     }

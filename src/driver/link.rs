@@ -17,7 +17,7 @@ use tokio_xmpp::{
 };
 use xmpp_parsers::{stanza::Stanza, stream_features::StreamFeatures};
 
-use super::while_wanted::{Wanted, WhileWanted};
+use super::while_wanted::{Pace, Wanted, WhileWanted};
 use crate::{Error, SignallingError};
 
 /// Stanzas that may be on their way to the server's socket. `StanzaStream` is made with a queue of this
@@ -30,6 +30,15 @@ pub(crate) enum Link {
     Stream(Box<StreamLink>),
     /// The bot's own client.
     Client(ClientLink),
+}
+
+/// What is heard on a link.
+#[expect(clippy::large_enum_variant, reason = "there is one, on the stack of one task")]
+pub(crate) enum Heard {
+    /// What a bot's client would tell it.
+    Event(Event),
+    /// The connection is lost, and another one is being tried for.
+    Suspended,
 }
 
 /// Who wants to know that a stanza was sent.
@@ -66,8 +75,9 @@ pub(crate) enum ClientLink {
 impl Link {
     /// Logs in, and again whenever the session is lost.
     pub(crate) fn login<C: ServerConnector>(jid: Jid, password: String, connector: C) -> Self {
+        let pace = Pace::default();
         let mut make: Make = Box::new(move || {
-            let (wanted, connector) = WhileWanted::new(connector.clone());
+            let (wanted, connector) = WhileWanted::new(connector.clone(), pace.clone());
             let (jid, password) = (jid.clone(), password.clone());
             (wanted, StanzaStream::new_c2s(connector, jid, password, Timeouts::default(), QUEUE))
         });
@@ -116,10 +126,11 @@ impl Link {
         }
     }
 
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    /// What comes next; `None` after the end for good. A client does not tell when it lost its connection.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Heard>> {
         match self {
             Self::Stream(link) => link.poll_next(cx),
-            Self::Client(link) => link.poll_next(cx),
+            Self::Client(link) => link.poll_next(cx).map(|event| event.map(Heard::Event)),
         }
     }
 
@@ -191,7 +202,7 @@ impl StreamLink {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Heard>> {
         // Learns of what was sent even if nobody wants to send more.
         let _ = self.poll_idle(cx);
         loop {
@@ -201,17 +212,16 @@ impl StreamLink {
             };
             return Poll::Ready(match event {
                 None => None,
-                Some(StanzaEvent::Stanza(stanza)) => Some(Event::Stanza(stanza)),
-                // Deadlines go on; a resumption may be in time.
+                Some(StanzaEvent::Stanza(stanza)) => Some(Heard::Event(Event::Stanza(stanza))),
                 Some(StanzaEvent::Stream(StreamEvent::Suspended)) => {
                     self.suspended();
-                    continue;
+                    Some(Heard::Suspended)
                 }
                 Some(StanzaEvent::Stream(StreamEvent::Resumed)) => {
                     self.lost = 0;
                     match self.bound.clone() {
                         Some((bound_jid, features)) => {
-                            Some(Event::Online { bound_jid, features, resumed: true })
+                            Some(Heard::Event(Event::Online { bound_jid, features, resumed: true }))
                         }
                         None => continue,
                     }
@@ -219,7 +229,7 @@ impl StreamLink {
                 Some(StanzaEvent::Stream(StreamEvent::Reset { bound_jid, features })) => {
                     self.lost = 0;
                     self.bound = Some((bound_jid.clone(), features.clone()));
-                    Some(Event::Online { bound_jid, features, resumed: false })
+                    Some(Heard::Event(Event::Online { bound_jid, features, resumed: false }))
                 }
             });
         }

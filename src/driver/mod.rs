@@ -17,7 +17,7 @@ mod while_wanted;
 pub use self::connector::{Connector, DangerousConnector, DepthGuarded, ServerSocket};
 pub use self::{by_hand::ByHand, events::Events};
 pub(crate) use self::{
-    handle::{Handle, SessionHandle},
+    handle::{Handle, Lookout, SessionHandle},
     link::Link,
     task::spawn,
 };
@@ -58,6 +58,9 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) sessions: Sessions,
     phase: Phase,
+    reach: Reach,
+    /// Streams whose peer is being looked for.
+    lookouts: usize,
     /// Who waits for something to change, by session.
     waiting: HashMap<SessionId, Vec<Waker>>,
     /// Those who were waiting, until the lock is free again.
@@ -65,6 +68,8 @@ pub(crate) struct State {
     /// Whether those who wait for no session in particular are to be woken when the lock is free again.
     general: General,
     incoming: VecDeque<SessionId>,
+    /// Those that are to carry on a stream.
+    resumptions: VecDeque<SessionId>,
     replies: HashMap<RequestToken, oneshot::Sender<Result<IqResponse, Error>>>,
     next_token: u64,
     outgoing: VecDeque<Stanza>,
@@ -78,6 +83,13 @@ pub(crate) struct State {
 enum General {
     Quiet,
     Changed,
+}
+
+/// Whether there is a connection to the server, as far as we are told. The session with it may outlive one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Connected,
+    Suspended,
 }
 
 /// How far the endpoint's life is.
@@ -96,10 +108,13 @@ impl Shared {
         let state = State {
             sessions,
             phase: Phase::Running,
+            reach: Reach::Connected,
+            lookouts: 0,
             waiting: HashMap::new(),
             waking: Vec::new(),
             general: General::Quiet,
             incoming: VecDeque::new(),
+            resumptions: VecDeque::new(),
             replies: HashMap::new(),
             next_token: 0,
             outgoing: VecDeque::new(),
@@ -162,21 +177,39 @@ impl Shared {
                 let word = self.word_on(&stanza);
                 let handle = |state: &mut State, now| {
                     state.forget_closed();
+                    if state.lookouts > 0 && matches!(stanza, Stanza::Presence(_)) {
+                        // It may say where a peer is.
+                        state.general = General::Changed;
+                    }
                     state.sessions.handle_stanza(now, stanza, word)
                 };
                 self.act(handle).map(Event::Stanza)
             }
             Event::Online { bound_jid, features, resumed } => {
-                if let (false, Ok(jid)) = (resumed, bound_jid.try_as_full()) {
-                    self.act(|state, now| {
-                        state.sessions.handle_bound(now, jid.clone());
-                        state.wake_everybody();
-                    });
-                }
+                self.act(|state, now| {
+                    state.reach = Reach::Connected;
+                    match bound_jid.try_as_full() {
+                        Ok(jid) if !resumed => state.sessions.handle_bound(now, jid.clone()),
+                        _ => state.sessions.handle_link_resumed(now),
+                    }
+                    state.wake_everybody();
+                });
                 Some(Event::Online { bound_jid, features, resumed })
             }
-            disconnected @ Event::Disconnected(_) => Some(disconnected),
+            disconnected @ Event::Disconnected(_) => {
+                self.handle_suspended();
+                Some(disconnected)
+            }
         }
+    }
+
+    /// The connection to the server is lost. The session with it may be resumed.
+    fn handle_suspended(&self) {
+        self.act(|state, now| {
+            state.reach = Reach::Suspended;
+            state.sessions.handle_link_down(now);
+            state.wake_everybody();
+        });
     }
 
     /// What the bot's filter says of the sender. Without the lock: it is the bot's code, and may use the endpoint.
@@ -218,7 +251,10 @@ impl State {
                     wake.extend(self.waiting.remove(&id).into_iter().flatten());
                     self.forget_withdrawn(id);
                 }
-                Output::Resumption(id) => self.sessions.release(now(), id),
+                Output::Resumption(id) => {
+                    self.resumptions.push_back(id);
+                    self.general = General::Changed;
+                }
                 Output::Incoming(id) => {
                     self.incoming.push_back(id);
                     self.general = General::Changed;
@@ -237,9 +273,10 @@ impl State {
     /// An offer that its peer took back before anybody looked at it leaves nothing behind.
     fn forget_withdrawn(&mut self, id: SessionId) {
         if matches!(self.sessions.progress(id), Progress::Ended(_)) {
-            let waiting = self.incoming.len();
+            let waiting = self.incoming.len() + self.resumptions.len();
             self.incoming.retain(|incoming| *incoming != id);
-            if self.incoming.len() < waiting {
+            self.resumptions.retain(|resumption| *resumption != id);
+            if self.incoming.len() + self.resumptions.len() < waiting {
                 self.sessions.release(now(), id);
             }
         }

@@ -9,7 +9,7 @@ use xmpp_parsers::{iq::Iq, stanza::Stanza};
 use super::{
     Events, Handle, Shared, alarm, close_shared,
     handle::{Close, Commands, FromBot},
-    link::{Link, Sent},
+    link::{Heard, Link, Sent},
     sockets::Sockets,
 };
 use crate::{Config, session::Sessions, wire::errors};
@@ -66,8 +66,8 @@ struct Driver {
 /// What the task woke up for.
 #[expect(clippy::large_enum_variant, reason = "there is one, on the stack of one task")]
 enum Turn {
-    /// An event, or the end of the session with the server.
-    Link(Option<Event>),
+    /// Something from the link, or the end of the session with the server.
+    Link(Option<Heard>),
     /// The link takes a stanza, and there is one.
     Send,
     Bot(FromBot),
@@ -85,7 +85,11 @@ impl Driver {
         loop {
             self.collect();
             match self.turn().await {
-                Turn::Link(Some(event)) => self.handle_link(event),
+                Turn::Link(Some(Heard::Event(event))) => self.handle_link(event),
+                Turn::Link(Some(Heard::Suspended)) => {
+                    tracing::info!("the connection to the server is lost");
+                    self.shared.handle_suspended();
+                }
                 Turn::Link(None) => break,
                 Turn::Send => {
                     if let Some((stanza, sent)) = self.outgoing.pop_front() {

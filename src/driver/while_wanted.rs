@@ -1,7 +1,13 @@
-//! A connector that stops when nobody wants the connection any more.
+//! A connector that goes on until it has connected, at a bearable pace, and stops when nobody wants the connection any more.
 
-use std::{convert::Infallible, future::pending};
+use std::{
+    convert::Infallible,
+    future::pending,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
+use aws_lc_rs::rand;
 use jid::Jid;
 use sasl::common::ChannelBinding;
 use tokio::sync::watch;
@@ -11,6 +17,8 @@ use tokio_xmpp::{
     xmlstream::{PendingFeaturesRecv, Timeouts},
 };
 
+use super::now;
+
 /// As long as this is held, the connector that came with it connects.
 #[derive(Debug)]
 pub(super) struct Wanted {
@@ -19,16 +27,21 @@ pub(super) struct Wanted {
 
 /// tokio-xmpp tries to connect until it succeeds, even if its stream was dropped long ago: it would log in behind the
 /// bot's back, and end the session of a bot that came back under the same full JID.
+///
+/// It also pauses for up to 30 s between attempts, as long as some restarts of a server take together, and all its users at
+/// the same times; after a login that was lost at once it does not pause at all. So the attempts are made here, by [`Pace`].
+/// What goes wrong after the connection, such as a wrong password, still has the pauses of tokio-xmpp.
 #[derive(Clone, Debug)]
 pub(super) struct WhileWanted<C> {
     inner: C,
     wanted: watch::Receiver<()>,
+    pace: Pace,
 }
 
 impl<C> WhileWanted<C> {
-    pub(super) fn new(inner: C) -> (Wanted, Self) {
+    pub(super) fn new(inner: C, pace: Pace) -> (Wanted, Self) {
         let (held, wanted) = watch::channel(());
-        (Wanted { _held: held }, Self { inner, wanted })
+        (Wanted { _held: held }, Self { inner, wanted, pace })
     }
 }
 
@@ -42,17 +55,132 @@ impl<C: ServerConnector> ServerConnector for WhileWanted<C> {
         timeouts: Timeouts,
     ) -> impl Future<Output = Result<(PendingFeaturesRecv<Self::Stream>, ChannelBinding), Error>> + Send {
         // Not borrowed, because a connector need not be `Sync`.
-        let Self { inner, mut wanted } = self.clone();
+        let Self { inner, mut wanted, pace } = self.clone();
         async move {
             let given_up = async { while wanted.changed().await.is_ok() {} };
-            let connecting = inner.connect(jid, ns, timeouts);
+            let connecting = connect(inner, jid, ns, timeouts, pace);
             tokio::select! {
                 biased;
                 () = given_up => {}
-                connected = connecting => return connected,
+                connected = connecting => return Ok(connected),
             }
             // An error would only be the reason for another attempt.
             match pending::<Infallible>().await {}
         }
+    }
+}
+
+async fn connect<C: ServerConnector>(
+    connector: C,
+    jid: &Jid,
+    ns: &'static str,
+    timeouts: Timeouts,
+    pace: Pace,
+) -> (PendingFeaturesRecv<C::Stream>, ChannelBinding) {
+    loop {
+        tokio::time::sleep_until(pace.next(now(), dice()).into()).await;
+        match connector.connect(jid, ns, timeouts).await {
+            Ok(connected) => return connected,
+            Err(error) => tracing::warn!(%error, "the server can't be reached; trying again"),
+        }
+    }
+}
+
+/// When to connect next. Clones are the same: it outlives a session with the server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pace(Arc<Mutex<Option<Attempt>>>);
+
+/// The last attempt.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    at: Instant,
+    /// What the next one waits for after this one began.
+    pause: Duration,
+}
+
+/// The first pause: a server that restarts is back in less than a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest. Streams in-band stand still meanwhile; and one attempt in so many seconds is no burden for a server.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A connection that held for so many pauses makes up for the attempts before it.
+const HELD: u32 = 4;
+
+impl Pace {
+    /// When the next attempt is to be made, which counts as made. Bots that lost the same server come back at different
+    /// times: of a pause, the part above its half is by chance, 255 for all of it.
+    fn next(&self, now: Instant, chance: u8) -> Instant {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = match *last {
+            None => Attempt { at: now, pause: FIRST_PAUSE },
+            Some(Attempt { at, pause }) => {
+                let held = now.saturating_duration_since(at) > pause * HELD;
+                let pause = if held { FIRST_PAUSE } else { pause };
+                let wait = pause / 2 + pause / 2 * u32::from(chance) / u32::from(u8::MAX);
+                Attempt { at: now.max(at + wait), pause: LONGEST_PAUSE.min(pause * 2) }
+            }
+        };
+        *last = Some(next);
+        next.at
+    }
+}
+
+/// No dice at all only means that all bots of this machine are equally late.
+fn dice() -> u8 {
+    let mut chance = [u8::MAX];
+    let _ = rand::fill(&mut chance);
+    let [chance] = chance;
+    chance
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When attempts are made that fail at once.
+    fn attempts(pace: &Pace, begin: Instant, count: usize, chance: u8) -> Vec<Duration> {
+        let mut now = begin;
+        let mut next = || {
+            now = pace.next(now, chance);
+            now - begin
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn the_first_attempt_is_at_once_and_the_pauses_double_up_to_the_longest() {
+        let made = attempts(&Pace::default(), Instant::now(), 9, u8::MAX);
+        let pauses: Vec<_> = made.windows(2).map(|two| (two[1] - two[0]).as_millis()).collect();
+        assert_eq!(made[0], Duration::ZERO);
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 10000, 10000]);
+    }
+
+    #[test]
+    fn chance_takes_up_to_half_of_a_pause_off() {
+        let made = attempts(&Pace::default(), Instant::now(), 3, 0);
+        assert_eq!(made, [0, 125, 375].map(Duration::from_millis));
+    }
+
+    #[test]
+    fn a_connection_that_held_is_replaced_at_once() {
+        let (pace, begin) = (Pace::default(), Instant::now());
+        attempts(&pace, begin, 8, u8::MAX);
+        let lost = begin + Duration::from_secs(3600);
+        assert_eq!(pace.next(lost, u8::MAX), lost);
+        assert_eq!(pace.next(lost, u8::MAX), lost + FIRST_PAUSE * 2, "and the next one is not hurried");
+    }
+
+    #[test]
+    fn a_server_that_throws_everybody_out_again_is_not_hammered() {
+        let (pace, begin) = (Pace::default(), Instant::now());
+        let mut now = begin;
+        let mut logins = 0;
+        while now < begin + Duration::from_secs(60) {
+            // It lets the bot in, and drops it a moment later.
+            now = pace.next(now, 0) + Duration::from_millis(5);
+            logins += 1;
+        }
+        assert!(logins <= 20, "{logins} in a minute");
     }
 }

@@ -10,7 +10,10 @@ use std::{
 use futures::future::{BoxFuture, FutureExt as _};
 use jid::FullJid;
 
-use super::{Endpoint, secure};
+use super::{
+    Endpoint,
+    secure::{self, First},
+};
 use crate::{Candidates, Error, stream::E2eStream};
 
 /// A stream that is being opened; see [`Endpoint::connect`]. Nothing happens before it is polled.
@@ -46,7 +49,7 @@ impl Connecting {
         let future = async move {
             let session = Arc::new(endpoint.handle.connect(peer, candidates)?);
             session.opened().await?;
-            secure::establish(endpoint, session).await
+            secure::open(session, First { endpoint, candidates }).await
         };
         future.boxed()
     }

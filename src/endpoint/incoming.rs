@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use jid::FullJid;
 
-use super::{Endpoint, secure};
+use super::{
+    Endpoint,
+    secure::{self, First},
+};
 use crate::{
     Candidates, Error, Fingerprint, Reason,
     driver::SessionHandle,
@@ -22,6 +25,8 @@ pub struct Incoming {
     session: SessionHandle,
     peer: FullJid,
     announced: Option<Vec<Fingerprint>>,
+    /// Those that the user wants shown, if not the usual ones.
+    candidates: Option<Candidates>,
 }
 
 impl Incoming {
@@ -31,7 +36,7 @@ impl Incoming {
             Progress::Ended(_) => None,
             Progress::Pending | Progress::Open => Some((sessions.peer(id)?.clone(), sessions.announced(id))),
         })?;
-        Some(Self { endpoint, session, peer, announced })
+        Some(Self { endpoint, session, peer, announced, candidates: None })
     }
 
     /// Who offers, as the servers say.
@@ -54,7 +59,8 @@ impl Incoming {
 
     /// Shows this peer other addresses than [`S5bConfig::candidates`](crate::S5bConfig::candidates) says (XEP-0260
     /// #security-sharing).
-    pub fn candidates(self, candidates: Candidates) -> Self {
+    pub fn candidates(mut self, candidates: Candidates) -> Self {
+        self.candidates = Some(candidates);
         self.session.with(|sessions, id, _| sessions.show_candidates(id, candidates));
         self
     }
@@ -70,7 +76,7 @@ impl Incoming {
         let session = Arc::new(self.session);
         session.with(|sessions, id, now| sessions.accept(now, id))?;
         session.opened().await?;
-        secure::establish(self.endpoint, session).await
+        secure::open(session, First { endpoint: self.endpoint, candidates: self.candidates }).await
     }
 
     /// Declines, for this reason: [`Reason::Decline`] or [`Reason::Busy`], usually (XEP-0166 #session-terminate).

@@ -1,27 +1,95 @@
 //! From an open bytestream to an XML stream: XTLS in between, or STARTTLS on it, and the session around it.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use futures::future::{BoxFuture, FutureExt as _};
 use jid::FullJid;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::Instrument as _;
 
-use super::Endpoint;
+use super::{
+    Endpoint,
+    carried::Carried,
+    resuming::{Initiator, Responder, Whereabouts},
+};
 use crate::{
-    Config, Error, Fingerprint, Reason, SecurityError, TransportInfo,
+    Candidates, Config, Error, Fingerprint, SecurityError, TransportInfo,
     driver::SessionHandle,
     security::tls_io::{self, Announced, Expectation, Secured},
-    session::{Announced as Security, Progress, Role},
-    stream::{self, Carrier, E2eStream, Established, Negotiated, StreamOptions},
+    session::{Announced as Security, Role},
+    stream::{self, E2eStream, Established, Negotiated, Revival, StreamOptions},
     transport::io::Bytestream,
 };
 
+/// What an XML stream is opened for: a new one, or one that is carried on.
+pub(super) trait Purpose: Send {
+    type Outcome: Send;
+
+    /// Whether it may do without encryption, where the user allows that.
+    const PLAINTEXT: bool;
+
+    /// What carries the stream on when this bytestream is lost, and where its peer will be then.
+    fn revival(&self, opened: &Opened) -> (Revival, Option<Arc<Whereabouts>>);
+
+    /// Opens it. If only now it shows which stream it is that the bytestream carries, `carried` is told.
+    fn open<IO>(
+        self,
+        role: Role,
+        io: IO,
+        options: StreamOptions,
+        carried: &Carried,
+    ) -> impl Future<Output = Result<Self::Outcome, Error>> + Send
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+}
+
+/// A stream of the user's that begins.
+pub(super) struct First {
+    pub(super) endpoint: Endpoint,
+    /// The addresses that the peer is shown, if not the usual ones.
+    pub(super) candidates: Option<Candidates>,
+}
+
+impl Purpose for First {
+    type Outcome = E2eStream;
+
+    const PLAINTEXT: bool = true;
+
+    fn revival(&self, opened: &Opened) -> (Revival, Option<Arc<Whereabouts>>) {
+        let sm = opened.config.sm;
+        // Whoever can't show a certificate again can't show that the stream is its.
+        if !sm.enabled || sm.resumption.is_zero() || matches!(opened.security, Security::Nothing) {
+            return (Revival::None, None);
+        }
+        let handle = self.endpoint.handle.clone();
+        let peer = Arc::new(Whereabouts::new(handle, opened.peer.clone(), self.candidates));
+        let revival = match opened.role {
+            Role::Initiator => Revival::Initiator(Arc::new(Initiator::new(&self.endpoint, &peer))),
+            Role::Responder => Revival::Responder(Arc::new(Responder::new(&self.endpoint, &peer))),
+        };
+        (revival, Some(peer))
+    }
+
+    async fn open<IO>(
+        self,
+        role: Role,
+        io: IO,
+        options: StreamOptions,
+        _carried: &Carried,
+    ) -> Result<E2eStream, Error>
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let stream = match role {
+            Role::Initiator => stream::initiate(io, options).await?,
+            Role::Responder => stream::accept(io, options).await?,
+        };
+        self.endpoint.remember(stream.closer());
+        Ok(stream)
+    }
+}
+
 /// What is known of a session when its bytestream is open.
-struct Opened {
+pub(super) struct Opened {
     role: Role,
     peer: FullJid,
     local: FullJid,
@@ -33,23 +101,19 @@ struct Opened {
 
 /// Runs TLS and opens the XML stream; with STARTTLS, the XML stream runs TLS. Whatever fails ends the session with the
 /// fitting reason.
-pub(super) async fn establish(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eStream, Error> {
+pub(super) async fn open<P: Purpose>(session: Arc<SessionHandle>, purpose: P) -> Result<P::Outcome, Error> {
     let span = session.span();
-    let secured = secure(endpoint, session).instrument(span).await;
-    secured.map_err(Error::or_refusal)
+    let outcome = secure(session, purpose).instrument(span).await;
+    outcome.map_err(Error::or_refusal)
 }
 
-async fn secure(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eStream, Error> {
+async fn secure<P: Purpose>(session: Arc<SessionHandle>, purpose: P) -> Result<P::Outcome, Error> {
     let opened = Opened::of(&session)?;
     let io = Bytestream::new(Arc::clone(&session));
-    let options = StreamOptions::new()
-        .local(opened.local.clone().into())
-        .peer(opened.peer.clone().into())
-        .timeouts(opened.config.timeouts)
-        .limits(opened.config.limits)
-        .carrier(Arc::new(Carried(Arc::clone(&session))))
-        .negotiated(Negotiated::on(opened.transport.clone(), opened.fallback.clone()));
-    let stream = match &opened.security {
+    let (revival, whereabouts) = purpose.revival(&opened);
+    let carried = Arc::new(Carried::new(Arc::clone(&session), whereabouts));
+    let options = opened.options().revival(revival).carrier(carried.clone());
+    let outcome = match &opened.security {
         Security::Fingerprints(announced) => {
             let secured = match handshake(&opened, announced.clone(), io).await {
                 Ok(secured) => secured,
@@ -58,20 +122,22 @@ async fn secure(endpoint: Endpoint, session: Arc<SessionHandle>) -> Result<E2eSt
             let established =
                 Established { options: opened.config.tls.clone(), connection: secured.connection };
             let options = options.encrypted(established).map_io(tls_io::error_from_io);
-            open(opened.role, secured.io, options).await?
+            purpose.open(opened.role, secured.io, options, &carried).await?
         }
-        Security::Starttls => open(opened.role, io, options.starttls(opened.config.tls.clone())).await?,
+        Security::Starttls => {
+            let options = options.starttls(opened.config.tls.clone());
+            purpose.open(opened.role, io, options, &carried).await?
+        }
         // Since it was accepted the peer may have become known, by another session say.
-        Security::Nothing if opened.config.tls.expects_proof_of(&opened.peer.to_bare()) => {
+        Security::Nothing if !P::PLAINTEXT || opened.config.tls.expects_proof_of(&opened.peer.to_bare()) => {
             return Err(give_up(&session, SecurityError::NotOffered.into()));
         }
         // Plaintext is only ever accepted if the user allowed it.
-        Security::Nothing => open(opened.role, io, options).await?,
+        Security::Nothing => purpose.open(opened.role, io, options, &carried).await?,
     };
-    endpoint.remember(stream.closer());
     // Only now is the peer shown any address: it is who it should be.
     session.with(|sessions, id, now| sessions.start_move(now, id));
-    Ok(stream)
+    Ok(outcome)
 }
 
 /// Ends a session whose TLS failed, perhaps because of a session-terminate of the peer's.
@@ -99,16 +165,6 @@ async fn handshake(
     tls_io::in_time(timeouts.tls, handshake).await
 }
 
-async fn open<IO>(role: Role, io: IO, options: StreamOptions) -> Result<E2eStream, Error>
-where
-    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    match role {
-        Role::Initiator => stream::initiate(io, options).await,
-        Role::Responder => stream::accept(io, options).await,
-    }
-}
-
 impl Opened {
     fn of(session: &SessionHandle) -> Result<Self, Error> {
         let opened = session.with(|sessions, id, _| {
@@ -124,39 +180,16 @@ impl Opened {
         });
         opened.ok_or_else(|| session.error().unwrap_or(Error::Signalling(crate::SignallingError::Offline)))
     }
-}
 
-/// The session, as the XML stream knows it.
-struct Carried(Arc<SessionHandle>);
-
-impl Carrier for Carried {
-    fn terminate(&self, reason: Reason, text: Option<String>) {
-        self.0.with(|sessions, id, now| sessions.terminate(now, id, reason, text.as_deref()));
-    }
-
-    fn error(&self) -> Option<Error> {
-        self.0.error()
-    }
-
-    fn transport(&self) -> Option<TransportInfo> {
-        self.0.transport()
-    }
-
-    fn is_relayed(&self) -> bool {
-        self.0.is_relayed()
-    }
-
-    fn poll_moved(&self, cx: &Context<'_>, before: Option<&TransportInfo>) -> Poll<Option<TransportInfo>> {
-        self.0.poll(cx, |sessions, id, _| match (sessions.progress(id), sessions.transport_info(id)) {
-            (Progress::Ended(_), _) => Poll::Ready(None),
-            (_, Some(info)) if before != Some(&info) => Poll::Ready(Some(info)),
-            _ if sessions.may_move(id) => Poll::Pending,
-            _ => Poll::Ready(None),
-        })
-    }
-
-    fn ended(&self) -> BoxFuture<'static, ()> {
-        let session = Arc::clone(&self.0);
-        async move { session.over().await }.boxed()
+    /// Of a stream that is carried on these are the addresses in the header: either side may have another resource than
+    /// when it began.
+    fn options(&self) -> StreamOptions {
+        StreamOptions::new()
+            .local(self.local.clone().into())
+            .peer(self.peer.clone().into())
+            .timeouts(self.config.timeouts)
+            .limits(self.config.limits)
+            .sm(self.config.sm)
+            .negotiated(Negotiated::on(self.transport.clone(), self.fallback.clone()))
     }
 }

@@ -66,7 +66,7 @@ impl Sessions {
         if !jingle.contents.iter().any(is_xmlstream) && self.config.pass_foreign {
             return Some(request);
         }
-        if self.doors == Doors::Closed {
+        if self.doors == Doors::Closed && errand_of(&jingle.contents) == Errand::NewStream {
             self.refuse(request.from, request.id, errors::service_unavailable());
             return None;
         }

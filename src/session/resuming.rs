@@ -11,7 +11,7 @@ use super::{
     SessionId, Sessions,
     state::{Errand, Role},
 };
-use crate::Error;
+use crate::{Candidates, Error};
 
 /// Sessions that one stream may have at the same time: the one that carries it, or whose end was not noticed yet; an attempt
 /// that the peer has given up without our knowledge; and the one that succeeds.
@@ -42,8 +42,13 @@ impl Sessions {
     /// there is, and marked, so that the peer's user is not asked.
     ///
     /// The session ends with [`Reason::Expired`](crate::Reason::Expired) if the peer has no stream to carry on.
-    pub(crate) fn connect_to_resume(&mut self, now: Instant, peer: FullJid) -> Result<SessionId, Error> {
-        self.begin(now, peer, None, Errand::Resumption)
+    pub(crate) fn connect_to_resume(
+        &mut self,
+        now: Instant,
+        peer: FullJid,
+        candidates: Option<Candidates>,
+    ) -> Result<SessionId, Error> {
+        self.begin(now, peer, candidates, Errand::Resumption)
     }
 
     /// There is one stream more that this account may carry on.
