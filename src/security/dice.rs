@@ -1,15 +1,15 @@
 //! Damage for tests of what reads what others wrote. The same seed does the same.
 
 /// Numbers by xorshift.
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
     /// From 0 up to, and not including, `end`.
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -17,7 +17,7 @@ impl Dice {
     }
 
     /// The bytes with up to three changes: one is another, some are missing, some come twice, or this is put in.
-    pub(super) fn damaged(&mut self, bytes: &[u8], words: &[&str]) -> Vec<u8> {
+    pub(crate) fn damaged(&mut self, bytes: &[u8], words: &[&str]) -> Vec<u8> {
         let mut damaged = bytes.to_vec();
         for _ in 0..=self.below(3) {
             let from = self.below(damaged.len());

@@ -20,7 +20,7 @@ mod authorities;
 mod certificate;
 pub(crate) mod code;
 #[cfg(test)]
-mod dice;
+pub(crate) mod dice;
 mod fingerprint;
 mod folder;
 mod identity;

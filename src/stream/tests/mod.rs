@@ -8,6 +8,7 @@ mod liveness;
 mod relayed;
 mod requests;
 mod resuming;
+mod resuming_random;
 mod sasl;
 mod services;
 mod starttls;
