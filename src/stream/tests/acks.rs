@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(super) const R: &str = "<r xmlns='urn:xmpp:sm:3'/>";
-const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3' resume='true' max='300'/>";
+const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3' max='300' resume='true'/>";
 const ENABLED: &str = "<enabled xmlns='urn:xmpp:sm:3'/>";
 const SM: &str = "<stream:features><sm xmlns='urn:xmpp:sm:3'/></stream:features>";
 
@@ -84,7 +84,7 @@ fn it_is_enabled_without_another_round_trip() {
     assert!(!romeo.machine.acknowledges(), "that is not known yet");
 
     juliet.reads(said);
-    let enabled = "<enabled xmlns='urn:xmpp:sm:3' id='verona' resume='true' max='300'/>";
+    let enabled = "<enabled xmlns='urn:xmpp:sm:3' id='verona' max='300' resume='true'/>";
     assert_eq!(juliet.written(), enabled);
     assert_eq!(juliet.machine.resumption_id(), Some("verona"));
     assert_eq!(juliet.hears().as_deref(), Some("Ah me!"));

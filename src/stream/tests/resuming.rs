@@ -217,7 +217,7 @@ fn a_count_that_is_too_high_ends_both() {
     fresh.take_outgoing(&mut written);
     let written = String::from_utf8(written).unwrap();
     assert!(
-        written.contains("<handled-count-too-high xmlns='urn:xmpp:sm:3' h='2' send-count='1'/>"),
+        written.contains("<handled-count-too-high xmlns='urn:xmpp:sm:3' h='2' send-count='1'>"),
         "{written}"
     );
     assert!(written.ends_with("</stream:error></stream:stream>"), "{written}");

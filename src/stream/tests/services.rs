@@ -27,13 +27,19 @@ fn channel(key: u8, own: &[u8], peer: &[u8]) -> Option<Channel> {
 }
 
 fn romeo(key: u8, peer: &[u8]) -> Side {
-    let setup = setup(Role::Initiator, Some(ROMEO), Some(JULIET));
+    let setup = quiet(setup(Role::Initiator, Some(ROMEO), Some(JULIET)));
     Side::new(Setup { channel: channel(key, ROMEOS, peer), ..setup })
 }
 
 fn juliet(key: u8, peer: &[u8]) -> Side {
-    let setup = setup(Role::Responder, Some(JULIET), Some(ROMEO));
+    let setup = quiet(setup(Role::Responder, Some(JULIET), Some(ROMEO)));
     Side::new(Setup { channel: channel(key, JULIETS, peer), ..setup })
+}
+
+/// Nothing is said but by these tests.
+fn quiet(mut setup: Setup) -> Setup {
+    (setup.timeouts.keep_alive, setup.timeouts.probe) = (Duration::ZERO, Duration::ZERO);
+    setup
 }
 
 /// Two ends of an encrypted stream that is open.
