@@ -37,8 +37,7 @@ use super::{
     options::{Protection, StreamOptions},
 };
 use crate::{
-    ApiMisuse, Error, NotResumed, Reason, SecurityError, Terminated, TransportInfo,
-    security::Certificate,
+    ApiMisuse, Error, NotResumed, Reason, SecurityError, Terminated, TransportInfo, security::Certificate,
 };
 
 /// A bytestream on which the initiator asked to carry on a stream, for that stream's task.
