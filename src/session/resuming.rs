@@ -30,6 +30,11 @@ impl Resumable {
     pub(super) fn of(&self, account: &BareJid) -> usize {
         self.0.get(account).copied().unwrap_or_default()
     }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl Sessions {

@@ -30,6 +30,13 @@ struct Lookout {
     seen: Vec<FullJid>,
 }
 
+#[cfg(test)]
+impl Lookouts {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Sessions {
     /// A stream to this peer was lost: from now on it is remembered where the peer shows up, and the peer is told where we are
     /// (directed presence, RFC 6121 §4.6), whenever one of us has a new full JID. To be called once for each stream.

@@ -37,8 +37,7 @@ use super::{
     options::{Protection, StreamOptions},
 };
 use crate::{
-    ApiMisuse, Error, NotResumed, Reason, SecurityError, Step, Terminated, TransportInfo,
-    security::Certificate,
+    ApiMisuse, Error, NotResumed, Reason, SecurityError, Terminated, TransportInfo, security::Certificate,
 };
 
 /// A bytestream on which the initiator asked to carry on a stream, for that stream's task.
@@ -182,7 +181,7 @@ impl Adrift {
                 Wait::Done(Err(error)) => error,
                 Wait::Over => return None,
                 Wait::TimedOut => {
-                    self.give_up(last.unwrap_or_else(|| self.too_late()));
+                    self.give_up_in_time(last);
                     return None;
                 }
             };
@@ -202,7 +201,7 @@ impl Adrift {
                 Wait::Done(()) => {}
                 Wait::Over => return None,
                 Wait::TimedOut => {
-                    self.give_up(last.unwrap_or_else(|| self.too_late()));
+                    self.give_up_in_time(last);
                     return None;
                 }
             }
@@ -243,7 +242,7 @@ impl Adrift {
                 Wait::Done(successor) => successor,
                 Wait::Over => return None,
                 Wait::TimedOut => {
-                    self.give_up(self.too_late());
+                    self.give_up_in_time(None);
                     return None;
                 }
             };
@@ -266,17 +265,18 @@ impl Adrift {
             Err(error) => return Wait::Done(Err(error)),
         };
         let carrier = worker.session.carrier();
-        let adopted = self
-            .shared
-            .with(|inner, wakes| inner.adopt(fresh, &mut worker.outbound, carrier, transport, wakes));
+        let adopted = self.shared.with(|inner, wakes| {
+            let adopted = inner.adopt(fresh, &mut worker.outbound, carrier, transport, wakes);
+            adopted.map_err(|failed| (failed, inner.machine.is_over()))
+        });
         match adopted {
             Ok(()) => Wait::Done(Ok(self.hand_on(worker))),
-            Err(failed) => {
+            Err((failed, is_over)) => {
                 let error = failed.error().cloned().unwrap_or_else(unknown);
                 worker.shared = Shared::new(*failed, worker.options.limits.outbox_bytes);
                 // Telling the peer may take a while.
-                tokio::spawn(worker.give_up(error));
-                Wait::Over
+                tokio::spawn(worker.give_up(error.clone()));
+                if is_over { Wait::Over } else { Wait::Done(Err(error)) }
             }
         }
     }
@@ -373,21 +373,16 @@ impl Adrift {
         self.options.sm.renew && self.shared.with(|inner, _| inner.wants_more())
     }
 
-    fn too_late(&self) -> Error {
-        Error::Timeout(Step::Transport, self.options.sm.resumption)
+    /// The last attempt says more than that there is no time for another one.
+    fn give_up_in_time(&self, last: Option<Error>) {
+        match last {
+            Some(last) => self.give_up(last),
+            None => self.shared.with(|inner, _| inner.machine.handle_timeout(now())),
+        }
     }
 
     fn give_up(&self, why: Error) {
-        self.shared.with(|inner, _| {
-            let Some(suspension) = inner.machine.suspension() else { return };
-            let why = match why {
-                // It has no more to say than why.
-                Error::NotResumed(NotResumed { why, .. }) => why,
-                why => Arc::new(why),
-            };
-            let error = NotResumed { lost: Arc::new(suspension.cause.clone()), why };
-            inner.machine.give_up(Error::NotResumed(error));
-        });
+        self.shared.with(|inner, _| inner.machine.give_up(why));
     }
 
     /// The stream is over, and there is nobody to say it to.
@@ -395,6 +390,9 @@ impl Adrift {
         // First nobody finds it any more, then whoever found it is refused.
         self.registered = None;
         let late = self.shared.with(|inner, wakes| {
+            if !inner.machine.is_over() {
+                inner.machine.give_up(unknown());
+            }
             inner.done_as_it_ended(Err(unknown()), wakes);
             inner.take_successor()
         });

@@ -20,7 +20,7 @@ use crate::{
     ApiMisuse, Error, PeerIncompatible, SecurityError,
     error::stanza_error,
     security::{Certificate, Level, Peer, VerificationCode, pubkeys},
-    wire::{ns, pubkeys::Dialect},
+    wire::pubkeys::Dialect,
 };
 
 /// The sending half of an [`E2eStream`]; clones send on the same stream.
@@ -128,16 +128,14 @@ impl StreamSender {
     ///
     /// # Errors
     ///
-    /// [`PeerIncompatible::MissingFeature`] if the peer acknowledges nothing, and the stanza was not sent;
+    /// [`PeerIncompatible::MissingFeature`] if the peer acknowledges nothing, and the stanza was not sent; where that turns
+    /// out only later, the receipt says so;
     /// [`ApiMisuse::BadStanza`] if it can't be XML; otherwise whatever ended the stream.
     pub async fn send_with_receipt(&self, stanza: impl Into<Stanza>) -> Result<Receipt, Error> {
         let shared = &self.handle.shared;
         poll_fn(|cx| shared.with(|inner, _| inner.poll_room(cx))).await?;
         let (told, acked) = oneshot::channel();
         shared.with(|inner, wakes| {
-            if !inner.machine.acknowledges() {
-                return Err(Error::PeerIncompatible(PeerIncompatible::MissingFeature(ns::SM.to_owned())));
-            }
             inner.queue(wakes, |machine| machine.send_for(now(), stanza.into(), Some(told)))
         })?;
         Ok(Receipt { acked })

@@ -47,6 +47,8 @@ mod violation;
 #[cfg(test)]
 mod e2e_relayed_tests;
 #[cfg(test)]
+mod e2e_revive_tests;
+#[cfg(test)]
 mod e2e_tests;
 #[cfg(test)]
 mod tests;

@@ -182,6 +182,40 @@ mod tests {
         }
     }
 
+    /// One of XEP-0198's examples; where it prints words for a number, with this in their place.
+    fn example(name: &str, h: &str) -> Result<Nonza, Malformed> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/xep-0198");
+        let text = std::fs::read_to_string(folder.join(format!("{name}.xml"))).unwrap();
+        let text = text.replace("some-sequence-number", h).replace("another-sequence-number", h);
+        Nonza::parse(&text.parse().unwrap())
+    }
+
+    #[test]
+    fn the_examples_of_the_specification_are_read() {
+        let id = || Some("some-long-sm-id".to_owned());
+        let previd = || "some-long-sm-id".to_owned();
+        let failed = |h, condition: &str| Nonza::Failed { h, condition: Some(condition.to_owned()) };
+        for (name, nonza) in [
+            ("enable", Nonza::Enable { max: None, resume: false }),
+            ("enable-resume", Nonza::Enable { max: None, resume: true }),
+            ("enabled", Nonza::Enabled { id: None, max: None, resume: false }),
+            ("enabled-resume", Nonza::Enabled { id: id(), max: None, resume: true }),
+            ("enabled-without-resume", Nonza::Enabled { id: id(), max: None, resume: false }),
+            ("enabled-location", Nonza::Enabled { id: id(), max: None, resume: true }),
+            ("resume", Nonza::Resume { h: 7, previd: previd() }),
+            ("resumed", Nonza::Resumed { h: 7, previd: previd() }),
+            ("failed", failed(None, "unexpected-request")),
+            ("failed-timed-out", failed(Some(7), "item-not-found")),
+            ("a", Nonza::A { h: 1 }),
+            ("r", Nonza::R),
+        ] {
+            assert_eq!(example(name, "7"), Ok(nonza), "{name}");
+        }
+        for name in ["resume", "resumed", "failed-timed-out"] {
+            assert!(example(name, "some-sequence-number").is_err(), "{name} as printed has no number");
+        }
+    }
+
     #[test]
     fn what_other_programs_may_write_is_read() {
         for (xml, nonza) in [

@@ -19,10 +19,14 @@ mod net;
 mod offers;
 mod pubkeys;
 mod random;
+mod resuming;
 mod roster;
 mod s5b;
 mod security;
+mod server;
+mod stalling;
 mod ties;
+mod whereabouts;
 
 use std::{
     collections::VecDeque,
@@ -184,8 +188,10 @@ impl End {
 
     /// Whether nothing is kept of any session.
     fn is_clean(&self) -> bool {
-        let Sessions { table, requests, absent, expected, dials, .. } = &self.sessions;
+        let Sessions { table, requests, absent, expected, dials, resumable, lookouts, .. } = &self.sessions;
         table.is_empty()
+            && resumable.is_empty()
+            && lookouts.is_empty()
             && requests.is_empty()
             && absent.is_empty()
             && expected.is_empty()
@@ -199,6 +205,8 @@ struct Pair {
     ends: [End; 2],
     /// What is on its way to each.
     inbox: [VecDeque<Element>; 2],
+    /// What each has sent and its server has not got yet.
+    outbox: [VecDeque<Element>; 2],
     /// All that was sent, in short.
     log: Vec<String>,
     /// All that was sent, as it was.
@@ -218,6 +226,7 @@ impl Pair {
             now,
             ends: [end(Romeo), end(Juliet)],
             inbox: Default::default(),
+            outbox: Default::default(),
             log: Vec::new(),
             stanzas: Vec::new(),
             net: Net::new(),
@@ -231,26 +240,32 @@ impl Pair {
     fn collect(&mut self) {
         for side in [Romeo, Juliet] {
             for stanza in self.end(side).sent() {
-                if stanza.attr("to").unwrap() != self.end(side.other()).jid.as_str() {
+                let to: Jid = stanza.attr("to").unwrap().parse().unwrap();
+                if to.to_bare() != self.end(side.other()).jid.to_bare() {
                     self.end(side).elsewhere.push(stanza);
                     continue;
                 }
                 self.log.push(format!("{}: {}", side.name(), describe(&stanza)));
                 self.stanzas.push(stanza.clone());
-                self.inbox[side.other() as usize].push_back(stanza);
+                self.outbox[side as usize].push_back(stanza);
             }
+            self.pass_on(side);
             self.perform(side);
         }
     }
 
     fn deliver(&mut self, to: Side) -> bool {
         self.collect();
+        if self.end(to).sessions.link.is_down() {
+            return false;
+        }
         let Some(stanza) = self.inbox[to as usize].pop_front() else { return false };
         let now = self.now;
         self.forget_closed(to);
         let back = self.end(to).receives(now, &stanza);
-        // The answers to what [`End::hears`] made up are nobody's.
-        assert!(back.is_none() || stanza.attr("id") == Some("x1"), "given back: {back:?}");
+        // The answers to what [`End::hears`] made up are nobody's, and presence is the bot's too.
+        let is_bots = stanza.attr("id") == Some("x1") || stanza.name() == "presence";
+        assert!(back.is_none() || is_bots, "given back: {back:?}");
         self.collect();
         true
     }
@@ -395,6 +410,9 @@ impl Pair {
 
 /// A stanza in a few words.
 fn describe(stanza: &Element) -> String {
+    if stanza.name() == "presence" {
+        return format!("presence to {}", stanza.attr("to").unwrap());
+    }
     let payload = stanza.children().next();
     let name = match payload {
         Some(payload) if payload.name() == "jingle" => match reason(payload).or_else(|| notice(payload)) {

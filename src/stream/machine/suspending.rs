@@ -296,13 +296,14 @@ impl Machine {
         };
         self.state = State::Open(Open { id });
         self.vigil = Vigil::new(now);
-        // So something is always written, which ends the waiting for what was queued before.
-        self.tell(now);
-        if self.management.unacked() > 0 {
-            self.ask(now);
-        }
+        // Either way something is written, which ends the waiting for what was queued before.
         if is_closing {
             self.part(now, Footer::Held);
+        } else {
+            self.tell(now);
+            if self.management.unacked() > 0 {
+                self.ask(now);
+            }
         }
         for read in backlog {
             self.handle(now, read);

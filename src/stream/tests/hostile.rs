@@ -40,6 +40,7 @@ fn endless_input_ends_with_policy_violation_at_its_bound() {
         (format!("{HEADER}<other xmlns='u'>"), "<y/>", 100_000),
         (format!("{HEADER}<stream:features>"), "<y/>", 100_000),
         (format!("{HEADER}<stream:error>"), "<y/>", 100_000),
+        (format!("{HEADER}<resume xmlns='urn:xmpp:sm:3'>"), "<y/>", 8 * 1024),
         // One start tag.
         (format!("{HEADER}<message "), "a='' ", 65_536),
         (format!("{HEADER}<message>< "), "x", 65_536),

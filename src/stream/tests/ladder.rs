@@ -423,6 +423,7 @@ fn silence_is_broken_by_a_space() {
 fn silence_is_kept_where_that_is_set() {
     let mut setup = setup(Role::Responder, None, None);
     setup.timeouts.keep_alive = Duration::ZERO;
+    setup.timeouts.probe = Duration::ZERO;
     let mut side = Side::open_with(Side::new(setup));
     assert_eq!(side.machine.poll_timeout(), None);
     side.after(Duration::from_secs(100_000));
@@ -433,7 +434,7 @@ fn silence_is_kept_where_that_is_set() {
 fn strange_children_are_skipped_and_bad_stanzas_do_not_end_the_stream() {
     let mut juliet = Side::open();
     juliet.reads(
-        "<stream:features/><enable xmlns='urn:xmpp:sm:3'/><message type='nonsense'><body>bad</body></message>\
+        "<stream:features/><active xmlns='urn:xmpp:csi:0'/><message type='nonsense'><body>bad</body></message>\
          <presence type='nonsense'/><message><body>good</body></message>",
     );
     assert_eq!(juliet.hears().as_deref(), Some("good"));

@@ -1,0 +1,682 @@
+//! Streams that lose their bytestream and go on over another one, in stopped time. The bytestreams are pipes, encrypted by
+//! STARTTLS, and cut where a test says so.
+
+use std::{
+    collections::HashMap,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tokio_xmpp::IqRequest;
+use xmpp_parsers::{ping::Ping, stanza::Stanza};
+
+use super::{
+    Carrier, E2eStream, Flow, Goal, Reconnect, Reconnected, Registry, Resumable, Revival, StreamEvent,
+    StreamOptions, accept, await_resume, initiate, renew, resume, tests::message,
+};
+use crate::{
+    Error, Identity, Limits, Reason, SecurityError, SmConfig, Terminated, TlsOptions, TransportInfo, Trust,
+};
+
+const ROMEO: &str = "romeo@montague.example/balcony";
+const JULIET: &str = "juliet@capulet.example/chamber";
+
+/// Far more than anything takes, and stopped time passes only when nothing moves.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// What both ends of one pipe share.
+#[derive(Clone, Default)]
+struct Wire(Arc<Mutex<WireState>>);
+
+#[derive(Default)]
+struct WireState {
+    /// Bytes that still get through; `None` for all.
+    left: Option<usize>,
+    carried: usize,
+    wakers: Vec<Waker>,
+}
+
+impl Wire {
+    fn cut_after(bytes: usize) -> Self {
+        let wire = Self::default();
+        wire.0.lock().unwrap().left = Some(bytes);
+        wire
+    }
+
+    /// Nothing gets through any more.
+    fn cut(&self) {
+        let wakers = {
+            let mut state = self.0.lock().unwrap();
+            state.left = Some(0);
+            std::mem::take(&mut state.wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn carried(&self) -> usize {
+        self.0.lock().unwrap().carried
+    }
+
+    fn is_cut(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.0.lock().unwrap();
+        state.wakers.push(cx.waker().clone());
+        state.left == Some(0)
+    }
+}
+
+/// One end of a pipe. Where it is cut, one end notices, or both do.
+struct Pipe {
+    inner: DuplexStream,
+    wire: Wire,
+    notices: bool,
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.wire.is_cut(cx) {
+            return if self.notices {
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            } else {
+                Poll::Pending
+            };
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.wire.is_cut(cx) {
+            return if self.notices {
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            } else {
+                Poll::Pending
+            };
+        }
+        let left = self.wire.0.lock().unwrap().left.unwrap_or(usize::MAX);
+        let buf = &buf[..buf.len().min(left)];
+        let count = std::task::ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
+        let is_spent = {
+            let mut state = self.wire.0.lock().unwrap();
+            state.carried += count;
+            state.left = state.left.map(|left| left - count);
+            state.left == Some(0)
+        };
+        if is_spent {
+            self.wire.cut();
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// A session that stands still when it is told to.
+#[derive(Default)]
+struct Session {
+    terminated: Mutex<Vec<Reason>>,
+    error: Mutex<Option<Error>>,
+    stalled: watch::Sender<bool>,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Session {
+    fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
+        if let Some(waker) = self.waker.lock().unwrap().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Carrier for Session {
+    fn terminate(&self, reason: Reason, _: Option<String>) {
+        self.terminated.lock().unwrap().push(reason);
+    }
+
+    fn error(&self) -> Option<Error> {
+        self.error.lock().unwrap().clone()
+    }
+
+    fn transport(&self) -> Option<TransportInfo> {
+        None
+    }
+
+    fn poll_moved(&self, _: &Context<'_>, _: Option<&TransportInfo>) -> Poll<Option<TransportInfo>> {
+        Poll::Pending
+    }
+
+    fn ended(&self) -> BoxFuture<'static, ()> {
+        futures::future::pending().boxed()
+    }
+
+    fn poll_flow(&self, cx: &Context<'_>, known: Flow) -> Poll<Flow> {
+        *self.waker.lock().unwrap() = Some(cx.waker().clone());
+        let flow = if *self.stalled.borrow() { Flow::Stalled } else { Flow::Flowing };
+        if flow == known { Poll::Pending } else { Poll::Ready(flow) }
+    }
+}
+
+/// What the initiator finds when it connects again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Door {
+    Open,
+    /// No bytestream comes about.
+    Shut,
+    /// The peer has forgotten the stream.
+    Forgetful,
+    /// Somebody else is there.
+    Impostor,
+}
+
+/// Two ends, and the way between them.
+struct World {
+    romeo: Identity,
+    juliet: Identity,
+    sm: SmConfig,
+    limits: Limits,
+    door: Mutex<Door>,
+    /// The bytestreams after the first, in the order in which they are made; without one, nothing is cut.
+    wires: Mutex<Vec<Wire>>,
+    attempts: Mutex<usize>,
+    streams: Mutex<HashMap<String, Resumable>>,
+    /// Streams that the responder gets anew.
+    accepted: Mutex<Vec<E2eStream>>,
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        Self::with(SmConfig::default(), Limits::default())
+    }
+
+    fn with(sm: SmConfig, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            romeo: Identity::generate().unwrap(),
+            juliet: Identity::generate().unwrap(),
+            sm,
+            limits,
+            door: Mutex::new(Door::Open),
+            wires: Mutex::default(),
+            attempts: Mutex::default(),
+            streams: Mutex::default(),
+            accepted: Mutex::default(),
+        })
+    }
+
+    fn options(&self, local: &str, peer: &str, identity: &Identity) -> StreamOptions {
+        StreamOptions::new()
+            .local(local.parse().unwrap())
+            .peer(peer.parse().unwrap())
+            .sm(self.sm)
+            .limits(self.limits)
+            .starttls(TlsOptions::new(identity.clone(), Trust::first_use()))
+    }
+
+    fn romeo(self: &Arc<Self>) -> StreamOptions {
+        self.options(ROMEO, JULIET, &self.romeo).revival(Revival::Initiator(Arc::new(Way(self.clone()))))
+    }
+
+    fn juliet(self: &Arc<Self>) -> StreamOptions {
+        self.options(JULIET, ROMEO, &self.juliet).revival(Revival::Responder(Arc::new(Way(self.clone()))))
+    }
+
+    async fn streams(self: &Arc<Self>, wire: &Wire) -> (E2eStream, E2eStream) {
+        let (ours, theirs) = pipe(wire, true);
+        let (romeo, juliet) = tokio::join!(initiate(ours, self.romeo()), accept(theirs, self.juliet()));
+        (romeo.unwrap(), juliet.unwrap())
+    }
+
+    fn set_door(&self, door: Door) {
+        *self.door.lock().unwrap() = door;
+    }
+
+    fn attempts(&self) -> usize {
+        *self.attempts.lock().unwrap()
+    }
+
+    async fn connect(self: Arc<Self>, goal: Goal) -> Result<Reconnected, Error> {
+        *self.attempts.lock().unwrap() += 1;
+        let door = self.door.lock().unwrap().clone();
+        if door == Door::Shut {
+            return Err(Error::io(&io::ErrorKind::ConnectionRefused.into()));
+        }
+        let wire = {
+            let mut wires = self.wires.lock().unwrap();
+            if wires.is_empty() { Wire::default() } else { wires.remove(0) }
+        };
+        let (ours, theirs) = pipe(&wire, true);
+        let world = self.clone();
+        match goal {
+            Goal::Resume(what, certificate) => {
+                let responder = match door {
+                    Door::Impostor => self.options(JULIET, ROMEO, &Identity::generate().unwrap()),
+                    _ => self.juliet(),
+                };
+                tokio::spawn(async move {
+                    let find = |id: &str| match door {
+                        Door::Forgetful => None,
+                        _ => world.streams.lock().unwrap().get(id).cloned(),
+                    };
+                    let _ = await_resume(theirs, responder, find).await;
+                });
+                resume(ours, self.romeo(), what, certificate).await
+            }
+            Goal::Renew => {
+                tokio::spawn(async move {
+                    let stream = accept(theirs, world.juliet()).await.unwrap();
+                    world.accepted.lock().unwrap().push(stream);
+                });
+                renew(ours, self.romeo()).await
+            }
+        }
+    }
+}
+
+/// How the two find each other again.
+struct Way(Arc<World>);
+
+impl Reconnect for Way {
+    fn reconnect(&self, goal: Goal) -> BoxFuture<'static, Result<Reconnected, Error>> {
+        self.0.clone().connect(goal).boxed()
+    }
+}
+
+impl Registry for Way {
+    fn add(&self, id: &str, stream: Resumable) {
+        self.0.streams.lock().unwrap().insert(id.to_owned(), stream);
+    }
+
+    fn remove(&self, id: &str) {
+        self.0.streams.lock().unwrap().remove(id);
+    }
+}
+
+fn pipe(wire: &Wire, responder_notices: bool) -> (Pipe, Pipe) {
+    let (ours, theirs) = duplex(4096);
+    let end = |inner, notices| Pipe { inner, wire: wire.clone(), notices };
+    (end(ours, true), end(theirs, responder_notices))
+}
+
+fn body(stanza: Option<Result<Stanza, Error>>) -> String {
+    match stanza {
+        Some(Ok(Stanza::Message(message))) => message.bodies[""].clone(),
+        other => panic!("not a message: {other:?}"),
+    }
+}
+
+fn bodies(stanzas: &[Stanza]) -> Vec<String> {
+    let body = |stanza: &Stanza| match stanza {
+        Stanza::Message(message) => message.bodies[""].clone(),
+        other => panic!("not a message: {other:?}"),
+    };
+    stanzas.iter().map(body).collect()
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, work).await.expect("nothing moves any more")
+}
+
+/// Both sides say this much to each other, in turn and at once, then close; gives what was heard.
+async fn converse(romeo: E2eStream, juliet: E2eStream) -> (Vec<String>, Vec<String>) {
+    const SAID: usize = 6;
+    async fn talk(mut stream: E2eStream, closes: bool) -> Vec<String> {
+        let mut sender = stream.sender();
+        let mut heard = Vec::new();
+        for number in 0..SAID {
+            within(sender.send(message(&number.to_string()))).await.unwrap();
+            heard.push(body(within(stream.next()).await));
+        }
+        if !closes {
+            while let Some(Ok(_)) = within(stream.next()).await {}
+        }
+        drop(sender);
+        // Where only the farewell was cut, nothing is lost with it.
+        if let Err(error) = within(stream.close()).await {
+            assert!(!matches!(error, Error::Undelivered(_)), "{error}");
+        }
+        heard
+    }
+    let (one, other) = (tokio::spawn(talk(romeo, true)), tokio::spawn(talk(juliet, false)));
+    (one.await.unwrap(), other.await.unwrap())
+}
+
+fn all() -> Vec<String> {
+    (0..6).map(|number| number.to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn wherever_a_conversation_is_cut_everything_arrives_once_and_in_order() {
+    // How much goes over the wire, and how much of that before the stream can be resumed. A signature may be a few bytes
+    // longer another time.
+    const SPARE: usize = 100;
+    let world = World::new();
+    let wire = Wire::default();
+    let (romeo, juliet) = world.streams(&wire).await;
+    sleep(Duration::from_secs(2)).await;
+    let opened = wire.carried() + SPARE;
+    assert_eq!(converse(romeo, juliet).await.0.len(), 6);
+    let whole = wire.carried();
+    assert!(whole > opened + 1000, "{whole} of {opened}");
+
+    for step in 0..60 {
+        let at = opened + (whole - opened) * step / 60;
+        let world = World::new();
+        let wire = Wire::cut_after(at);
+        // The second bytestream is cut on its way, too, wherever that is.
+        *world.wires.lock().unwrap() = vec![Wire::cut_after(1000 + step * 97)];
+        let (romeo, juliet) = world.streams(&wire).await;
+        sleep(Duration::from_secs(2)).await;
+        assert!(romeo.acknowledges() && juliet.acknowledges());
+        let (romeos, juliets) = converse(romeo, juliet).await;
+        assert_eq!((romeos, juliets), (all(), all()), "cut after {at} of {whole} bytes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_cut_tells_of_it_and_sends_wait() {
+    let world = World::new();
+    let wire = Wire::default();
+    let (mut romeo, mut juliet) = world.streams(&wire).await;
+    let (mut romeos, mut juliets) = (romeo.events(), juliet.events());
+    within(romeo.send(message("first"))).await.unwrap();
+    assert_eq!(body(juliet.next().await), "first");
+    sleep(Duration::from_secs(5)).await;
+    world.set_door(Door::Shut);
+    wire.cut();
+    assert!(matches!(within(romeos.next()).await, Some(StreamEvent::Suspended(Error::Transport(_)))));
+    assert!(matches!(within(juliets.next()).await, Some(StreamEvent::Suspended(_))));
+    assert!(timeout(Duration::from_secs(20), romeo.send(message("early"))).await.is_err(), "send waits");
+    assert!(world.attempts() > 5, "{} attempts", world.attempts());
+    world.set_door(Door::Open);
+    within(romeo.send(message("after"))).await.unwrap();
+    assert!(matches!(within(romeos.next()).await, Some(StreamEvent::Resumed(_))));
+    assert_eq!(body(within(juliet.next()).await), "after");
+    assert!(matches!(within(juliets.next()).await, Some(StreamEvent::Resumed(_))));
+    drop(romeo);
+    assert!(within(juliet.next()).await.is_none());
+    assert!(within(romeos.next()).await.is_none(), "events end with the stream");
+}
+
+/// A stream on which something went both ways, with the way back shut and the bytestream cut; Romeo has said two things that
+/// Juliet has not got.
+async fn lost(world: &Arc<World>) -> (E2eStream, E2eStream, Wire) {
+    let wire = Wire::default();
+    let (mut romeo, mut juliet) = world.streams(&wire).await;
+    within(romeo.send(message("first"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "first");
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(romeo.unacked(), 0);
+    if *world.door.lock().unwrap() == Door::Open {
+        world.set_door(Door::Shut);
+    }
+    wire.cut();
+    romeo.feed(message("one")).now_or_never().unwrap().unwrap();
+    romeo.feed(message("two")).now_or_never().unwrap().unwrap();
+    (romeo, juliet, wire)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_resumes_in_time_hands_everything_back_in_order() {
+    let world = World::new();
+    let (mut romeo, mut juliet, _wire) = lost(&world).await;
+    let start = Instant::now();
+    let error = within(romeo.next()).await.unwrap().unwrap_err();
+    let Error::Undelivered(undelivered) = &error else { panic!("{error}") };
+    assert_eq!(bodies(undelivered.stanzas()), ["one", "two"]);
+    assert!(matches!(undelivered.cause(), Some(Error::NotResumed(_))), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 300);
+    assert!(within(romeo.next()).await.is_none());
+    let Err(Error::Undelivered(undelivered)) = within(romeo.close()).await else { panic!("closed") };
+    assert_eq!(bodies(undelivered.stanzas()), ["one", "two"]);
+    assert!(matches!(within(juliet.next()).await, Some(Err(Error::NotResumed(_)))));
+    assert!(world.streams.lock().unwrap().is_empty(), "nobody finds it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_the_peer_has_forgotten_ends_at_once() {
+    let world = World::new();
+    world.set_door(Door::Forgetful);
+    let (romeo, _juliet, _wire) = lost(&world).await;
+    let request = romeo.sender();
+    let asking = tokio::spawn(async move { request.send_iq(IqRequest::Get(Ping.into())).await });
+    let start = Instant::now();
+    let (_, mut receiver) = romeo.split();
+    let error = within(receiver.next()).await.unwrap().unwrap_err();
+    let Error::Undelivered(undelivered) = &error else { panic!("{error}") };
+    assert_eq!(bodies(undelivered.stanzas()), ["one", "two"]);
+    let Some(Error::NotResumed(why)) = undelivered.cause() else { panic!("{error}") };
+    assert!(matches!(&*why.why, Error::Terminated(Terminated { reason: Reason::Expired, .. })), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(within(asking).await.unwrap().is_err());
+    assert_eq!(world.attempts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_user_allowed_it_a_new_stream_takes_the_place_of_a_forgotten_one() {
+    let mut sm = SmConfig::default();
+    sm.renew = true;
+    let world = World::with(sm, Limits::default());
+    world.set_door(Door::Forgetful);
+    let (mut romeo, _juliet, _wire) = lost(&world).await;
+    let mut events = romeo.events();
+    let undelivered = loop {
+        match within(events.next()).await.unwrap() {
+            StreamEvent::Renewed { undelivered, .. } => break undelivered,
+            StreamEvent::Suspended(_) => {}
+            StreamEvent::Resumed(_) => panic!("there is nothing to resume"),
+        }
+    };
+    assert_eq!(bodies(undelivered.stanzas()), ["one", "two"]);
+    within(romeo.send(message("anew"))).await.unwrap();
+    let mut juliet = world.accepted.lock().unwrap().pop().unwrap();
+    assert_eq!(body(within(juliet.next()).await), "anew");
+    let closing = tokio::spawn(romeo.close());
+    assert!(within(juliet.next()).await.is_none());
+    within(juliet.close()).await.unwrap();
+    within(closing).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_with_another_certificate_gets_nothing_and_ends_nothing() {
+    let world = World::new();
+    world.set_door(Door::Impostor);
+    let (mut romeo, mut juliet, _wire) = lost(&world).await;
+    sleep(Duration::from_secs(60)).await;
+    assert!(world.attempts() > 3, "{}", world.attempts());
+    assert!(romeo.next().now_or_never().is_none(), "it still waits");
+    world.set_door(Door::Open);
+    assert_eq!(body(within(juliet.next()).await), "one");
+    assert_eq!(body(within(juliet.next()).await), "two");
+
+    let world = World::new();
+    world.set_door(Door::Impostor);
+    let (mut romeo, _juliet, _wire) = lost(&world).await;
+    let Some(Err(Error::Undelivered(undelivered))) = within(romeo.next()).await else { panic!("no end") };
+    let Some(Error::NotResumed(why)) = undelivered.cause() else { panic!("{undelivered}") };
+    assert!(matches!(&*why.why, Error::Security(SecurityError::KeyChanged { .. })), "{undelivered}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_initiator_with_another_certificate_does_not_get_the_stream() {
+    let world = World::new();
+    let (_romeo, mut juliet, _wire) = lost(&world).await;
+    let id = world.streams.lock().unwrap().keys().next().unwrap().clone();
+    let (ours, theirs) = pipe(&Wire::default(), true);
+    let found = world.clone();
+    let accepting = tokio::spawn(async move {
+        await_resume(theirs, found.juliet(), |id| found.streams.lock().unwrap().get(id).cloned()).await
+    });
+    let thief = world.options(ROMEO, JULIET, &Identity::generate().unwrap());
+    let what = super::machine::management::Resume { previd: id, h: 0 };
+    let refused = within(resume(ours, thief, what, world.juliet.certificate().clone())).await.unwrap_err();
+    assert!(matches!(refused, Error::NotResumed(_)), "{refused}");
+    assert!(matches!(within(accepting).await.unwrap(), Err(Error::NotResumed(_))));
+    world.set_door(Door::Open);
+    assert_eq!(body(within(juliet.next()).await), "one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_responder_that_has_not_noticed_goes_on_over_the_new_bytestream() {
+    let world = World::new();
+    let wire = Wire::default();
+    let (ours, theirs) = pipe(&wire, false);
+    let (romeo, juliet) = tokio::join!(initiate(ours, world.romeo()), accept(theirs, world.juliet()));
+    let (mut romeo, mut juliet) = (romeo.unwrap(), juliet.unwrap());
+    within(romeo.send(message("first"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "first");
+    sleep(Duration::from_secs(5)).await;
+    let start = Instant::now();
+    let mut events = juliet.events();
+    wire.cut();
+    within(romeo.send(message("second"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "second");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(matches!(within(events.next()).await, Some(StreamEvent::Suspended(_))));
+    assert!(matches!(within(events.next()).await, Some(StreamEvent::Resumed(_))));
+    within(juliet.send(message("third"))).await.unwrap();
+    assert_eq!(body(within(romeo.next()).await), "third");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_while_suspended_tries_for_as_long_as_a_close_may_take() {
+    let world = World::new();
+    let (romeo, _juliet, _wire) = lost(&world).await;
+    sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    let Err(Error::Undelivered(undelivered)) = within(romeo.close()).await else { panic!("closed") };
+    assert_eq!(bodies(undelivered.stanzas()), ["one", "two"]);
+    assert_eq!(start.elapsed().as_secs(), 10);
+
+    let world = World::new();
+    let (romeo, mut juliet, _wire) = lost(&world).await;
+    sleep(Duration::from_secs(1)).await;
+    let closing = tokio::spawn(romeo.close());
+    sleep(Duration::from_secs(1)).await;
+    world.set_door(Door::Open);
+    assert_eq!(body(within(juliet.next()).await), "one");
+    assert_eq!(body(within(juliet.next()).await), "two");
+    assert!(within(juliet.next()).await.is_none());
+    within(closing).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_dropped_while_suspended_delivers_if_there_is_time() {
+    let world = World::new();
+    let (romeo, mut juliet, _wire) = lost(&world).await;
+    drop(romeo);
+    sleep(Duration::from_secs(1)).await;
+    world.set_door(Door::Open);
+    assert_eq!(body(within(juliet.next()).await), "one");
+    assert_eq!(body(within(juliet.next()).await), "two");
+    assert!(within(juliet.next()).await.is_none());
+
+    let world = World::new();
+    let (romeo, _juliet, _wire) = lost(&world).await;
+    drop(romeo);
+    sleep(Duration::from_secs(30)).await;
+    let attempts = world.attempts();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.attempts(), attempts, "it gave up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bytestream_that_stands_still_suspends_and_goes_on_as_the_same() {
+    let world = World::new();
+    let session = Arc::new(Session::default());
+    let (ours, theirs) = pipe(&Wire::default(), true);
+    let (romeo, juliet) =
+        tokio::join!(initiate(ours, world.romeo().carrier(session.clone())), accept(theirs, world.juliet()));
+    let (mut romeo, mut juliet) = (romeo.unwrap(), juliet.unwrap());
+    within(romeo.send(message("first"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "first");
+    sleep(Duration::from_secs(5)).await;
+    let mut events = romeo.events();
+    session.stall(true);
+    assert!(matches!(within(events.next()).await, Some(StreamEvent::Suspended(Error::Signalling(_)))));
+    assert!(timeout(Duration::from_secs(20), romeo.send(message("early"))).await.is_err(), "send waits");
+    session.stall(false);
+    assert!(matches!(within(events.next()).await, Some(StreamEvent::Resumed(_))));
+    within(romeo.send(message("second"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "second");
+    assert_eq!(world.attempts(), 0);
+    assert!(session.terminated.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_session_of_a_lost_bytestream_ends_so_that_the_peer_notices() {
+    let world = World::new();
+    let session = Arc::new(Session::default());
+    let wire = Wire::default();
+    let (ours, theirs) = pipe(&wire, false);
+    let (romeo, juliet) =
+        tokio::join!(initiate(ours, world.romeo().carrier(session.clone())), accept(theirs, world.juliet()));
+    let (mut romeo, mut juliet) = (romeo.unwrap(), juliet.unwrap());
+    within(romeo.send(message("first"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "first");
+    sleep(Duration::from_secs(5)).await;
+    wire.cut();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(*session.terminated.lock().unwrap(), [Reason::ConnectivityError]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stanza_is_acknowledged_when_the_peers_bot_has_received_it() {
+    let world = World::new();
+    let (romeo, mut juliet) = world.streams(&Wire::default()).await;
+    let mut receipt = within(romeo.send_with_receipt(message("hello"))).await.unwrap();
+    assert!(timeout(Duration::from_secs(30), &mut receipt).await.is_err());
+    assert_eq!(romeo.unacked(), 1);
+    assert_eq!(body(within(juliet.next()).await), "hello");
+    within(receipt).await.unwrap();
+    assert_eq!(romeo.unacked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_never_received_comes_back_when_it_closes() {
+    let world = World::new();
+    let (mut romeo, juliet) = world.streams(&Wire::default()).await;
+    within(romeo.send(message("unread"))).await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    let closing = tokio::spawn(juliet.close());
+    let Some(Err(Error::Undelivered(undelivered))) = within(romeo.next()).await else { panic!("closed") };
+    assert_eq!(bodies(undelivered.stanzas()), ["unread"]);
+    assert!(undelivered.cause().is_none());
+    assert!(within(romeo.next()).await.is_none());
+    let Err(Error::Undelivered(undelivered)) = within(romeo.close()).await else { panic!("closed") };
+    assert_eq!(bodies(undelivered.stanzas()), ["unread"]);
+    within(closing).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_waits_when_as_much_is_unacknowledged_as_may_be() {
+    let mut limits = Limits::default();
+    limits.unacked_stanzas = 3;
+    let world = World::with(SmConfig::default(), limits);
+    let (mut romeo, mut juliet) = world.streams(&Wire::default()).await;
+    let mut sent = 0;
+    while timeout(Duration::from_secs(5), romeo.send(message("more"))).await.is_ok() {
+        sent += 1;
+    }
+    assert_eq!(sent, 3);
+    assert_eq!(body(within(juliet.next()).await), "more");
+    within(romeo.send(message("more"))).await.unwrap();
+}
