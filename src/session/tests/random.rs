@@ -81,7 +81,7 @@ impl Game {
             }
             (11, _) if self.servers == Servers::Fickle && self.random.below(3) == 0 => {
                 let peer = self.pair.end(side.other()).jid.clone();
-                let begun = self.pair.end(side).sessions.connect_to_resume(now, peer);
+                let begun = self.pair.end(side).sessions.connect_to_resume(now, peer, None);
                 self.held[side as usize].extend(begun.ok());
             }
             (11, _) => self.pair.advance(Duration::from_millis(self.random.below(4000) as u64)),

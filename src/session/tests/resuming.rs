@@ -20,7 +20,7 @@ fn account(text: &str) -> jid::BareJid {
 impl Pair {
     fn resume(&mut self, side: Side) -> SessionId {
         let (now, peer) = (self.now, self.end(side.other()).jid.clone());
-        let id = self.end(side).sessions.connect_to_resume(now, peer).unwrap();
+        let id = self.end(side).sessions.connect_to_resume(now, peer, None).unwrap();
         self.collect();
         id
     }
