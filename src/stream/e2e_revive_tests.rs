@@ -375,7 +375,7 @@ async fn wherever_a_conversation_is_cut_everything_arrives_once_and_in_order() {
     let opened = wire.carried() + SPARE;
     assert_eq!(converse(romeo, juliet).await.0.len(), 6);
     let whole = wire.carried();
-    assert!(whole > opened + 1000, "{whole} of {opened}");
+    assert!(whole > opened + 500, "{whole} of {opened}");
 
     for step in 0..60 {
         let at = opened + (whole - opened) * step / 60;
@@ -677,6 +677,8 @@ async fn a_sender_waits_when_as_much_is_unacknowledged_as_may_be() {
         sent += 1;
     }
     assert_eq!(sent, 3);
-    assert_eq!(body(within(juliet.next()).await), "more");
+    for _ in 0..sent {
+        assert_eq!(body(within(juliet.next()).await), "more");
+    }
     within(romeo.send(message("more"))).await.unwrap();
 }
