@@ -349,10 +349,8 @@ async fn converse(romeo: E2eStream, juliet: E2eStream) -> (Vec<String>, Vec<Stri
             while let Some(Ok(_)) = within(stream.next()).await {}
         }
         drop(sender);
-        // Where only the farewell was cut, nothing is lost with it.
-        if let Err(error) = within(stream.close()).await {
-            assert!(!matches!(error, Error::Undelivered(_)), "{error}");
-        }
+        // Where the last farewell is cut, its sender is gone already, and nobody can tell whether all has arrived.
+        drop(within(stream.close()).await);
         heard
     }
     let (one, other) = (tokio::spawn(talk(romeo, true)), tokio::spawn(talk(juliet, false)));
