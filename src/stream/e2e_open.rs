@@ -12,7 +12,7 @@ use super::{
     e2e_peer::{Judgement, Remote},
     e2e_resume::another,
     e2e_shared::now,
-    e2e_worker::{Bare, Opening, Worker},
+    e2e_worker::{Bare, Opening, Round, Worker},
     machine::{
         Role,
         management::{Plan, Resume},
@@ -220,7 +220,8 @@ pub(super) async fn negotiate(
             return Err(error);
         }
         let management = purpose.management(&agenda, &options)?;
-        let mut worker = Worker::new(io, &early, role, session, options, agenda, nonce()?, management);
+        let round = Round { agenda, nonce: nonce()?, management };
+        let mut worker = Worker::new(io, &early, role, session, options, round);
         let next = match poll_fn(|cx| worker.poll_open(cx)).await {
             Ok(Opening::Open | Opening::Resumption) => return Ok(Opened { worker, proof }),
             Ok(Opening::Negotiated(next)) => next,

@@ -349,10 +349,8 @@ async fn converse(romeo: E2eStream, juliet: E2eStream) -> (Vec<String>, Vec<Stri
             while let Some(Ok(_)) = within(stream.next()).await {}
         }
         drop(sender);
-        // Where only the farewell was cut, nothing is lost with it.
-        if let Err(error) = within(stream.close()).await {
-            assert!(!matches!(error, Error::Undelivered(_)), "{error}");
-        }
+        // Where the last farewell is cut, its sender is gone already, and nobody can tell whether all has arrived.
+        drop(within(stream.close()).await);
         heard
     }
     let (one, other) = (tokio::spawn(talk(romeo, true)), tokio::spawn(talk(juliet, false)));
@@ -375,7 +373,7 @@ async fn wherever_a_conversation_is_cut_everything_arrives_once_and_in_order() {
     let opened = wire.carried() + SPARE;
     assert_eq!(converse(romeo, juliet).await.0.len(), 6);
     let whole = wire.carried();
-    assert!(whole > opened + 1000, "{whole} of {opened}");
+    assert!(whole > opened + 500, "{whole} of {opened}");
 
     for step in 0..60 {
         let at = opened + (whole - opened) * step / 60;
@@ -677,6 +675,8 @@ async fn a_sender_waits_when_as_much_is_unacknowledged_as_may_be() {
         sent += 1;
     }
     assert_eq!(sent, 3);
-    assert_eq!(body(within(juliet.next()).await), "more");
+    for _ in 0..sent {
+        assert_eq!(body(within(juliet.next()).await), "more");
+    }
     within(romeo.send(message("more"))).await.unwrap();
 }

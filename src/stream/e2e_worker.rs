@@ -63,6 +63,14 @@ pub(super) struct Bare {
     pub(super) options: StreamOptions,
 }
 
+/// What one XML stream on the bytestream is for.
+pub(super) struct Round {
+    pub(super) agenda: Agenda,
+    /// As [`Setup::nonce`].
+    pub(super) nonce: String,
+    pub(super) management: Plan,
+}
+
 /// What an XML stream has become.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Opening {
@@ -86,10 +94,9 @@ impl Worker {
         role: Role,
         session: Session,
         options: StreamOptions,
-        agenda: Agenda,
-        nonce: String,
-        management: Plan,
+        round: Round,
     ) -> Self {
+        let Round { agenda, nonce, management } = round;
         let channel = options.protection.channel();
         let certificate = channel.as_ref().map(|channel| channel.peer.clone());
         let setup = Setup {
