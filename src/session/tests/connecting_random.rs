@@ -41,9 +41,17 @@ fn pair(random: &mut Random) -> Pair {
     pair
 }
 
+/// Juliet's user takes the oldest offer, which may have ended in the meantime.
+fn accept(pair: &mut Pair) -> SessionId {
+    let now = pair.now;
+    let id = pair.end(Juliet).incoming.pop_front().expect("nobody called");
+    drop(pair.end(Juliet).sessions.accept(now, id));
+    id
+}
+
 /// A while, in which anything may overtake anything but the stanzas of one side each other.
-fn bustle(pair: &mut Pair, random: &mut Random, accepted: &mut Vec<SessionId>) {
-    for _ in 0..400 {
+fn bustle(pair: &mut Pair, random: &mut Random, accepted: &mut Vec<SessionId>, steps: usize) {
+    for _ in 0..steps {
         match random.below(6) {
             0 | 1 => drop(pair.deliver(Romeo)),
             2 | 3 => drop(pair.deliver(Juliet)),
@@ -54,7 +62,7 @@ fn bustle(pair: &mut Pair, random: &mut Random, accepted: &mut Vec<SessionId>) {
             _ => pair.advance(Duration::from_millis(random.below(5) as u64)),
         }
         if !pair.end(Juliet).incoming.is_empty() && random.below(3) == 0 {
-            accepted.push(pair.accept(Juliet));
+            accepted.push(accept(pair));
         }
     }
 }
@@ -64,7 +72,7 @@ fn play(seed: u64) -> Option<&'static str> {
     let mut pair = pair(&mut random);
     let romeos = pair.connect(Romeo);
     let mut accepted = Vec::new();
-    bustle(&mut pair, &mut random, &mut accepted);
+    bustle(&mut pair, &mut random, &mut accepted, 400);
     if random.below(5) == 0 {
         // He has no patience.
         pair.release(Romeo, romeos);
@@ -72,7 +80,7 @@ fn play(seed: u64) -> Option<&'static str> {
     for _ in 0..3 {
         pair.live(Duration::from_secs(50));
         while !pair.end(Juliet).incoming.is_empty() {
-            accepted.push(pair.accept(Juliet));
+            accepted.push(accept(&mut pair));
         }
     }
     let open: Vec<_> = accepted.iter().copied().filter(|id| pair.end(Juliet).is_open(*id)).collect();
@@ -98,6 +106,53 @@ fn play(seed: u64) -> Option<&'static str> {
     pair.assert_clean();
     assert!(!pair.net.is_listening(Romeo) && !pair.net.is_listening(Juliet));
     method
+}
+
+/// The sessions with the servers come and go while the two connect, and when they have.
+fn play_without_servers(seed: u64) -> Option<&'static str> {
+    let mut random = Random::new(seed);
+    let mut pair = pair(&mut random);
+    let romeos = pair.connect(Romeo);
+    let mut accepted = Vec::new();
+    for _ in 0..random.below(12) {
+        bustle(&mut pair, &mut random, &mut accepted, 40);
+        pair.trouble(&mut random);
+    }
+    pair.calm();
+    for _ in 0..3 {
+        pair.live(Duration::from_secs(50));
+        while !pair.end(Juliet).incoming.is_empty() {
+            accepted.push(accept(&mut pair));
+        }
+    }
+    let carried = pair.end(Romeo).sessions.transport_info(romeos).map(|info| info.method());
+    let method = carried.filter(|_| pair.end(Romeo).is_open(romeos));
+    if method == Some("ibb") {
+        // Whoever talks to somebody who is not there any more, is told.
+        pair.send(Romeo, romeos, b"art thou there");
+        pair.live(Duration::from_secs(1));
+        let both = accepted.iter().any(|id| pair.end(Juliet).is_open(*id));
+        assert_eq!(pair.end(Romeo).is_open(romeos), both, "in band, both or none");
+    }
+    for id in accepted {
+        pair.release(Juliet, id);
+    }
+    pair.release(Romeo, romeos);
+    pair.live(Duration::from_secs(150));
+    pair.assert_clean();
+    method
+}
+
+#[test]
+fn whatever_becomes_of_the_servers_nothing_is_left_behind() {
+    let mut verdicts: HashMap<Option<&str>, usize> = HashMap::new();
+    for seed in 0..SEEDS / 2 {
+        let played = std::panic::catch_unwind(|| play_without_servers(seed));
+        *verdicts.entry(played.unwrap_or_else(|_| panic!("seed {seed}"))).or_default() += 1;
+    }
+    for verdict in [None, Some("ibb"), Some("s5b")] {
+        assert!(verdicts.get(&verdict).is_some_and(|count| *count > 10), "{verdicts:?}");
+    }
 }
 
 #[test]
