@@ -412,7 +412,7 @@ impl Sessions {
         self.end(now, id, error, Farewell::AwaitingAck);
     }
 
-    /// From now on, peers can't start sessions.
+    /// From now on, peers can't start sessions for new streams.
     pub(crate) fn close_doors(&mut self) {
         self.doors = Doors::Closed;
     }

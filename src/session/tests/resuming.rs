@@ -116,9 +116,17 @@ fn what_is_asked_of_other_offers_is_asked_of_these_too() {
         juliet.hears(now, ROMEO, &one_way),
         ["result", "set session-terminate incompatible-parameters"]
     );
-    juliet.sessions.close_doors();
-    assert_eq!(juliet.hears(now, ROMEO, &resume("a")), ["error cancel service-unavailable"]);
     assert!(juliet.resumptions.is_empty());
+}
+
+#[test]
+fn an_endpoint_that_is_being_closed_lets_its_streams_go_on_to_their_end() {
+    let now = Instant::now();
+    let mut juliet = End::new(Juliet, config(Juliet), now);
+    juliet.sessions.expect_resumption(&account("romeo@montague.lit"));
+    juliet.sessions.close_doors();
+    assert_eq!(juliet.hears(now, ROMEO, &resume("a")), ["result"]);
+    assert_eq!(juliet.resumptions.len(), 1);
 }
 
 #[test]
