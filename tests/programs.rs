@@ -413,15 +413,16 @@ async fn a_listener_that_is_told_to_end_closes_in_order_and_loses_nothing() {
         }
         sent
     });
+    let process = listening.process();
     let hearing = tokio::spawn(async move {
         for number in 0..BEFORE {
             assert_eq!(id(&within(receiver.next()).await.unwrap().unwrap()), number.to_string());
         }
-        listening.terminate();
-        let juliet = tokio::spawn(listening.end());
-        (how_it_ends(&mut receiver).await, juliet.await.unwrap())
+        program::terminate(process);
+        how_it_ends(receiver).await
     });
-    let (undelivered, juliet) = within(hearing).await.unwrap();
+    let juliet = listening.end().await;
+    let undelivered = within(hearing).await.unwrap();
     let sent = within(sending).await.unwrap();
 
     assert_eq!(juliet.code, Some(0), "{juliet:#?}");
@@ -443,7 +444,7 @@ fn id(stanza: &Stanza) -> String {
 }
 
 /// Receives until the peer has closed in good order, and gives the ids of what it did not acknowledge.
-async fn how_it_ends(receiver: &mut StreamReceiver) -> Vec<String> {
+async fn how_it_ends(mut receiver: StreamReceiver) -> Vec<String> {
     loop {
         match within(receiver.next()).await {
             Some(Ok(_)) => {}

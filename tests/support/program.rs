@@ -35,7 +35,7 @@ pub fn skipped(what: &str) -> bool {
     true
 }
 
-/// SIGTERM. The shell's own `kill` is there wherever a shell is.
+/// Asks a program to end, as service managers do. The shell's own `kill` is there wherever a shell is.
 pub fn terminate(process: u32) {
     let status = std::process::Command::new("sh").arg("-c").arg(format!("kill -TERM {process}")).status();
     assert!(status.unwrap().success(), "there is no process {process}");
@@ -88,9 +88,9 @@ impl Program {
         }
     }
 
-    /// Asks it to end, as service managers do.
-    pub fn terminate(&self) {
-        terminate(self.child.id().unwrap());
+    /// Its number; a program that ended has none.
+    pub fn process(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     pub async fn wait_for(&mut self, event: &str) {
