@@ -428,9 +428,18 @@ async fn a_listener_that_is_told_to_end_closes_in_order_and_loses_nothing() {
     assert_eq!(juliet.code, Some(0), "{juliet:#?}");
     assert_eq!((juliet.count("error"), juliet.count("stream_closed")), (0, 1), "{juliet:#?}");
     juliet.event("closed");
-    let arrived: Vec<_> = juliet.received.iter().chain(&undelivered).cloned().collect();
+    let (taken, returned) = (&juliet.received, &undelivered);
+    let arrived: Vec<_> = taken.iter().chain(returned).cloned().collect();
     let expected: Vec<_> = (0..sent).map(|number: usize| number.to_string()).collect();
-    assert!(arrived == expected, "{} arrived, {} came back", juliet.received.len(), undelivered.len());
+    assert!(
+        arrived == expected,
+        "{sent} were sent, {} arrived up to {:?}, {} came back from {:?} to {:?}",
+        taken.len(),
+        taken.last(),
+        returned.len(),
+        returned.first(),
+        returned.last()
+    );
 }
 
 fn numbered(number: usize) -> Stanza {
