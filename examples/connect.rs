@@ -19,12 +19,13 @@ use clap::Parser;
 use common::{
     failure::Failure,
     options::Options,
+    outage_options::InitiatorOutageOptions,
     output::{Direction, Output},
     transport_options::InitiatorOptions,
 };
 use futures::{SinkExt, Stream, StreamExt, channel::mpsc, executor::block_on, stream};
 use jid::FullJid;
-use jingle_xmlstream::{ApiMisuse, E2eStream, Error, Reason};
+use jingle_xmlstream::{ApiMisuse, Config, E2eStream, Error, Reason, StreamEvent};
 use xmpp_parsers::{
     message::{Message, MessageType},
     stanza::Stanza,
@@ -40,8 +41,9 @@ const LINES_AHEAD: usize = 16;
 
 /// Opens an e2e stream, sends the lines of stdin as messages, prints the replies, and closes at end of file.
 ///
-/// With --send it sends numbered messages instead, as fast as the stream takes them, and checks that they come back, in
-/// order. Exit codes: 0 all went well, 1 failure (a message that did not come back, too), 2 wrong usage.
+/// With --send it sends numbered messages instead, as fast as the stream takes them, and checks that each comes back once,
+/// in order, whatever happens to servers and connections meanwhile. Exit codes: 0 all went well, 1 failure (a message that did
+/// not come back, or twice, too), 2 wrong usage.
 #[derive(Parser, Debug)]
 struct Arguments {
     /// Whom to connect to: the full JID, with its resource
@@ -57,6 +59,14 @@ struct Arguments {
     options: Options,
     #[command(flatten)]
     transport: InitiatorOptions,
+    #[command(flatten)]
+    outage: InitiatorOutageOptions,
+}
+
+impl Arguments {
+    fn apply(&self, config: Config) -> Config {
+        self.outage.apply(self.transport.apply(config))
+    }
 }
 
 /// An empty body would not be echoed.
@@ -78,10 +88,16 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> {
     let endpoint = tokio::select! {
-        online = common::login(&arguments.options, |config| arguments.transport.apply(config), output) => online?,
+        online = common::login(&arguments.options, |config| arguments.apply(config), output) => online?,
         () = common::interrupted() => return Err(Failure::Interrupted),
     };
-    let talk = Talk { arguments, output, sent: Cell::default(), awaited: RefCell::default() };
+    let talk = Talk {
+        arguments,
+        output,
+        sent: Cell::default(),
+        awaited: RefCell::default(),
+        wrong: Cell::default(),
+    };
     let result = tokio::select! {
         stream = endpoint.connect(&arguments.peer) => match stream {
             Ok(stream) => tokio::select! {
@@ -104,6 +120,16 @@ struct Talk<'a> {
     sent: Cell<Total>,
     /// What has not come back yet; the stream's back-pressure bounds it.
     awaited: RefCell<VecDeque<Sent>>,
+    wrong: Cell<Wrong>,
+}
+
+/// Messages that did not come back as they should.
+#[derive(Clone, Copy, Default)]
+struct Wrong {
+    /// A later one came back first.
+    lost: usize,
+    /// It came back before, or was never sent.
+    repeated: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -115,6 +141,13 @@ struct Total {
 struct Sent {
     id: String,
     body: String,
+}
+
+/// Whether anything can come.
+enum Way {
+    There,
+    /// The stream waits for another one, and has its own deadline for it.
+    Lost,
 }
 
 /// Whether there is more to be sent.
@@ -131,10 +164,14 @@ impl Talk<'_> {
         let trust = &self.arguments.options.trust;
         trust.show_code(&stream, output).await.map_err(|error| self.failed(error))?;
         let started = Instant::now();
-        let moves = stream.moves();
-        output.telling_moves(peer, moves, self.exchange(&mut stream)).await?;
-        let took = started.elapsed();
-        stream.close().await.map_err(|error| self.failed(error))?;
+        let changes = (stream.moves(), stream.events());
+        let exchanged = async {
+            self.exchange(&mut stream).await?;
+            let took = started.elapsed();
+            stream.close().await.map_err(|error| self.failed(error))?;
+            Ok::<_, Failure>(took)
+        };
+        let took = output.telling(peer, changes, exchanged).await?;
         output.stream_closed(peer);
         output.terminated(peer, &Reason::Success);
         let Total { messages, bytes } = self.sent.get();
@@ -152,10 +189,11 @@ impl Talk<'_> {
         let mut sender = stream.sender();
         let mut messages = self.messages();
         let mut sending = sender.send_all(&mut messages);
-        let mut state = Sending::GoesOn;
+        let mut events = stream.events();
+        let (mut state, mut way) = (Sending::GoesOn, Way::There);
         loop {
             if matches!(state, Sending::Done) && self.awaited.borrow().is_empty() {
-                return Ok(());
+                return self.conclude();
             }
             tokio::select! {
                 sent = &mut sending, if matches!(state, Sending::GoesOn) => {
@@ -163,23 +201,35 @@ impl Talk<'_> {
                     match sent {
                         // The peer closed: what it sent before is still to be received.
                         Ok(()) | Err(Error::ApiMisuse(ApiMisuse::StreamClosed)) => {}
-                        Err(error) => return Err(self.failed(error)),
+                        Err(error @ Error::ApiMisuse(_)) => return Err(self.failed(error)),
+                        // So does what the stream received before it failed, and then what it did not deliver.
+                        Err(_) => {}
                     }
                 }
                 stanza = stream.next() => match stanza {
                     Some(stanza) => self.received(stanza.map_err(|error| self.failed(error))?)?,
                     None => return self.peer_closed(&state),
                 },
-                () = tokio::time::sleep(self.patience()), if matches!(state, Sending::Done) => {
-                    let missing = self.awaited.borrow().len();
-                    return Err(Failure::Echo(format!(
-                        "{missing} of {} messages did not come back, and nothing more came for {:?}",
-                        self.sent.get().messages,
-                        self.patience(),
-                    )));
+                Some(event) = events.next() => {
+                    way = if matches!(event, StreamEvent::Suspended(_)) { Way::Lost } else { Way::There };
                 }
+                () = tokio::time::sleep(self.patience()),
+                    if matches!((&state, &way), (Sending::Done, Way::There)) => return self.conclude(),
             }
         }
+    }
+
+    /// Everything came back that will, and there should be nothing wrong with it.
+    fn conclude(&self) -> Result<(), Failure> {
+        let (Wrong { lost, repeated }, waiting) = (self.wrong.get(), self.awaited.borrow().len());
+        if lost + waiting + repeated == 0 {
+            return Ok(());
+        }
+        Err(Failure::Echo(format!(
+            "{} of {} messages did not come back, and {repeated} came that had come before, or were never sent",
+            lost + waiting,
+            self.sent.get().messages,
+        )))
     }
 
     /// Everything that there is to send.
@@ -213,15 +263,22 @@ impl Talk<'_> {
             self.output.stanza(Direction::In, &self.arguments.peer, &stanza);
         }
         let mut awaited = self.awaited.borrow_mut();
-        match awaited.front() {
-            Some(next) if next.is_echoed_by(&stanza) => drop(awaited.pop_front()),
-            Some(next) if bulk => {
-                return Err(Failure::Echo(format!("message {} did not come back as it was sent", next.id)));
+        let mut wrong = self.wrong.get();
+        match awaited.iter().position(|sent| sent.is_echoed_by(&stanza)) {
+            Some(place) => {
+                awaited.drain(..=place);
+                wrong.lost += place;
             }
-            None if bulk => return Err(Failure::Echo("more came back than was sent".to_owned())),
+            None if bulk => match awaited.iter().find(|sent| sent.has_id_of(&stanza)) {
+                Some(Sent { id, .. }) => {
+                    return Err(Failure::Echo(format!("message {id} did not come back as it was sent")));
+                }
+                None => wrong.repeated += 1,
+            },
             // Whatever else the peer has to say.
-            _ => {}
+            None => {}
         }
+        self.wrong.set(wrong);
         Ok(())
     }
 
@@ -235,7 +292,7 @@ impl Talk<'_> {
                 "the peer closed the stream before {missing} of {} messages came back",
                 self.sent.get().messages
             ))),
-            _ => Ok(()),
+            _ => self.conclude(),
         }
     }
 
@@ -253,11 +310,13 @@ impl Talk<'_> {
 
 impl Sent {
     fn is_echoed_by(&self, stanza: &Stanza) -> bool {
-        let Stanza::Message(message) = stanza else { return false };
-        let Message { id, type_, .. } = message;
-        *type_ != MessageType::Error
-            && id.as_ref().is_some_and(|id| id.0 == self.id)
-            && common::body(message) == Some(&self.body)
+        matches!(stanza, Stanza::Message(message) if common::body(message) == Some(&self.body))
+            && self.has_id_of(stanza)
+    }
+
+    fn has_id_of(&self, stanza: &Stanza) -> bool {
+        let Stanza::Message(Message { id, type_, .. }) = stanza else { return false };
+        *type_ != MessageType::Error && id.as_ref().is_some_and(|id| id.0 == self.id)
     }
 }
 

@@ -12,13 +12,14 @@ use clap::Parser;
 use common::{
     failure::Failure,
     options::Options,
+    outage_options::OutageOptions,
     output::{Direction, Output},
     transport_options::TransportOptions,
     trust_options::TrustOptions,
 };
 use futures::{StreamExt, future::ready};
 use jid::FullJid;
-use jingle_xmlstream::{ApiMisuse, E2eStream, Endpoint, Error, Incoming, Reason, SignallingError};
+use jingle_xmlstream::{ApiMisuse, Config, E2eStream, Endpoint, Error, Incoming, Reason, SignallingError};
 use tokio::task::JoinSet;
 use xmpp_parsers::{
     iq::Iq,
@@ -27,7 +28,7 @@ use xmpp_parsers::{
     stanza_error::{DefinedCondition, ErrorType, StanzaError},
 };
 
-/// Accepts e2e streams and echoes messages. SIGINT and SIGTERM end it in good order, with exit code 0.
+/// Accepts e2e streams and echoes messages. SIGINT and SIGTERM close all streams in good order, and end it with exit code 0.
 ///
 /// Exit codes: 0 all went well, 1 failure (with --once, of the stream too), 2 wrong usage.
 #[derive(Parser, Debug)]
@@ -39,6 +40,14 @@ struct Arguments {
     options: Options,
     #[command(flatten)]
     transport: TransportOptions,
+    #[command(flatten)]
+    outage: OutageOptions,
+}
+
+impl Arguments {
+    fn apply(&self, config: Config) -> Config {
+        self.outage.apply(self.transport.apply(config))
+    }
 }
 
 #[tokio::main]
@@ -54,7 +63,7 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arc<Arguments>, output: Output) -> Result<ExitCode, Failure> {
     let endpoint = tokio::select! {
-        online = common::login(&arguments.options, |config| arguments.transport.apply(config), output) => online?,
+        online = common::login(&arguments.options, |config| arguments.apply(config), output) => online?,
         () = common::interrupted() => return Ok(ExitCode::SUCCESS),
     };
     let mut sessions =
@@ -63,9 +72,11 @@ async fn run(arguments: &Arc<Arguments>, output: Output) -> Result<ExitCode, Fai
         result = sessions.serve(&endpoint, arguments.options.once) => result,
         () = common::interrupted() => Ok(()),
     };
+    // What peers have sent and nobody took is theirs again; what we sent is waited for, until the deadline.
     endpoint.close().await;
     sessions.wait_for_all().await;
     result?;
+    output.closed();
     output.served(sessions.streams, sessions.failed);
     // A listener that was told to stop has done its work, whatever its peers did.
     let failed = arguments.options.once && sessions.failed > 0;
@@ -140,15 +151,18 @@ async fn serve(
     output.negotiated(peer, &stream);
     output.stream_open(peer, stream.info());
     trust.show_code(&stream, output).await?;
-    let moves = stream.moves();
-    output.telling_moves(peer, moves, echo(&mut stream, peer, output)).await?;
-    stream.close().await?;
+    let changes = (stream.moves(), stream.events());
+    let served = async {
+        echo(&mut stream, peer, output).await?;
+        stream.close().await
+    };
+    output.telling(peer, changes, served).await?;
     output.stream_closed(peer);
     output.terminated(peer, &Reason::Success);
     Ok(())
 }
 
-/// Answers until the peer closes the stream.
+/// Answers until the peer closes the stream. To take a message is to acknowledge it: from then on it is ours to answer.
 async fn echo(stream: &mut E2eStream, peer: &FullJid, output: Output) -> Result<(), Error> {
     let sender = stream.sender();
     let answers = stream.filter_map(|stanza| {

@@ -70,6 +70,9 @@
 //! 8. Nobody gets the place of a peer that is known or pinned by coming with another certificate, whatever else it can show;
 //!    unless it has the key of the known one, or an authority, which answered for the known one too, answers for it.
 //! 9. A stream that moves from one transport to another loses no byte and repeats none.
+//! 10. Where both sides have stream management, the stanzas of a stream arrive in order and none arrives twice, however often
+//!     the bytestream is lost; what is not known to have arrived comes back in [`Undelivered`] when the stream ends. Only the peer with
+//!     the certificate that the stream began with can carry it on.
 //!
 //! The [`manual`] has the concepts, the threat model, and what was decided where the specifications contradict each other.
 #![forbid(unsafe_code)]

@@ -70,8 +70,8 @@
 //! over by then; or until that one shows that it has not: by another transport-replace, an error, or a connection that it closed.
 //! A side that has sent neither can give up at any time, because there is no nomination without it.
 //!
-//! A stream on a socket outlives the session with the server, but not the proxy that it goes through. One whose socket breaks ends with an error: what was on
-//! its way is lost.
+//! A stream on a socket outlives the session with the server. What becomes of one whose socket breaks, whose proxy goes away, or
+//! that has no server to go through is in [Losing nothing](#losing-nothing).
 //!
 //! ## Who sees which address
 //!
@@ -93,6 +93,113 @@
 //! That is known to whoever has seen the negotiation, and to the hosts that are connected to for it: no secret, and no proof. Who
 //! is there is shown by TLS; what others can achieve is that there is no SOCKS5 bytestream. Strangers cost at most 128 connections,
 //! 10 s each.
+//!
+//! # Losing nothing
+//!
+//! With a peer that has it too, a stream counts its stanzas and acknowledges them (XEP-0198), and it outlives its bytestream.
+//! [`SmConfig`](crate::SmConfig) has the settings. With a peer that does not announce `<sm xmlns='urn:xmpp:sm:3'/>` in its stream
+//! features nothing is counted, and a stream ends with its bytestream.
+//!
+//! ## What is acknowledged, and when
+//!
+//! The initiator of the stream sends `<enable/>` right behind the features, and its stanzas behind that, so it costs no round trip.
+//! A stanza counts as handled when the bot took it with `next`, or when the stream dealt with it by itself, as with pings and
+//! replies to `send_iq`; and always as a prefix of what came: what is behind a message that the bot has not taken waits with
+//! it. So an acknowledgement says that the bot has the stanza, not that it has done with it, and a bot that must not lose a
+//! message to its own crash has to say so on a level above.
+//!
+//! - `send` resolves when the stanza is written. [`E2eStream::send_acked`](crate::E2eStream::send_acked) resolves when it is acknowledged,
+//!   and [`send_with_receipt`](crate::E2eStream::send_with_receipt) gives a [`Receipt`](crate::Receipt) to wait for later.
+//! - `<r/>` goes out after [`SmConfig::request_after`](crate::SmConfig::request_after) stanzas, or
+//!   [`request_within`](crate::SmConfig::request_within) after the first that was not asked for; at once for a receipt, and when half of a limit is
+//!   reached. It is answered at once with `<a/>`, which also comes unasked after as many handled stanzas, and before the footer.
+//! - What is not acknowledged is kept: [`Limits::unacked_stanzas`](crate::Limits::unacked_stanzas) and
+//!   [`unacked_bytes`](crate::Limits::unacked_bytes) bound it, and `send` waits beyond. A peer whose bot does not take what it gets is felt here.
+//! - Numbers count modulo 2³². A peer that acknowledges more than was sent, or less than before, gets the stream error
+//!   `undefined-condition` with `<handled-count-too-high/>`.
+//! - A bot that has dropped its [`StreamReceiver`](crate::StreamReceiver) wants nothing more: what comes is dropped, and counts as handled.
+//!
+//! ## When the way is lost
+//!
+//! A socket that breaks, a proxy or server that goes away, an in-band block that is refused or not acknowledged, a peer that is
+//! silent for too long, bytes that were changed on the way: in all these cases the stream is suspended.
+//! [`E2eStream::events`](crate::E2eStream::events) says so with [`StreamEvent::Suspended`](crate::StreamEvent::Suspended), `send` waits, and time goes on for
+//! `send_iq`. An in-band bytestream is suspended as soon as the session with the own server is gone; where that
+//! is resumed (XEP-0198 between bot and server), the bytestream goes on as if nothing had been.
+//!
+//! What somebody meant ends the stream as ever: a footer, a stream error, a refusal by TLS or by trust, a session-terminate for any
+//! other reason than `connectivity-error`, `failed-transport` or `timeout`.
+//!
+//! The initiator of the first session connects again; the responder waits. Whoever lost the bytestream ends its session with
+//! `connectivity-error`, if that gets anywhere. Attempts are made at once, then after 100 ms, doubled each time up to 10 s, and each of these times is multiplied with a
+//! random number between ½ and 1, so that many streams of one server that comes back don't all knock at once. Each attempt takes the best
+//! transport that there is then, with in-band bytestreams last, as a first connection does.
+//!
+//! ```text
+//!   initiator                                                     responder
+//!     │ session-initiate: xmlstream, <resumption/>, … ──────────────► │ finds a stream of this account
+//!     │ ◄───────────────────────────────────────────── session-accept │ its user is not asked
+//!     │ ◄══════ TLS 1.3: the same two certificates as before ═══════► │
+//!     │ <stream:stream> ════════════════════════════════════════════► │
+//!     │ ◄══════════════════════ <stream:stream><stream:features><sm/> │
+//!     │ <resume previd h/> ═════════════════════════════════════════► │
+//!     │ ◄═════════════════════════════════════════ <resumed previd h/>│
+//!     │ ◄═══════ what the other one has not handled, in order ══════► │
+//! ```
+//!
+//! The element `<resumption xmlns='https://crates.io/crates/jingle-xmlstream#resumption'/>` in `<content/>` marks the session. It
+//! is of this crate: XEP-0198 says how an XML stream is resumed, but XEP-0247 does not say how a session for that is told from one that a user has to answer. It
+//! holds no secret; which stream is meant is said on the encrypted stream alone. A responder that has no stream of this bare JID to carry on, or does not let it in
+//! ([`Callers`](crate::Callers)), ends the session with `expired`.
+//!
+//! Each side knows what the other one has handled, and sends the rest. Stanzas that had arrived and that the bot has not taken
+//! come again; they are recognised by their number, and dropped. So every stanza arrives once, in order, however often this happens. The stream
+//! is the same object, and says [`StreamEvent::Resumed`](crate::StreamEvent::Resumed).
+//!
+//! The responder may not have noticed a loss when the initiator resumes: the new connection takes over, and the old one is closed with
+//! the stream error `conflict`. A bytestream is taken over once, and a stream is never on two of them.
+//!
+//! ## When it can't be resumed
+//!
+//! Both sides say how long they wait ([`SmConfig::resumption`](crate::SmConfig::resumption)); the shorter time counts. After that, or when the peer says
+//! `<failed/>` or `expired` because it has forgotten the stream, the stream ends with [`Error::NotResumed`](crate::Error::NotResumed), which has both
+//! what was lost first and why the last attempt failed. What was sent and not acknowledged comes back, whatever ended the stream, in
+//! [`Error::Undelivered`](crate::Error::Undelivered): the stanzas in the order in which they were sent, with the error in
+//! [`cause`](crate::Undelivered::cause). The last of them may have arrived all the same, because their acknowledgement can be what was lost. An
+//! open `send_iq` fails with the cause.
+//!
+//! With [`SmConfig::renew`](crate::SmConfig::renew), an initiator whose peer has forgotten the stream, as after a restart of its bot, goes on with a new one under
+//! the same object. [`StreamEvent::Renewed`](crate::StreamEvent::Renewed) hands back what was not delivered, and nothing is sent again by itself.
+//!
+//! ## Without the server
+//!
+//! A direct stream neither notices nor cares that the bot's session with the server ends. When that session is there again, under whatever
+//! resource, peers have to find each other before anything can be resumed. A bot with a suspended stream sends its peer directed presence
+//! (RFC 6121 §4.6) when it has a new full JID, and looks for the peer first where it was last, then wherever presence has shown it since. A peer
+//! that gets the same resource again needs none of that. Bots that are in each other's roster and send presence after each
+//! [`Online`](tokio_xmpp::Event::Online) that is not `resumed` learn it that way, too.
+//!
+//! ## Silence
+//!
+//! A TCP connection whose other end is gone without a word looks like one to a silent peer. After
+//! [`Timeouts::probe`](crate::Timeouts::probe) without a sign of life the peer is asked for one: by `<r/>`, or with a ping (XEP-0199) where it has no
+//! stream management. After [`Timeouts::silence`](crate::Timeouts::silence) more the bytestream counts as lost. Any byte is a sign of life, and so is
+//! a write that was stuck and goes on. While the stream does not read, because its own bot takes nothing, the clock stands still.
+//! A peer that is slow is not killed by it: it sends a space after [`Timeouts::keep_alive`](crate::Timeouts::keep_alive) of silence of its own, whatever its bot
+//! does. Keep that time of the one side below `probe` plus `silence` of the other.
+//!
+//! ## The end
+//!
+//! `close` asks for what is missing, acknowledges what was handled, and sends the footer, all at once; then acknowledgements are taken until
+//! the peer's footer, for [`Timeouts::close`](crate::Timeouts::close), which each acknowledgement that makes progress renews. What is still not acknowledged comes back in
+//! [`Error::Undelivered`](crate::Error::Undelivered) without a cause: the stream was closed in good order, and this did not arrive as far as we
+//! know. A stream that is suspended is looked after until the same deadline.
+//!
+//! - Whoever is closed upon takes responsibility for what is in its inbox: it counts as handled, so that the other one does not wait for a slow bot.
+//!   `next` still gives it.
+//! - Whoever closes with an unread inbox has not handled that, and the peer gets it back.
+//! - [`Endpoint::close`](crate::Endpoint::close) closes all streams like that. Dropping the last handle of a stream does the same in the background, where
+//!   nobody is left to be told.
 //!
 //! # Threat model
 //!
@@ -143,6 +250,15 @@
 //!
 //! TLS is 1.3 only (1.2 is behind [`dangerous`](crate::Dangerous::allow_tls12)), with X25519MLKEM768 preferred, so that what is recorded today is safe from a quantum computer tomorrow. Session
 //! resumption is off: it would skip the certificates. The responder demands a certificate of the initiator.
+//!
+//! A stream that outlives its bytestream is open to nobody else. Over a new one, TLS comes first, and both sides compare the
+//! certificate with the one that the stream began with: no other is taken, not even one that a secret, a pin or an authority would let in
+//! for a new stream. The name of the stream has 128 random bits or more, is said on the encrypted stream alone, and
+//! is good only for this certificate and this account. Servers can do to a suspended stream what they can do to any: keep it from going on until its time is up,
+//! and then its stanzas come back to their senders. They learn from `<resumption/>` that a session carries on a stream, and from directed presence
+//! that two bots look for each other, neither of which is news to them. Who invents such sessions, or presence of a peer, makes us try a TLS handshake that fails;
+//! how many there may be at once is bounded like all sessions. A server that drops or changes bytes can suspend a stream as often as it
+//! likes, and can't make it lose, repeat or reorder a stanza.
 //!
 //! Metadata is not protected: servers see who talks to whom, when, and how much.
 //!
@@ -242,6 +358,12 @@
 //! | more sessions than the limits allow | acknowledged, then session-terminate `busy`, which says more than `resource-constraint` |
 //! | an error in reply to a block | the bytestream fails: with several blocks in flight, sending one again would break their order (XEP-0047 #send suggests to) |
 //! | JIDs of sessions | full on both sides; services without a resource are left out |
+//! | XEP-0198's client and server | the initiator of the first session, which also initiates all that carry the stream on; and the responder |
+//! | `<enable/>` before `<enabled/>` came | stanzas follow at once. What the responder sent before `<enabled/>` has no number; the peer's first acknowledgement shows that it arrived |
+//! | what is handled (XEP-0198 #acking) | what was taken by the bot, where others count what they have received: what lies in an inbox can be lost with its process |
+//! | the SM-ID after a resumption | stays the same, as XEP-0198 #resumption has it |
+//! | resumption on streams without encryption, or made with `stream::initiate` and `accept` | none: there is nobody to be recognised by, or no way to connect again; acknowledgements work there, too |
+//! | `<resume/>` on a session without the mark | `<failed/>` with `item-not-found`, and the session goes on as a new stream |
 //! | dates in certificates | count at first use and with an authority, not with pins and known peers |
 //! | `xml:lang` of the stream header | sent by the responder, as RFC 6120 §4.7.4 demands, and without effect on what stanzas say |
 //! | stream features | STARTTLS and SASL where they are set up; a peer that demands anything else is refused with `unsupported-feature` |

@@ -4,23 +4,26 @@
 //! is with `script` and `setsid` of util-linux, where a terminal is to be there, or to be missing.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
 
+#[allow(dead_code, reason = "other test programs use the rest")]
+#[path = "support/program.rs"]
+mod program;
 mod support;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::path::{Path, PathBuf};
 
+use futures::{SinkExt, StreamExt};
 use jingle_xmlstream::{
-    KnownPeers,
+    Error, KnownPeers, StreamReceiver,
     security::{KnownCertificate, Verification},
 };
+use program::{Ended, Program, skipped};
 use serde_json::Value;
-use support::{JULIET, ROMEO, World, within};
+use support::{JULIET, ROMEO, World, jid, within};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+use tokio::process::Command;
+use xmpp_parsers::{
+    message::{Id, Message},
+    stanza::Stanza,
 };
 
 const SECRET: &str = "clumsy walnut orbit seventy lantern mischief";
@@ -73,25 +76,9 @@ impl Through {
     }
 }
 
-/// Says that something is missing.
-fn skipped(what: &str) -> bool {
-    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(!ci, "there is no `{what}`, and CI=true");
-    println!("SKIPPED: there is no `{what}`, so this was not tested");
-    true
-}
-
 impl Stage {
     async fn set() -> Option<Self> {
-        // The test is in `target/debug/deps`.
-        let test = std::env::current_exe().unwrap();
-        let programs = test.ancestors().nth(2).unwrap().join("examples");
-        for program in ["listen", "connect"] {
-            if !programs.join(program).is_file() {
-                skipped(&format!("{program}` in `{}", programs.display()));
-                return None;
-            }
-        }
+        let programs = program::folder()?;
         Some(Self { world: World::start().await, programs, folder: tempfile::tempdir().unwrap() })
     }
 
@@ -157,118 +144,6 @@ fn listed(file: &Path) -> Vec<KnownCertificate> {
 /// With these options and nothing else.
 fn options<'a>(options: &'a [&'a str]) -> Start<'a> {
     Start { options, ..Start::default() }
-}
-
-/// A program that runs. It is killed when dropped.
-struct Program {
-    name: String,
-    child: Child,
-    output: Lines<BufReader<ChildStdout>>,
-    events: Vec<Value>,
-}
-
-impl Program {
-    fn spawn(name: &str, command: &mut Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { name: name.to_owned(), child, output, events: Vec::new() }
-    }
-
-    /// The next line that it says, on the terminal as well.
-    async fn line(&mut self) -> Option<String> {
-        let line = within(self.output.next_line()).await.unwrap()?;
-        // A terminal shows what the program asks before it.
-        let json = line.find('{').and_then(|start| serde_json::from_str(line.get(start..)?.trim()).ok());
-        self.events.extend(json);
-        Some(line)
-    }
-
-    async fn wait_for(&mut self, event: &str) {
-        while !self.events.iter().any(|it| it["event"] == event) {
-            let line = self.line().await;
-            assert!(line.is_some(), "{} ended before {event:?}: {:?}", self.name, self.events);
-        }
-    }
-
-    /// Waits until it says this for people, and gives the line.
-    async fn wait_for_text(&mut self, text: &str) -> String {
-        loop {
-            match self.line().await {
-                Some(line) if line.contains(text) => return line,
-                Some(_) => {}
-                None => panic!("{} ended before {text:?}: {:?}", self.name, self.events),
-            }
-        }
-    }
-
-    /// Types this on its terminal.
-    async fn keys(&mut self, keys: &str) {
-        let keyboard = self.child.stdin.as_mut().unwrap();
-        keyboard.write_all(keys.as_bytes()).await.unwrap();
-    }
-
-    /// Waits for its end.
-    async fn end(mut self) -> Ended {
-        while self.line().await.is_some() {}
-        let mut stderr = String::new();
-        within(self.child.stderr.take().unwrap().read_to_string(&mut stderr)).await.unwrap();
-        let status = within(self.child.wait()).await.unwrap();
-        Ended { name: self.name, events: self.events, stderr, code: status.code() }
-    }
-}
-
-/// What became of a program.
-#[derive(Debug)]
-struct Ended {
-    name: String,
-    events: Vec<Value>,
-    stderr: String,
-    code: Option<i32>,
-}
-
-impl Ended {
-    #[track_caller]
-    fn event(&self, name: &str) -> &Value {
-        self.events
-            .iter()
-            .find(|event| event["event"] == name)
-            .unwrap_or_else(|| panic!("no {name}: {self:#?}"))
-    }
-
-    #[track_caller]
-    fn assert_met(&self, level: &str, verification: &str) {
-        let peer = self.event("peer");
-        assert_eq!(
-            (&peer["level"], &peer["verification"]),
-            (&level.into(), &verification.into()),
-            "{self:#?}"
-        );
-        assert_eq!(self.code, Some(0), "{self:#?}");
-    }
-
-    /// It failed, for a reason of this kind, which it explains in these words.
-    #[track_caller]
-    fn assert_failed(&self, kind: &str, words: &[&str]) {
-        let error = self.event("error");
-        assert_eq!((self.code, &error["kind"]), (Some(1), &kind.into()), "{self:#?}");
-        let text = error["text"].as_str().unwrap();
-        for part in words {
-            assert!(text.contains(part), "{} says {text:?}, not {part:?}", self.name);
-        }
-    }
-
-    /// It was told by the peer that it is not believed, by TLS or by Jingle.
-    #[track_caller]
-    fn assert_was_refused(&self) {
-        let kind = self.event("error")["kind"].as_str().unwrap();
-        assert!(["security", "terminated", "stream"].contains(&kind), "{self:#?}");
-        assert_eq!(self.code, Some(1), "{self:#?}");
-    }
-
-    fn fingerprint(&self) -> &Value {
-        &self.event("online")["own_fingerprint"]
-    }
 }
 
 // ---- first and second contact ----------------------------------------------------------------
@@ -517,4 +392,76 @@ async fn ctrl_c_is_an_answer_too() {
     romeo.assert_failed("interrupted", &[]);
     assert!(!stage.file("romeo.toml").exists());
     juliet.end().await.assert_was_refused();
+}
+
+// ---- ending ----------------------------------------------------------------------------------
+
+/// What the listener took it has acknowledged, and what it left the sender gets back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_is_told_to_end_closes_in_order_and_loses_nothing() {
+    const BEFORE: usize = 200;
+    let Some(stage) = Stage::set().await else { return };
+    let mut listening = stage.start("listen", &["--jid", JULIET], options(&[]));
+    listening.wait_for("online").await;
+    let romeo = stage.world.bot(ROMEO, support::config()).await;
+    let stream = within(romeo.connect(&jid(JULIET))).await.unwrap();
+    let (mut sender, mut receiver) = stream.split();
+    let sending = tokio::spawn(async move {
+        let mut sent = 0;
+        while sender.feed(numbered(sent)).await.is_ok() {
+            sent += 1;
+        }
+        sent
+    });
+    let process = listening.process();
+    let hearing = tokio::spawn(async move {
+        for number in 0..BEFORE {
+            assert_eq!(id(&within(receiver.next()).await.unwrap().unwrap()), number.to_string());
+        }
+        program::terminate(process);
+        how_it_ends(receiver).await
+    });
+    let juliet = listening.end().await;
+    let undelivered = within(hearing).await.unwrap();
+    let sent = within(sending).await.unwrap();
+
+    assert_eq!(juliet.code, Some(0), "{juliet:#?}");
+    assert_eq!((juliet.count("error"), juliet.count("stream_closed")), (0, 1), "{juliet:#?}");
+    juliet.event("closed");
+    let (taken, returned) = (&juliet.received, &undelivered);
+    let arrived: Vec<_> = taken.iter().chain(returned).cloned().collect();
+    let expected: Vec<_> = (0..sent).map(|number: usize| number.to_string()).collect();
+    assert!(
+        arrived == expected,
+        "{sent} were sent, {} arrived up to {:?}, {} came back from {:?} to {:?}",
+        taken.len(),
+        taken.last(),
+        returned.len(),
+        returned.first(),
+        returned.last()
+    );
+}
+
+fn numbered(number: usize) -> Stanza {
+    let id = Some(Id(number.to_string()));
+    Message { id, ..Message::chat(None) }.with_body("".into(), "rose ".repeat(50)).into()
+}
+
+fn id(stanza: &Stanza) -> String {
+    let Stanza::Message(Message { id: Some(id), .. }) = stanza else { panic!("{stanza:?}") };
+    id.0.clone()
+}
+
+/// Receives until the peer has closed in good order, and gives the ids of what it did not acknowledge.
+async fn how_it_ends(mut receiver: StreamReceiver) -> Vec<String> {
+    loop {
+        match within(receiver.next()).await {
+            Some(Ok(_)) => {}
+            Some(Err(Error::Undelivered(undelivered))) if undelivered.cause().is_none() => {
+                return undelivered.stanzas().iter().map(id).collect();
+            }
+            None => return Vec::new(),
+            Some(Err(error)) => panic!("{error}"),
+        }
+    }
 }

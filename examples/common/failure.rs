@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use jid::{FullJid, Jid};
-use jingle_xmlstream::{Error, Reason};
+use jingle_xmlstream::{Error, Reason, Undelivered};
 
 use super::LOGIN;
 
@@ -51,10 +51,18 @@ impl Failure {
         }
     }
 
+    /// What the peer did not acknowledge of what was sent.
+    pub(crate) fn undelivered(&self) -> Option<&Undelivered> {
+        match self {
+            Self::Stream { error: Error::Undelivered(undelivered), .. } => Some(undelivered),
+            _ => None,
+        }
+    }
+
     /// With which reason a Jingle session ended because of this, if there was one.
     pub(crate) fn reason(&self) -> Option<Reason> {
         let Self::Stream { error, .. } = self else { return None };
-        match error {
+        match cause(error) {
             Error::PeerMisbehaved(_)
             | Error::Security(_)
             | Error::Transport(_)
@@ -65,9 +73,17 @@ impl Failure {
     }
 }
 
-/// Who is to blame: the name of the error's variant.
-fn kind(error: &Error) -> &'static str {
+/// Why there is a failure, whatever was lost by it.
+fn cause(error: &Error) -> &Error {
     match error {
+        Error::Undelivered(undelivered) => undelivered.cause().unwrap_or(error),
+        _ => error,
+    }
+}
+
+/// Who is to blame: the name of the error's variant.
+pub(crate) fn kind(error: &Error) -> &'static str {
+    match cause(error) {
         Error::PeerMisbehaved(_) => "peer-misbehaved",
         Error::PeerIncompatible(_) => "peer-incompatible",
         Error::Security(_) => "security",
@@ -76,6 +92,8 @@ fn kind(error: &Error) -> &'static str {
         Error::Terminated(_) => "terminated",
         Error::Stream(_) => "stream",
         Error::Timeout(..) => "timeout",
+        Error::NotResumed(_) => "not-resumed",
+        Error::Undelivered(_) => "undelivered",
         Error::TooManySessions(_) => "too-many-sessions",
         Error::ApiMisuse(_) => "api-misuse",
         _ => "other",

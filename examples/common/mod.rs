@@ -3,6 +3,7 @@
 
 pub(crate) mod failure;
 pub(crate) mod options;
+pub(crate) mod outage_options;
 pub(crate) mod output;
 pub(crate) mod transport_options;
 pub(crate) mod trust_options;
@@ -11,10 +12,11 @@ use std::{env, io, time::Duration};
 
 use futures::StreamExt;
 use jid::{FullJid, Jid};
-use jingle_xmlstream::{Config, Connector, Endpoint};
+use jingle_xmlstream::{Config, Connector, Endpoint, Events};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_xmpp::Event;
 use tracing_subscriber::EnvFilter;
-use xmpp_parsers::{message::Message, stanza::Stanza};
+use xmpp_parsers::{message::Message, presence::Presence, stanza::Stanza};
 
 use self::{failure::Failure, options::Options, output::Output};
 
@@ -30,14 +32,14 @@ pub(crate) fn start_logging(default: &str) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }
 
-/// Logs in as the options say; `transport` adds those about transports.
+/// Logs in as the options say; `more` adds those about streams.
 pub(crate) async fn login(
     options: &Options,
-    transport: impl FnOnce(Config) -> Config,
+    more: impl FnOnce(Config) -> Config,
     output: Output,
 ) -> Result<Endpoint, Failure> {
     let password = environment("XMPP_PASSWORD", "the password")?;
-    let config = transport(options.trust.config(&options.jid.to_bare(), output)?);
+    let config = more(options.trust.config(&options.jid.to_bare(), output)?);
     let fingerprint = config.identity().fingerprint().clone();
     let (endpoint, jid) = online(&options.jid, password, options.server.connector(), config).await?;
     output.online(&jid, &fingerprint);
@@ -52,11 +54,24 @@ pub(crate) async fn online(
     config: Config,
 ) -> Result<(Endpoint, FullJid), Failure> {
     let (endpoint, events) = Endpoint::login(jid.clone(), password, connector, config);
-    // A real bot handles its messages, presence and so on here.
-    tokio::spawn(events.for_each(|event| async move { tracing::debug!(?event) }));
+    tokio::spawn(attend(endpoint.clone(), events));
     match tokio::time::timeout(LOGIN, endpoint.online()).await {
         Ok(online) => Ok((endpoint, online?)),
         Err(_) => Err(Failure::Login(jid.clone())),
+    }
+}
+
+/// Says with every new session that we are there: so a peer whose stream lost its way finds us again. A session that was
+/// resumed has its presence still.
+async fn attend(endpoint: Endpoint, mut events: Events) {
+    while let Some(event) = events.next().await {
+        // A real bot handles its messages, presence and so on here.
+        tracing::debug!(?event);
+        if let Event::Online { resumed: false, .. } = event
+            && let Err(error) = endpoint.send_presence(Presence::available()).await
+        {
+            tracing::debug!(%error, "the next session will have presence");
+        }
     }
 }
 

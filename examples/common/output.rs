@@ -11,16 +11,21 @@ use std::{
 use futures::{
     StreamExt,
     future::{Either, select},
+    stream,
 };
 use jid::FullJid;
 use jingle_xmlstream::{
-    CandidateType, E2eStream, Fingerprint, Level, Moves, Peer, Reason, StreamInfo, TransportInfo,
+    CandidateType, E2eStream, Error, Fingerprint, Level, Moves, Peer, Reason, StreamEvent, StreamEvents,
+    StreamInfo, TransportInfo, Undelivered,
     security::{PeerEvent, TlsInfo, Verification, VerificationCode},
 };
 use serde_json::{Value, json};
 use xmpp_parsers::{iq::Iq, stanza::Stanza};
 
-use super::{body, failure::Failure};
+use super::{
+    body,
+    failure::{self, Failure},
+};
 
 /// Longer bodies are cut for people, and left out for programs, which get their length.
 const SHOWN: usize = 1024;
@@ -135,15 +140,19 @@ impl Output {
         });
     }
 
-    /// Does the work, and tells meanwhile to what the stream moves.
-    pub(crate) async fn telling_moves<T>(
+    /// Does the work, and tells meanwhile what carries the stream, and when nothing does.
+    pub(crate) async fn telling<T>(
         self,
         peer: &FullJid,
-        moves: Moves,
+        (moves, events): (Moves, StreamEvents),
         work: impl Future<Output = T>,
     ) -> T {
-        let telling = moves.for_each(|transport| {
-            self.moved(peer, &transport);
+        let moves = moves.map(Change::Moved);
+        let telling = stream::select(moves, events.map(Change::Event)).for_each(|change| {
+            match change {
+                Change::Moved(transport) => self.moved(peer, &transport),
+                Change::Event(event) => self.stream_event(peer, &event),
+            }
             ready(())
         });
         match select(pin!(work), pin!(telling)).await {
@@ -156,6 +165,42 @@ impl Output {
         let mut event = json!({ "event": "moved", "peer": text(peer) });
         add_transport(&mut event, transport);
         self.line(event, || format!("the stream with {peer} moved to {transport}"));
+    }
+
+    fn stream_event(self, peer: &FullJid, event: &StreamEvent) {
+        match event {
+            StreamEvent::Suspended(error) => self.suspended(peer, error),
+            StreamEvent::Resumed(transport) => self.resumed(peer, transport.as_ref()),
+            StreamEvent::Renewed { transport, undelivered, .. } => {
+                self.renewed(peer, transport.as_ref(), undelivered);
+            }
+            _ => {}
+        }
+    }
+
+    fn suspended(self, peer: &FullJid, error: &Error) {
+        let (kind, said) = (failure::kind(error), error.to_string());
+        self.line(json!({ "event": "suspended", "peer": text(peer), "kind": kind, "text": said }), || {
+            format!("the stream with {peer} waits for another way: {said}")
+        });
+    }
+
+    fn resumed(self, peer: &FullJid, transport: Option<&TransportInfo>) {
+        let mut event = json!({ "event": "resumed", "peer": text(peer) });
+        add_carrier(&mut event, transport);
+        self.line(event, || format!("the stream with {peer} goes on{}", over(transport)));
+    }
+
+    fn renewed(self, peer: &FullJid, transport: Option<&TransportInfo>, undelivered: &Undelivered) {
+        let mut event = json!({ "event": "renewed", "peer": text(peer), "undelivered": range(undelivered) });
+        add_carrier(&mut event, transport);
+        self.line(event, || {
+            format!(
+                "{peer} had forgotten the stream; a new one goes on{}{}",
+                over(transport),
+                not_delivered(undelivered)
+            )
+        });
     }
 
     pub(crate) fn stanza(self, direction: Direction, peer: &FullJid, stanza: &Stanza) {
@@ -194,10 +239,15 @@ impl Output {
     }
 
     pub(crate) fn failed(self, failure: &Failure) {
-        let said = failure.to_string();
+        let (said, undelivered) = (failure.to_string(), failure.undelivered());
         match self {
-            Self::Human => eprintln!("error: {said}"),
-            Self::Json => say(&json!({ "event": "error", "kind": failure.kind(), "text": said }).to_string()),
+            Self::Human => eprintln!("error: {said}{}", undelivered.map(not_delivered).unwrap_or_default()),
+            Self::Json => {
+                let (kind, undelivered) = (failure.kind(), undelivered.map(range));
+                let event =
+                    json!({ "event": "error", "kind": kind, "text": said, "undelivered": undelivered });
+                say(&event.to_string());
+            }
         }
         if let (Failure::Stream { peer, .. }, Some(reason)) = (failure, failure.reason()) {
             self.terminated(peer, &reason);
@@ -240,6 +290,11 @@ impl Output {
         });
     }
 
+    /// All streams have ended, and so has the session with the server.
+    pub(crate) fn closed(self) {
+        self.line(json!({ "event": "closed" }), || "all streams are closed".to_owned());
+    }
+
     /// The last word of a program.
     pub(crate) fn finish(self, result: Result<(), Failure>) -> ExitCode {
         match result {
@@ -257,6 +312,12 @@ impl Output {
             Self::Json => say(&event.to_string()),
         }
     }
+}
+
+/// What can happen to the way of a stream.
+enum Change {
+    Moved(TransportInfo),
+    Event(StreamEvent),
 }
 
 /// Unlike `println!`, it does not mind if nobody listens any more (`| head`).
@@ -304,6 +365,42 @@ fn add_transport(event: &mut Value, transport: &TransportInfo) {
     event["candidate_type"] = transport.candidate().map(CandidateType::name).into();
     event["local"] = addresses.map(|(local, _)| text(local)).into();
     event["remote"] = addresses.map(|(_, remote)| text(remote)).into();
+}
+
+/// The same where there may be none.
+fn add_carrier(event: &mut Value, transport: Option<&TransportInfo>) {
+    match transport {
+        Some(transport) => add_transport(event, transport),
+        None => event["transport"] = Value::Null,
+    }
+}
+
+fn over(transport: Option<&TransportInfo>) -> String {
+    transport.map(|transport| format!(" over {transport}")).unwrap_or_default()
+}
+
+/// How much was not delivered, and from where to where, for programs.
+fn range(undelivered: &Undelivered) -> Value {
+    let stanzas = undelivered.stanzas();
+    let id = |stanza: Option<&Stanza>| stanza.and_then(|stanza| parts(stanza).1.map(str::to_owned));
+    json!({ "count": stanzas.len(), "first": id(stanzas.first()), "last": id(stanzas.last()) })
+}
+
+/// The same for people: the ids, because nobody wants to see a thousand bodies.
+fn not_delivered(undelivered: &Undelivered) -> String {
+    let id = |stanza: &Stanza| parts(stanza).1.unwrap_or("without id").to_owned();
+    match undelivered.stanzas() {
+        [] => String::new(),
+        [one] => format!("\n  not acknowledged  {}", id(one)),
+        [first, .., last] => {
+            format!(
+                "\n  not acknowledged  {} stanzas, from {} to {}",
+                undelivered.stanzas().len(),
+                id(first),
+                id(last)
+            )
+        }
+    }
 }
 
 fn parts(stanza: &Stanza) -> (&'static str, Option<&str>, Option<&str>) {

@@ -18,7 +18,7 @@ use jingle_xmlstream::{Config, Connector, E2eStream, Endpoint, Events};
 use tempfile::TempDir;
 use tokio_rustls::rustls::{RootCertStore, pki_types::CertificateDer};
 use tokio_xmpp::{Event, IqRequest};
-use xmpp_parsers::{iq::Iq, minidom::Element, ns, stanza::Stanza};
+use xmpp_parsers::{iq::Iq, minidom::Element, ns, presence::Presence, stanza::Stanza};
 
 use crate::support::{JULIET, ROMEO, config, streams, within};
 
@@ -42,6 +42,8 @@ const PORTS_TO_TRY: usize = 5;
 pub enum Kind {
     /// STARTTLS required, no rate limits.
     Unlimited,
+    /// The same, and it does not write down what it receives.
+    Quiet,
     /// The same, with the rate limit of Debian's configuration.
     DebianLimits,
     /// No TLS at all.
@@ -159,7 +161,15 @@ impl Prosody {
         self.child.wait().unwrap();
     }
 
-    /// Starts a killed one again, on the same port.
+    /// Ends it as an operator does: it tells its clients that it goes.
+    pub fn stop(&mut self) {
+        // The shell's own `kill` is there wherever a shell is.
+        let kill = format!("kill -TERM {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        self.child.wait().unwrap();
+    }
+
+    /// Starts one again that was killed or stopped, on the same port.
     pub async fn restart(&mut self) {
         fs::rename(self.log_path(), self.dir.path().join("before.log")).unwrap();
         self.child = spawn(&self.place, &self.dir);
@@ -292,10 +302,12 @@ fn configuration(kind: Kind, dir: &TempDir, address: Ipv4Addr, port: u16) -> Str
     let tls = if kind == Kind::Plaintext { "" } else { "\"tls\";" };
     // As in /etc/prosody/prosody.cfg.lua of Debian 12.
     let limits = if matches!(kind, Kind::DebianLimits | Kind::LimitedProxy65) { "\"limits\";" } else { "" };
+    let debug = if kind == Kind::Quiet { "" } else { "\"stanza_debug\";" };
+    let level = if kind == Kind::Quiet { "info" } else { "debug" };
     let backend = if kind == Kind::Proxy65(Backend::Select) { "select" } else { "epoll" };
     const PROXY: &str = "Component \"proxy.montague.lit\" \"proxy65\"\n";
     let components = match kind {
-        Kind::Unlimited | Kind::DebianLimits | Kind::Plaintext => String::new(),
+        Kind::Unlimited | Kind::Quiet | Kind::DebianLimits | Kind::Plaintext => String::new(),
         Kind::Proxy65(_) | Kind::LimitedProxy65 => PROXY.to_owned(),
         Kind::PrivateProxy65 => format!("{PROXY} proxy65_acl = {{ \"montague.lit\" }}"),
         Kind::TwoProxies65 => format!("{PROXY} Component \"proxy.capulet.lit\" \"proxy65\""),
@@ -316,14 +328,14 @@ fn configuration(kind: Kind, dir: &TempDir, address: Ipv4Addr, port: u16) -> Str
         proxy65_address = "{address}"
         modules_enabled = {{
             "disco"; "roster"; "saslauth"; "smacks"; "carbons"; "blocklist"; "pep"; "ping"; "posix";
-            "stanza_debug"; {tls} {limits}
+            {debug} {tls} {limits}
         }}
         modules_disabled = {{ "s2s"; "s2s_auth_certs" }}
         limits = {{ c2s = {{ rate = "10kb/s" }} }}
         authentication = "internal_hashed"
         c2s_require_encryption = {encrypted}
         ssl = {{ certificate = "{dir}/cert.pem"; key = "{dir}/key.pem" }}
-        log = {{ debug = "{dir}/prosody.log" }}
+        log = {{ {level} = "{dir}/prosody.log" }}
         {hosts}
         {components}
         "#
@@ -385,6 +397,21 @@ pub async fn bot_with_events(jid: &str, connector: Connector, config: Config) ->
     let (endpoint, events) = Endpoint::login(jid, PASSWORD, connector, config);
     within(endpoint.online()).await.unwrap();
     (endpoint, events)
+}
+
+/// A bot that says with every new session that it is there, by which its peers find it again.
+pub async fn present_bot(jid: &str, connector: Connector, config: Config) -> Endpoint {
+    let (endpoint, mut events) = bot_with_events(jid, connector, config).await;
+    let present = endpoint.clone();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            if let Event::Online { resumed: false, .. } = event {
+                // If this session is gone already, the next one comes.
+                let _ = present.send_presence(Presence::available()).await;
+            }
+        }
+    });
+    endpoint
 }
 
 /// Answers the next disco#info request with these features.
