@@ -5,9 +5,11 @@
 
 pub mod impostor;
 pub mod mallory;
+pub mod outages;
 pub mod s5b;
 pub mod verona;
 pub mod wire;
+pub mod wires;
 
 use std::{fmt::Debug, net::Ipv4Addr, panic::Location, time::Duration};
 
