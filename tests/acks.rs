@@ -1,6 +1,11 @@
 //! Acknowledged stanzas (XEP-0198 #acking): who promises what to whom, and what comes back.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where something is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where something is wrong"
+)]
 
 mod support;
 

@@ -1,6 +1,11 @@
 //! Peers that fall silent: those that are gone are found out, and those that are slow live.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where something is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where something is wrong"
+)]
 
 mod support;
 

@@ -1,6 +1,11 @@
 //! Servers that fail: nothing hangs, nothing is lost, and streams that need no server notice nothing.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where something is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where something is wrong"
+)]
 
 mod support;
 

@@ -1,6 +1,11 @@
 //! Streams that outlive their bytestream (XEP-0198 #resumption): every stanza arrives once and in order, or comes back.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where something is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where something is wrong"
+)]
 
 mod support;
 

@@ -209,7 +209,7 @@ async fn pass(
             if count == 0 {
                 return to.shutdown().await;
             }
-            to.write_all(&buffer[..count]).await?;
+            to.write_all(buffer.get(..count).unwrap()).await?;
             network.count(count);
         }
     }

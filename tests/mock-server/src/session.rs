@@ -85,7 +85,7 @@ enum Left {
     /// Without a word; the session may be resumed.
     Lost,
     /// The client has another one.
-    Replaced(Resumption),
+    Replaced(Box<Resumption>),
 }
 
 async fn run(hub: &Hub, mut connection: Connection<Io>, bound: Bound) {
@@ -101,7 +101,7 @@ async fn run(hub: &Hub, mut connection: Connection<Io>, bound: Bound) {
         let resumption = match client.carry(connection, first, &mut online).await {
             Left::Over => return,
             Left::Lost => client.wait_for_resumption().await,
-            Left::Replaced(resumption) => Some(resumption),
+            Left::Replaced(resumption) => Some(*resumption),
         };
         let Some(resumption) = resumption else { return };
         let Some(resumed) = client.resume(&resumption) else { return };
@@ -131,7 +131,7 @@ impl Client<'_> {
                 biased;
                 // First, because a cut also ends the queue of what is to be written.
                 () = cut.notified() => return if hub.is_resumable(key) { Left::Lost } else { Left::Over },
-                Some(resumption) = resumptions.recv() => return Left::Replaced(resumption),
+                Some(resumption) = resumptions.recv() => return Left::Replaced(Box::new(resumption)),
                 reader = &mut read, if all_read.is_none() => all_read = Some(reader),
                 ending = &mut deliver => {
                     if ending == Ending::Lost && hub.is_resumable(key) {

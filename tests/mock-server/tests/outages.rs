@@ -1,4 +1,5 @@
 //! Connections that are cut, sessions that are resumed (XEP-0198), and a server that dies and comes back.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is a failed test")]
 
 mod support;
 
