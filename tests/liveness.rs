@@ -107,7 +107,7 @@ async fn a_peer_whose_bot_does_not_receive_for_long_is_alive() {
                 limits.inbox_bytes = 4096;
                 limits.outbox_bytes = 4096;
             });
-            watchful(s5b_config()).sm(management).limits(small)
+            watchful(support::config()).sm(management).limits(small)
         };
         let (romeo, juliet) = world.pair_of(config(), config()).await;
         let (mut romeos, mut juliets) = streams(&romeo, &juliet).await;
@@ -117,14 +117,14 @@ async fn a_peer_whose_bot_does_not_receive_for_long_is_alive() {
         let mut sender = romeos.sender();
         let said = speech.clone();
         let speaking = tokio::spawn(async move {
-            for _ in 0..2000 {
+            for _ in 0..100 {
                 sender.send(message(&said)).await.unwrap();
             }
         });
         // It is time itself that is tested here: nothing may happen in it.
         tokio::time::sleep(3 * (PROBE + SILENCE)).await;
         assert!(!speaking.is_finished(), "it waits for Juliet");
-        for _ in 0..2000 {
+        for _ in 0..100 {
             assert_eq!(body(&within(juliets.next()).await.unwrap().unwrap()), speech);
         }
         within(speaking).await.unwrap();
