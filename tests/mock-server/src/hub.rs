@@ -1,7 +1,7 @@
 //! Who is online, and the way into each client's queue. One short lock keeps deliveries and their record in one order.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -113,12 +113,17 @@ pub(crate) struct Bound {
 /// The reading end of a client's queue.
 pub(crate) struct Inbox {
     queue: mpsc::UnboundedReceiver<Outgoing>,
+    /// What comes before the queue.
+    kept: VecDeque<Outgoing>,
     queued: Arc<AtomicUsize>,
 }
 
 impl Inbox {
     pub(crate) async fn next(&mut self) -> Option<Outgoing> {
-        let next = self.queue.recv().await;
+        let next = match self.kept.pop_front() {
+            Some(kept) => Some(kept),
+            None => self.queue.recv().await,
+        };
         if let Some(Outgoing::Bytes { bytes, .. }) = &next {
             self.queued.fetch_sub(bytes.len(), Ordering::Relaxed);
         }
@@ -126,7 +131,15 @@ impl Inbox {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.kept.is_empty() && self.queue.is_empty()
+    }
+
+    /// Forgets answers on a connection that was lost: another one begins with what they say.
+    pub(crate) fn forget_answers(&mut self) {
+        while let Ok(outgoing) = self.queue.try_recv() {
+            self.kept.push_back(outgoing);
+        }
+        self.kept.retain(|outgoing| !matches!(outgoing, Outgoing::Nonza(_)));
     }
 }
 
@@ -237,7 +250,7 @@ impl Hub {
         state.sessions.insert(jid.clone(), session);
         drop(state);
         self.changed.send_replace(());
-        let inbox = Inbox { queue: receiver, queued };
+        let inbox = Inbox { queue: receiver, kept: VecDeque::new(), queued };
         Bound { key: SessionKey { jid, id }, inbox, cut, resumptions: resumed, evicted }
     }
 

@@ -181,6 +181,7 @@ impl Client<'_> {
         if !self.sent.handle_acked(resumption.h) {
             return None;
         }
+        self.inbox.forget_answers();
         let id = escape(&resumption.id);
         let mut first =
             format!("<resumed xmlns='{}' h='{}' previd='{id}'/>", ns::SM, self.received.h()).into_bytes();
