@@ -1,13 +1,20 @@
 //! Bots on a mock server, and ladders to compare.
 #![allow(unreachable_pub, reason = "a module of several test programs")]
 #![allow(dead_code, reason = "each test uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that panics has failed, as it should"
+)]
 
 pub mod impostor;
 pub mod mallory;
+pub mod outages;
 pub mod s5b;
 pub mod verona;
 pub mod wire;
+pub mod wires;
 
 use std::{fmt::Debug, net::Ipv4Addr, panic::Location, time::Duration};
 

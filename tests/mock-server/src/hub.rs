@@ -1,11 +1,12 @@
 //! Who is online, and the way into each client's queue. One short lock keeps deliveries and their record in one order.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -24,6 +25,7 @@ use crate::{
     impostor::{self, Impostors},
     intercept::Intercepts,
     link::Links,
+    management::Resumption,
     proxy65::Proxy,
     record::{Outcome, Record, Recorded},
     stanza,
@@ -42,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) max_stanza: usize,
     pub(crate) mechanisms: Vec<Mechanism>,
     pub(crate) tls: Option<ServerTls>,
+    /// How long a client that was cut may resume its session (XEP-0198); `None` for no stream management.
+    pub(crate) resumption: Option<Duration>,
 }
 
 /// The state that all connections share.
@@ -72,6 +76,9 @@ struct Session {
     outbox: Outbox,
     cut: Arc<Notify>,
     presence: Presence,
+    resumptions: mpsc::UnboundedSender<Resumption>,
+    /// The name under which it can be resumed.
+    resumable: Option<String>,
 }
 
 /// What others were told of a session.
@@ -97,6 +104,8 @@ pub(crate) struct Bound {
     pub(crate) key: SessionKey,
     pub(crate) inbox: Inbox,
     pub(crate) cut: Arc<Notify>,
+    /// Other connections of the same client. It ends when the session is forgotten.
+    pub(crate) resumptions: mpsc::UnboundedReceiver<Resumption>,
     /// The session that had this full JID before, if any; it was told so.
     pub(crate) evicted: Option<Presence>,
 }
@@ -104,12 +113,17 @@ pub(crate) struct Bound {
 /// The reading end of a client's queue.
 pub(crate) struct Inbox {
     queue: mpsc::UnboundedReceiver<Outgoing>,
+    /// What comes before the queue.
+    kept: VecDeque<Outgoing>,
     queued: Arc<AtomicUsize>,
 }
 
 impl Inbox {
     pub(crate) async fn next(&mut self) -> Option<Outgoing> {
-        let next = self.queue.recv().await;
+        let next = match self.kept.pop_front() {
+            Some(kept) => Some(kept),
+            None => self.queue.recv().await,
+        };
         if let Some(Outgoing::Bytes { bytes, .. }) = &next {
             self.queued.fetch_sub(bytes.len(), Ordering::Relaxed);
         }
@@ -117,14 +131,31 @@ impl Inbox {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.kept.is_empty() && self.queue.is_empty()
+    }
+
+    /// Forgets answers on a connection that was lost: another one begins with what they say.
+    pub(crate) fn forget_answers(&mut self) {
+        while let Ok(outgoing) = self.queue.try_recv() {
+            self.kept.push_back(outgoing);
+        }
+        self.kept.retain(|outgoing| !matches!(outgoing, Outgoing::Nonza(_)));
     }
 }
 
 /// What is to be written to a client.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
-    Bytes { since: Instant, bytes: Vec<u8> },
+    Bytes {
+        since: Instant,
+        bytes: Vec<u8>,
+    },
+    /// What is not a stanza, and is not counted (XEP-0198).
+    Nonza(Vec<u8>),
+    /// The same; what is behind it is counted.
+    Enabled(Vec<u8>),
+    /// The client has handled so many stanzas.
+    Acked(u32),
     End(Ending),
 }
 
@@ -197,6 +228,7 @@ impl Hub {
         let outbox = Outbox { queue: sender, queued: queued.clone() };
         outbox.push(first);
         let cut = Arc::new(Notify::new());
+        let (resumptions, resumed) = mpsc::unbounded_channel();
 
         let mut state = self.state();
         let evicted = state.remove(&jid).map(|old| {
@@ -207,11 +239,19 @@ impl Hub {
         let id = state.next_id;
         state.next_id += 1;
         state.resources.entry(jid.to_bare()).or_default().insert(jid.clone());
-        let session = Session { id, outbox, cut: cut.clone(), presence: Presence::Silent };
+        let session = Session {
+            id,
+            outbox,
+            cut: cut.clone(),
+            presence: Presence::Silent,
+            resumptions,
+            resumable: None,
+        };
         state.sessions.insert(jid.clone(), session);
         drop(state);
         self.changed.send_replace(());
-        Bound { key: SessionKey { jid, id }, inbox: Inbox { queue: receiver, queued }, cut, evicted }
+        let inbox = Inbox { queue: receiver, kept: VecDeque::new(), queued };
+        Bound { key: SessionKey { jid, id }, inbox, cut, resumptions: resumed, evicted }
     }
 
     /// Takes this session offline, unless another has its place already; what others knew of it.
@@ -224,12 +264,56 @@ impl Hub {
         Some(session.presence)
     }
 
-    /// Cuts the connection of a full JID and takes it offline at once.
+    /// Cuts the connection of a full JID; takes it offline at once unless it can be resumed.
     pub(crate) fn cut(&self, jid: &FullJid) -> Option<Presence> {
+        if let Some(session) = self.state().sessions.get(jid)
+            && session.resumable.is_some()
+        {
+            session.cut.notify_one();
+            return None;
+        }
+        self.forget(jid)
+    }
+
+    /// Cuts the connection of a full JID and takes it offline at once.
+    pub(crate) fn forget(&self, jid: &FullJid) -> Option<Presence> {
         let session = self.state().remove(jid)?;
         session.cut.notify_one();
         self.changed.send_replace(());
         Some(session.presence)
+    }
+
+    /// Forgets all sessions without a word; their connections are for the caller to close.
+    pub(crate) fn forget_all(&self) {
+        let mut state = self.state();
+        state.sessions.clear();
+        state.resources.clear();
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// From now on the session can be resumed under this name.
+    pub(crate) fn set_resumable(&self, key: &SessionKey, name: String) {
+        if let Some(session) = self.state().session(key) {
+            session.resumable = Some(name);
+        }
+    }
+
+    pub(crate) fn is_resumable(&self, key: &SessionKey) -> bool {
+        self.state().session(key).is_some_and(|session| session.resumable.is_some())
+    }
+
+    /// The way to the session of an account that can be resumed under this name.
+    pub(crate) fn resumable(
+        &self,
+        account: &BareJid,
+        name: &str,
+    ) -> Option<mpsc::UnboundedSender<Resumption>> {
+        let state = self.state();
+        let resources = state.resources.get(account)?;
+        let mut sessions = resources.iter().filter_map(|jid| state.sessions.get(jid));
+        let session = sessions.find(|session| session.resumable.as_deref() == Some(name))?;
+        Some(session.resumptions.clone())
     }
 
     pub(crate) fn is_current(&self, key: &SessionKey) -> bool {
@@ -334,6 +418,20 @@ impl Hub {
         match self.state().sessions.get(to) {
             Some(session) => session.push(bytes),
             None => false,
+        }
+    }
+
+    /// Queues what stream management has to say.
+    pub(crate) fn manage(&self, key: &SessionKey, outgoing: Outgoing) {
+        if let Some(session) = self.state().session(key) {
+            session.outbox.queue.send(outgoing).ok();
+        }
+    }
+
+    /// Cuts a connection as soon as all is written that is queued for it.
+    pub(crate) fn cut_when_written(&self, jid: &FullJid) {
+        if let Some(session) = self.state().sessions.get(jid) {
+            session.outbox.queue.send(Outgoing::End(Ending::Lost)).ok();
         }
     }
 

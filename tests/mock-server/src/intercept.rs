@@ -30,6 +30,8 @@ pub enum Verdict {
     /// Do not deliver it; answer the sender with this stanza in the addressee's name. The id and the addresses are filled
     /// in, and `type='result'` where an iq has no type. This is how a test plays a service (a SOCKS5 proxy, say).
     Reply(Element),
+    /// Deliver it; then close this client's TCP connections without a word, once all is written that was for it.
+    CutAfter(Jid),
 }
 
 /// Names one intercept, to take it away again.
@@ -58,6 +60,8 @@ pub(crate) struct Judgement {
     pub(crate) fate: Fate,
     /// Sent in addition, whatever becomes of the stanza.
     pub(crate) extras: Vec<Element>,
+    /// Whose connections are closed then.
+    pub(crate) cut: Vec<Jid>,
 }
 
 #[derive(Debug)]
@@ -94,6 +98,7 @@ impl Intercepts {
         let judges = self.stack.lock().unwrap_or_else(PoisonError::into_inner).judges.clone();
         let mut fate = Fate::Deliver;
         let mut extras = Vec::new();
+        let mut cut = Vec::new();
         for (_, judge) in judges.iter() {
             let verdict = {
                 let mut judge = judge.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,12 +111,15 @@ impl Intercepts {
                     fate = Fate::DeliverAltered;
                 }
                 Verdict::Also(more) => extras.extend(more),
-                Verdict::Drop => return Judgement { stanza, fate: Fate::Drop, extras },
-                Verdict::Bounce(error) => return Judgement { stanza, fate: Fate::Bounce(error), extras },
-                Verdict::Reply(reply) => return Judgement { stanza, fate: Fate::Reply(reply), extras },
+                Verdict::CutAfter(jid) => cut.push(jid),
+                Verdict::Drop => return Judgement { stanza, fate: Fate::Drop, extras, cut },
+                Verdict::Bounce(error) => {
+                    return Judgement { stanza, fate: Fate::Bounce(error), extras, cut };
+                }
+                Verdict::Reply(reply) => return Judgement { stanza, fate: Fate::Reply(reply), extras, cut },
             }
         }
-        Judgement { stanza, fate, extras }
+        Judgement { stanza, fate, extras, cut }
     }
 }
 

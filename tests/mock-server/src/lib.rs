@@ -36,7 +36,11 @@
 //! # What it does
 //!
 //! * Login by SCRAM-SHA-256, SCRAM-SHA-1 or PLAIN, in plaintext or behind a required STARTTLS; resource binding, where a
-//!   second login with the same full JID ends the first one's stream with `conflict`. No stream management (XEP-0198).
+//!   second login with the same full JID ends the first one's stream with `conflict`.
+//! * On demand, stream management (XEP-0198): a client that was cut resumes its session, and gets what it missed
+//!   ([`Builder::stream_management`]).
+//! * Outages: a client's connection is cut ([`MockServer::cut`], [`Verdict::CutAfter`]) or passes nothing any more
+//!   ([`MockServer::black_hole`]), and the server dies and comes back ([`MockServer::kill`], [`MockServer::restart`]).
 //! * Stanzas in order, `from` stamped with the sender's full JID. For an absent full JID: `service-unavailable` to iq and
 //!   message. A message to a bare JID goes to all of its resources.
 //! * Presence without an addressee goes to everybody online, whoever subscribes to whom, and a newcomer gets theirs.
@@ -53,7 +57,7 @@
 //!
 //! One task for each connection ([`session`]): bytes are parsed ([`xml`]), held back by a slow link ([`link`]), routed
 //! ([`route`]) past the test's intercepts ([`intercept`]) and impostors ([`impostor`]) into the queue of another connection ([`hub`]), and recorded
-//! under a name ([`record`], [`name`]). The SOCKS5 proxy is apart: its address ([`bytestreams`]), its task ([`proxy65`]),
+//! under a name ([`record`], [`name`]). A session may outlive its connection ([`management`]). The SOCKS5 proxy is apart: its address ([`bytestreams`]), its task ([`proxy65`]),
 //! and the bytes of its connections ([`socks5`], [`mod@relay`]). Only the hub is shared, behind one lock that is held for the length of a map lookup.
 #![allow(rustdoc::private_intra_doc_links, reason = "the map above is for those who change this crate")]
 
@@ -65,6 +69,7 @@ mod impostor;
 mod intercept;
 mod link;
 mod login;
+mod management;
 mod name;
 mod proxy65;
 mod record;

@@ -100,6 +100,7 @@ struct Shaping {
     delay: Settings<Duration>,
     /// Bytes per second.
     rate: Settings<Option<u64>>,
+    black_hole: Settings<bool>,
 }
 
 /// All settings; the server's side.
@@ -123,6 +124,13 @@ impl Links {
         });
     }
 
+    pub(crate) fn set_black_hole(&self, target: Target, swallows: bool) {
+        self.0.send_modify(|shaping| {
+            let both = Directions { to_client: swallows, from_client: swallows };
+            Arc::make_mut(shaping).black_hole.set(target, both);
+        });
+    }
+
     /// One direction of one client's link.
     pub(crate) fn link(&self, jid: &FullJid, direction: Direction) -> Link {
         let mut settings = self.0.subscribe();
@@ -133,6 +141,7 @@ impl Links {
             direction,
             delay: Duration::ZERO,
             rate: None,
+            is_black_hole: false,
             free_at: Instant::now(),
         }
     }
@@ -146,6 +155,7 @@ pub(crate) struct Link {
     direction: Direction,
     delay: Duration,
     rate: Option<u64>,
+    is_black_hole: bool,
     /// When all bytes let through so far have passed at the set rate.
     free_at: Instant,
 }
@@ -157,6 +167,7 @@ impl Link {
             let shaping = self.settings.borrow_and_update();
             self.delay = shaping.delay.of(&self.jid).of(self.direction);
             self.rate = shaping.rate.of(&self.jid).of(self.direction);
+            self.is_black_hole = shaping.black_hole.of(&self.jid).of(self.direction);
         }
     }
 
@@ -164,6 +175,18 @@ impl Link {
     pub(crate) fn due(&mut self, entered: Instant) -> Instant {
         self.refresh();
         entered + self.delay
+    }
+
+    /// Waits while nothing passes at all. Cancel safe.
+    pub(crate) async fn open(&mut self) {
+        self.refresh();
+        while self.is_black_hole {
+            if self.settings.changed().await.is_err() {
+                return;
+            }
+            self.settings.mark_changed();
+            self.refresh();
+        }
     }
 
     /// Waits until the link is free; the number of bytes that may pass then. Cancel safe.

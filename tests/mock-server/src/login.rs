@@ -14,6 +14,7 @@ use crate::{
     ending::{Ending, escape},
     hub::Hub,
     impostor::shown,
+    management::{self, Resuming},
     sasl::{Exchange, Step, start},
     stanza::to_bytes,
     tls::ServerTls,
@@ -26,9 +27,19 @@ const MAX_ATTEMPTS: usize = 3;
 /// A client that is who it says and has named its resource; it has yet to be told so.
 pub(crate) struct LoggedIn {
     pub(crate) connection: Connection<Io>,
-    pub(crate) jid: FullJid,
-    /// The result of the bind request.
-    pub(crate) bind_result: Vec<u8>,
+    pub(crate) session: Session,
+}
+
+/// What a client logs in for.
+pub(crate) enum Session {
+    /// A new session.
+    New {
+        jid: FullJid,
+        /// The result of the bind request.
+        bind_result: Vec<u8>,
+    },
+    /// One that it had before (XEP-0198).
+    Old(Resuming),
 }
 
 /// Runs the login; a client that fails gets its stream error here.
@@ -38,7 +49,7 @@ pub(crate) async fn login(hub: &Hub, tcp: TcpStream) -> Option<LoggedIn> {
         connection = start_tls(hub, tls, connection).await?;
     }
     match authenticate_and_bind(hub, &mut connection).await {
-        Ok((jid, bind_result)) => Some(LoggedIn { connection, jid, bind_result }),
+        Ok(session) => Some(LoggedIn { connection, session }),
         Err(ending) => {
             connection.close(&ending).await;
             None
@@ -68,10 +79,7 @@ async fn start_tls(hub: &Hub, tls: &ServerTls, mut connection: Connection<Io>) -
     Some(Connection::new(Box::new(encrypted) as Io, hub.settings.max_stanza))
 }
 
-async fn authenticate_and_bind(
-    hub: &Hub,
-    connection: &mut Connection<Io>,
-) -> Result<(FullJid, Vec<u8>), Ending> {
+async fn authenticate_and_bind(hub: &Hub, connection: &mut Connection<Io>) -> Result<Session, Ending> {
     let offers: String = hub
         .settings
         .mechanisms
@@ -86,15 +94,27 @@ async fn authenticate_and_bind(
     let account = BareJid::from_parts(Some(&node), &domain);
 
     connection.reset();
+    let management = match hub.settings.resumption {
+        Some(_) => format!("<sm xmlns='{}'/>", ns::SM),
+        None => String::new(),
+    };
     let features = format!(
-        "<bind xmlns='{}'/><session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>",
+        "<bind xmlns='{}'/><session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>{management}",
         ns::BIND
     );
     let domain_again = open_stream(connection, &features).await?;
     if domain_again != domain {
         return Err(Ending::error("host-unknown", "the domain changed after authentication"));
     }
-    bind(hub, connection, &account).await
+    let mut request = next_element(connection).await?;
+    if request.is("resume", ns::SM) {
+        match management::find(hub, &account, &request) {
+            Some(session) => return Ok(Session::Old(session)),
+            None => connection.send(management::failed()).await?,
+        }
+        request = next_element(connection).await?;
+    }
+    bind(hub, &account, &request)
 }
 
 /// Reads a stream header, answers it, and offers `features`. Any domain is served here.
@@ -211,12 +231,7 @@ fn mechanism_name(mechanism: &Mechanism) -> &'static str {
 }
 
 /// Resource binding (RFC 6120, 7): the resource the client wants, or a random one.
-async fn bind(
-    hub: &Hub,
-    connection: &mut Connection<Io>,
-    account: &BareJid,
-) -> Result<(FullJid, Vec<u8>), Ending> {
-    let request = next_element(connection).await?;
+fn bind(hub: &Hub, account: &BareJid, request: &Element) -> Result<Session, Ending> {
     let (Some(query), true) = (request.get_child("bind", ns::BIND), request.is("iq", ns::JABBER_CLIENT))
     else {
         return Err(Ending::error("not-authorized", "bind a resource first"));
@@ -242,11 +257,11 @@ async fn bind(
         // An impostor passes for its victim.
         escape(shown(&jid.clone().into()).as_str())
     );
-    Ok((jid, result.into_bytes()))
+    Ok(Session::New { jid, bind_result: result.into_bytes() })
 }
 
 /// For stream ids and resources: letters and digits.
-fn random() -> Result<String, Ending> {
+pub(crate) fn random() -> Result<String, Ending> {
     let nonce = generate_nonce().map_err(|_| Ending::error("internal-server-error", "no randomness"))?;
     Ok(nonce.chars().filter(char::is_ascii_alphanumeric).take(16).collect())
 }

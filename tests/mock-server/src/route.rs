@@ -144,6 +144,9 @@ fn pass(hub: &Hub, route: Route, sent: Element) {
         }
         inject(hub, &to, extra);
     }
+    for resource in judgement.cut.iter().flat_map(|jid| hub.resources(jid)) {
+        hub.cut_when_written(&resource);
+    }
 }
 
 /// Delivers a stanza that a test made, recorded under the sender that it claims; `false` if nobody is there.

@@ -1,11 +1,16 @@
 //! The handle that tests hold.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::broadcast,
-    task::{AbortHandle, JoinSet},
+    sync::{Notify, broadcast},
+    task::{JoinHandle, JoinSet},
 };
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use xmpp_parsers::{
@@ -42,9 +47,17 @@ pub struct Builder {
     mechanisms: Vec<Mechanism>,
     /// The names in the certificate, if there is to be one.
     starttls: Option<Vec<String>>,
+    resumption: Option<Duration>,
 }
 
 impl Builder {
+    /// Offers stream management (XEP-0198): a client that was cut may resume its session for so long.
+    #[must_use]
+    pub fn stream_management(mut self, resumption: Duration) -> Self {
+        self.resumption = Some(resumption);
+        self
+    }
+
     /// Requires STARTTLS, with a certificate that signs itself ([`MockServer::certificate`]) for `localhost`,
     /// `montague.lit` and `capulet.lit`.
     #[must_use]
@@ -83,10 +96,15 @@ impl Builder {
         let certificate = tls.as_ref().map(|tls| tls.certificate.clone());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let addr = listener.local_addr()?;
-        let settings = Settings { max_stanza: self.max_stanza, mechanisms: self.mechanisms, tls };
+        let settings = Settings {
+            max_stanza: self.max_stanza,
+            mechanisms: self.mechanisms,
+            tls,
+            resumption: self.resumption,
+        };
         let hub = Arc::new(Hub::new(settings));
-        let accept = tokio::spawn(accept(hub.clone(), listener)).abort_handle();
-        Ok(MockServer(Arc::new(Running { hub, addr, certificate, accept })))
+        let listening = Mutex::new(Some(Listening::start(hub.clone(), listener)));
+        Ok(MockServer(Arc::new(Running { hub, addr, certificate, listening })))
     }
 }
 
@@ -101,13 +119,39 @@ struct Running {
     hub: Arc<Hub>,
     addr: SocketAddr,
     certificate: Option<CertificateDer<'static>>,
-    accept: AbortHandle,
+    /// `None` while the server is down.
+    listening: Mutex<Option<Listening>>,
 }
 
-impl Drop for Running {
+/// The task that owns the listener and all connections. Dropping it ends it.
+struct Listening {
+    task: JoinHandle<()>,
+    /// Ends the task in good order.
+    stop: Arc<Notify>,
+}
+
+impl Listening {
+    fn start(hub: Arc<Hub>, listener: TcpListener) -> Self {
+        let stop = Arc::new(Notify::new());
+        Self { task: tokio::spawn(accept(hub, listener, stop.clone())), stop }
+    }
+
+    async fn stop(mut self) {
+        self.stop.notify_one();
+        // A task that panicked is over, too.
+        (&mut self.task).await.ok();
+    }
+}
+
+impl Drop for Listening {
     fn drop(&mut self) {
-        // The task owns all connections.
-        self.accept.abort();
+        self.task.abort();
+    }
+}
+
+impl Running {
+    fn listening(&self) -> MutexGuard<'_, Option<Listening>> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,6 +173,7 @@ impl MockServer {
             max_stanza: MAX_STANZA,
             mechanisms: vec![Mechanism::ScramSha256, Mechanism::ScramSha1, Mechanism::Plain],
             starttls: None,
+            resumption: None,
         }
     }
 
@@ -182,6 +227,9 @@ impl MockServer {
 
     /// Closes the TCP connections of this JID without a word; others learn that it is unavailable. `false` if it was not
     /// online.
+    ///
+    /// With stream management, it stays online as far as others know, until its time to resume is over, or it is cut
+    /// again before it did.
     pub fn cut(&self, jid: &Jid) -> bool {
         let resources = self.0.hub.resources(jid);
         for resource in &resources {
@@ -190,6 +238,49 @@ impl MockServer {
             }
         }
         !resources.is_empty()
+    }
+
+    /// The same, but there is nothing to resume.
+    pub fn forget(&self, jid: &Jid) -> bool {
+        let resources = self.0.hub.resources(jid);
+        for resource in &resources {
+            if let Some(known) = self.0.hub.forget(resource) {
+                route::leave(&self.0.hub, resource, known);
+            }
+        }
+        !resources.is_empty()
+    }
+
+    /// Dies: closes the listening socket and all connections without a word, and forgets all sessions, so that nothing can be
+    /// resumed. Rosters, intercepts, the record and the SOCKS5 proxy stay.
+    pub async fn kill(&self) {
+        let listening = self.0.listening().take();
+        self.0.hub.forget_all();
+        if let Some(listening) = listening {
+            listening.stop().await;
+        }
+        // Those that logged in in between.
+        self.0.hub.forget_all();
+    }
+
+    /// Listens again on the same address, after [`kill`](Self::kill). Nothing happens if it does.
+    ///
+    /// # Errors
+    ///
+    /// If the port is taken.
+    pub async fn restart(&self) -> io::Result<()> {
+        if self.0.listening().is_some() {
+            return Ok(());
+        }
+        let listener = TcpListener::bind(self.0.addr).await?;
+        *self.0.listening() = Some(Listening::start(self.0.hub.clone(), listener));
+        Ok(())
+    }
+
+    /// While `true`, nothing passes to or from a client, though its connection stays: as where a router died, or a machine
+    /// was unplugged. It does not hold up a login. What was held up passes later.
+    pub fn black_hole(&self, target: impl Into<Target>, swallows: bool) {
+        self.0.hub.links.set_black_hole(target.into(), swallows);
     }
 
     /// Lets somebody else have what is for this client, and speak in its name, while the client itself stays online. The
@@ -211,7 +302,7 @@ impl MockServer {
     pub fn end_impersonation(&self, victim: &FullJid) -> bool {
         let impostor = self.0.hub.impostors.remove(victim);
         if let Some(impostor) = &impostor {
-            self.0.hub.cut(impostor);
+            self.0.hub.forget(impostor);
         }
         impostor.is_some()
     }
@@ -304,11 +395,12 @@ impl MockServer {
     }
 }
 
-/// Takes connections until it is dropped, and all of them with it.
-async fn accept(hub: Arc<Hub>, listener: TcpListener) {
+/// Takes connections until it is told to stop, or dropped; then it closes all of them.
+async fn accept(hub: Arc<Hub>, listener: TcpListener, stop: Arc<Notify>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
+            () = stop.notified() => break,
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
@@ -317,6 +409,8 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener) {
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
+    drop(listener);
+    connections.shutdown().await;
 }
 
 fn take(hub: &Arc<Hub>, tcp: TcpStream, connections: &mut JoinSet<()>) {
