@@ -28,7 +28,7 @@ use crate::{
 
 const SEEDS: u64 = 3000;
 /// Of chaos; after that the schedule is brought to its end.
-const STEPS: usize = 400;
+const STEPS: usize = 800;
 /// Every schedule comes to its end long before.
 const LAST_STEPS: usize = 200_000;
 const ID: &str = "some-long-sm-id";
@@ -117,6 +117,8 @@ struct World {
     users: [User; 2],
     resumptions: usize,
     restarts: bool,
+    /// Of what can go wrong, one in so many does.
+    peace: usize,
 }
 
 fn plan(role: Role) -> Plan {
@@ -133,6 +135,7 @@ fn setup_of(side: Side, plan: Plan) -> Setup {
     let mut setup = Setup { management: plan, ..setup(role, Some(local), Some(peer)) };
     setup.limits.unacked_stanzas = 20;
     // The schedules' time passes as it likes.
+    setup.timeouts.iq = Duration::from_secs(3600);
     setup.timeouts.probe = Duration::ZERO;
     setup.timeouts.keep_alive = Duration::ZERO;
     setup
@@ -159,7 +162,8 @@ impl World {
             stalled: [false; 2],
             users: Default::default(),
             resumptions: 0,
-            restarts: seed % 4 == 0,
+            restarts: seed.is_multiple_of(4),
+            peace: 1 + seed as usize % 37,
         }
     }
 
@@ -279,10 +283,18 @@ impl World {
 
     /// A stalled bytestream turns out to be lost.
     fn lose_stalled(&mut self, side: Side) {
-        if std::mem::take(&mut self.stalled[side as usize])
-            && let Some(machine) = self.machine(side)
-        {
+        if !std::mem::take(&mut self.stalled[side as usize]) {
+            return;
+        }
+        if let Some(machine) = self.machine(side) {
             machine.handle_end(Error::Signalling(SignallingError::Rebound));
+        }
+        // The other side will hear of it.
+        let Self { connections, attempt, dice, .. } = self;
+        match (self.current[side as usize], attempt) {
+            (Some(current), _) => connections[current].cut(dice),
+            (None, Some(attempt)) => attempt.connection.cut(dice),
+            (None, None) => {}
         }
     }
 
@@ -443,7 +455,8 @@ impl World {
 
     fn step(&mut self, is_chaos: bool) {
         let side = Side::BOTH[self.dice.below(2)];
-        match self.dice.below(if is_chaos { 64 } else { 52 }) {
+        let goes_wrong = is_chaos && self.dice.below(self.peace) == 0;
+        match self.dice.below(if goes_wrong { 64 } else { 52 }) {
             0..4 if is_chaos => self.send(side),
             4 if is_chaos => self.ping(side),
             0..8 => self.take(side),
@@ -457,7 +470,7 @@ impl World {
             55..57 => self.cut_attempt(),
             57..59 => self.stall(side),
             59 => self.lose_stalled(side),
-            60 if self.dice.below(40) == 0 => self.restart(),
+            60 if self.dice.below(4) == 0 => self.restart(),
             _ => {}
         }
     }
@@ -483,7 +496,26 @@ impl World {
             || self.is_over(Romeo)
     }
 
+    /// Romeo knows that Juliet has stream management; she may not know it of him.
+    fn open(&mut self) {
+        let now = self.now;
+        let [Some(romeo), Some(juliet)] = &mut self.machines else { return };
+        let Some(Connection { from: [there, back], sockets: [Some(at_romeo), Some(at_juliet)] }) =
+            self.connections.first_mut()
+        else {
+            return;
+        };
+        put(romeo, now, there);
+        at_juliet.unread.extend(there.bytes.drain(..));
+        get(juliet, now, at_juliet);
+        put(juliet, now, back);
+        at_romeo.unread.extend(back.bytes.drain(..));
+        get(romeo, now, at_romeo);
+        assert!(romeo.is_open());
+    }
+
     fn play(&mut self) {
+        self.open();
         for _ in 0..STEPS {
             self.step(true);
             self.tidy();
@@ -500,7 +532,21 @@ impl World {
             self.step(false);
             self.tidy();
         }
-        panic!("it never comes to an end");
+        panic!("it never comes to an end: {}", self.describe());
+    }
+
+    fn describe(&self) -> String {
+        let side = |side: Side| {
+            let machine = self.machines[side as usize].as_ref();
+            let what = machine
+                .map(|machine| (machine.unacked(), machine.suspension().map(|it| it.cause.to_string())));
+            let outcome = machine.map(Machine::outcome);
+            let (sent, taken) = (self.users[side as usize].sent.len(), self.users[side as usize].taken.len());
+            format!(
+                "{side:?} has sent {sent} and taken {taken}; unacknowledged, suspended: {what:?}; end: {outcome:?}"
+            )
+        };
+        format!("{}; {}", side(Romeo), side(Juliet))
     }
 
     fn judge(&mut self) {
