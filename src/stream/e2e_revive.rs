@@ -40,6 +40,10 @@ use crate::{
     ApiMisuse, Error, NotResumed, Reason, SecurityError, Terminated, TransportInfo, security::Certificate,
 };
 
+/// Bytes behind which a bytestream that is left is still told why: a stream error can only follow what was begun. With more of
+/// them its other end does not read; to keep them would let a peer that comes back again and again fill the memory.
+const FAREWELL_BYTES: usize = 64 * 1024;
+
 /// A bytestream on which the initiator asked to carry on a stream, for that stream's task.
 pub(super) struct Successor {
     worker: Box<Worker>,
@@ -87,6 +91,29 @@ struct Adrift {
     certificate: Option<Certificate>,
     registered: Option<Registered>,
     timer: Timer,
+    backoff: Backoff,
+    /// To be waited for before the first attempt.
+    pause: Option<Duration>,
+}
+
+/// The last time that the stream got another bytestream.
+pub(super) struct Recovery {
+    at: Instant,
+    backoff: Backoff,
+}
+
+impl Recovery {
+    /// How to go about the next one, and how long to wait before: a bytestream that broke as soon as it was there is no better
+    /// than an attempt that failed, and somebody on the way can make that happen again and again.
+    fn pace(last: Option<Self>) -> (Backoff, Option<Duration>) {
+        match last {
+            None => (Backoff::new(seed()), None),
+            Some(Self { at, mut backoff }) => {
+                let pause = backoff.wait_after(now().saturating_duration_since(at));
+                (backoff, pause)
+            }
+        }
+    }
 }
 
 /// What waiting ended with.
@@ -148,7 +175,7 @@ impl Worker {
 
     /// The bytestream is lost, or no longer needed: the session ends, so that the peer notices too.
     fn leave(self) -> Adrift {
-        let Self { io, shared, mut session, options, outbound, certificate, registered, .. } = self;
+        let Self { io, shared, mut session, options, outbound, certificate, registered, recovery, .. } = self;
         let farewell = shared.with(|inner, wakes| {
             let is_used = inner.machine.suspension().is_none();
             if is_used {
@@ -156,11 +183,13 @@ impl Worker {
                 inner.machine.handle_end(cut_off());
             }
             inner.lose(wakes);
-            is_used.then(|| [outbound.unwritten(), &conflict()].concat())
+            let unwritten = outbound.unwritten();
+            (is_used && unwritten.len() <= FAREWELL_BYTES).then(|| [unwritten, &conflict()].concat())
         });
+        let (backoff, pause) = Recovery::pace(recovery);
         session.terminate(Reason::ConnectivityError, None);
         tokio::spawn(shut_down(io, farewell, options.timeouts.close));
-        Adrift { shared, options, certificate, registered, timer: Timer::new() }
+        Adrift { shared, options, certificate, registered, timer: Timer::new(), backoff, pause }
     }
 
     /// The peer asks to carry on a stream that is not here.
@@ -173,8 +202,10 @@ impl Worker {
 impl Adrift {
     /// Connects until one attempt succeeds, or none can.
     async fn reconnect(&mut self, reconnect: &dyn Reconnect) -> Option<Carried> {
-        let mut backoff = Backoff::new(seed());
         let (mut aim, mut last) = (Aim::Resume, None);
+        if let Some(pause) = self.pause.take() {
+            self.rest(pause, None).await?;
+        }
         loop {
             let error = match self.attempt(reconnect, aim).await {
                 Wait::Done(Ok(worker)) => return Some(Carried { worker, told: None }),
@@ -191,19 +222,24 @@ impl Adrift {
                     return None;
                 }
                 tracing::warn!(%error, "the peer has forgotten the stream, and gets a new one");
-                (aim, backoff) = (Aim::Renew, Backoff::new(seed()));
+                (aim, self.backoff) = (Aim::Renew, Backoff::new(seed()));
                 continue;
             }
-            let wait = backoff.wait();
+            let wait = self.backoff.wait();
             tracing::info!(%error, ?wait, "the stream can't go on yet");
             last = Some(error);
-            match self.meanwhile(sleep(wait)).await {
-                Wait::Done(()) => {}
-                Wait::Over => return None,
-                Wait::TimedOut => {
-                    self.give_up_in_time(last);
-                    return None;
-                }
+            self.rest(wait, last.clone()).await?;
+        }
+    }
+
+    /// `None` if the stream is over before that.
+    async fn rest(&mut self, time: Duration, last: Option<Error>) -> Option<()> {
+        match self.meanwhile(sleep(time)).await {
+            Wait::Done(()) => Some(()),
+            Wait::Over => None,
+            Wait::TimedOut => {
+                self.give_up_in_time(last);
+                None
             }
         }
     }
@@ -331,6 +367,8 @@ impl Adrift {
         }
         worker.certificate = self.certificate.clone();
         worker.registered = self.registered.take();
+        let backoff = std::mem::replace(&mut self.backoff, Backoff::new(seed()));
+        worker.recovery = Some(Recovery { at: now(), backoff });
         worker
     }
 
