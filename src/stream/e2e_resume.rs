@@ -137,16 +137,16 @@ where
     let Opened { worker, .. } =
         negotiate(Box::new(io), &[], Role::Responder, session, options, Purpose::AwaitResume).await?;
     let asked = worker.shared.with(|inner, _| inner.machine.asked_to_resume().cloned());
-    let Some(Resume { previd, .. }) = asked else {
+    let Some(asked) = asked else {
         return Err(refuse(worker, unknown()));
     };
     // Which of the two it is, is not for whoever has another certificate to know.
-    let stream = find(&previd)
+    let stream = find(&asked.previd)
         .filter(|stream| worker.certificate.as_ref() == Some(&stream.certificate))
         .and_then(|stream| stream.shared.upgrade());
     let (successor, result) = Successor::new(Box::new(worker));
     let refused = match stream {
-        Some(stream) => stream.with(|inner, wakes| inner.succeed(&previd, successor, wakes)).err(),
+        Some(stream) => stream.with(|inner, wakes| inner.succeed(&asked, successor, wakes)).err(),
         None => Some(successor),
     };
     if let Some(refused) = refused {

@@ -555,6 +555,73 @@ async fn a_responder_that_has_not_noticed_goes_on_over_the_new_bytestream() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_cuts_each_bytestream_as_soon_as_it_is_there_does_not_keep_us_busy() {
+    let world = World::new();
+    let wires: Vec<_> = (0..10_000).map(|_| Wire::default()).collect();
+    *world.wires.lock().unwrap() = wires.clone();
+    let first = Wire::default();
+    let (mut romeo, _juliet) = world.streams(&first).await;
+    let mut events = romeo.events();
+    sleep(Duration::from_secs(1)).await;
+    first.cut();
+    let mut resumed = 0;
+    let cutting = async {
+        loop {
+            match events.next().await {
+                Some(StreamEvent::Resumed(_)) => {
+                    wires[resumed].cut();
+                    resumed += 1;
+                }
+                Some(_) => {}
+                None => panic!("it ended: {:?}", romeo.next().now_or_never()),
+            }
+        }
+    };
+    let _ = timeout(Duration::from_secs(60), cutting).await;
+    assert!((5..20).contains(&resumed), "it was carried on {resumed} times in a minute");
+}
+
+/// The initiator's request to resume with this count, from a bytestream that it has given up since.
+async fn ghost(world: &Arc<World>, h: u32) -> Result<Reconnected, Error> {
+    let previd = world.streams.lock().unwrap().keys().next().unwrap().clone();
+    let (ours, theirs) = pipe(&Wire::default(), true);
+    let found = world.clone();
+    tokio::spawn(async move {
+        let find = |id: &str| found.streams.lock().unwrap().get(id).cloned();
+        let _ = await_resume(theirs, found.juliet(), find).await;
+    });
+    let what = super::machine::management::Resume { previd, h };
+    within(resume(ours, world.romeo(), what, world.juliet.certificate().clone())).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_to_resume_that_comes_late_does_not_harm_a_stream_that_goes_on() {
+    let world = World::new();
+    let (mut romeo, mut juliet) = world.streams(&Wire::default()).await;
+    let mut events = [romeo.events(), juliet.events()];
+    within(romeo.send(message("zero"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "zero", "from here on she counts");
+    let sender = juliet.sender();
+    let (acked, _) = within(async { tokio::join!(sender.send_acked(message("first")), romeo.next()) }).await;
+    acked.unwrap();
+    // It knows less than the stream does.
+    let refused = ghost(&world, 0).await.unwrap_err();
+    assert!(matches!(refused, Error::NotResumed(_)), "{refused}");
+    sleep(Duration::from_secs(1)).await;
+    assert!(events.iter_mut().all(|events| events.next().now_or_never().is_none()), "nobody noticed");
+    // It knows as much, so that it may be the one that counts.
+    within(juliet.send(message("second"))).await.unwrap();
+    drop(ghost(&world, 1).await.unwrap());
+    for events in &mut events {
+        assert!(matches!(within(events.next()).await, Some(StreamEvent::Suspended(_))));
+        assert!(matches!(within(events.next()).await, Some(StreamEvent::Resumed(_))));
+    }
+    assert_eq!(body(within(romeo.next()).await), "second");
+    within(romeo.send(message("third"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "third");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_close_while_suspended_tries_for_as_long_as_a_close_may_take() {
     let world = World::new();
     let (romeo, _juliet, _wire) = lost(&world).await;
