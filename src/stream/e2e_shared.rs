@@ -140,10 +140,13 @@ impl Inner {
     // For the handles.
 
     /// Whether there is room to send; if not, the caller is woken when there is.
-    pub(super) fn poll_room(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+    pub(super) fn poll_room(&mut self, cx: &Context<'_>, wakes: &mut Wakes) -> Poll<Result<(), Error>> {
         match self.machine.check_room() {
             Ok(true) if self.outbox_len() < self.outbox_limit => return Poll::Ready(Ok(())),
-            Ok(_) => {}
+            Ok(true) => {}
+            // What is waited for has to be read.
+            Ok(false) if self.reading == Reading::Paused => self.wake_worker(wakes),
+            Ok(false) => {}
             Err(error) => return Poll::Ready(Err(self.failure().unwrap_or(error))),
         }
         remember(&mut self.senders, cx.waker());
@@ -214,10 +217,10 @@ impl Inner {
         Poll::Pending
     }
 
-    /// The user decides how the stream is to end. The last decision counts.
+    /// The user decides how the stream is to end, and receives nothing more. The last decision counts.
     pub(super) fn end(&mut self, intent: Intent, wakes: &mut Wakes) {
         self.intent = intent;
-        self.machine.close(now());
+        self.machine.leave(now());
         self.wake_worker(wakes);
     }
 
