@@ -19,7 +19,6 @@ use std::{
 
 use aws_lc_rs::rand;
 use futures::channel::oneshot;
-use jid::Jid;
 use tokio::{
     io::AsyncWriteExt as _,
     time::{sleep, timeout},
@@ -29,16 +28,14 @@ use xmpp_parsers::stream_error::{DefinedCondition, StreamError};
 use super::{
     backoff::Backoff,
     e2e_buffers::{Bytes, Timer},
-    e2e_resume::{Goal, Reconnect, Reconnected, Registry, Resumable, Revival, another},
+    e2e_resume::{Goal, Reconnect, Reconnected, Registry, Resumable, Revival},
     e2e_shared::{Shared, now},
     e2e_worker::Worker,
     encode::Encoder,
     machine::{Machine, cut_off},
     options::{Protection, StreamOptions},
 };
-use crate::{
-    ApiMisuse, Error, NotResumed, Reason, SecurityError, Terminated, TransportInfo, security::Certificate,
-};
+use crate::{ApiMisuse, Error, NotResumed, Reason, Terminated, TransportInfo, security::Certificate};
 
 /// Bytes behind which a bytestream that is left is still told why: a stream error can only follow what was begun. With more of
 /// them its other end does not read; to keep them would let a peer that comes back again and again fill the memory.
@@ -216,8 +213,8 @@ impl Adrift {
                     return None;
                 }
             };
-            if aim == Aim::Resume && is_final(&error) {
-                if !self.may_renew() {
+            if is_final(&error, aim) {
+                if aim == Aim::Renew || !self.may_renew() {
                     self.give_up(error);
                     return None;
                 }
@@ -245,15 +242,13 @@ impl Adrift {
     }
 
     async fn attempt(&mut self, reconnect: &dyn Reconnect, aim: Aim) -> Wait<Result<Box<Worker>, Error>> {
+        let request = self.shared.with(|inner, _| inner.machine.resume_request());
+        let (Some(request), Some(certificate)) = (request, self.certificate.clone()) else {
+            return Wait::Done(Err(unknown()));
+        };
         let goal = match aim {
-            Aim::Renew => Goal::Renew,
-            Aim::Resume => {
-                let request = self.shared.with(|inner, _| inner.machine.resume_request());
-                let (Some(request), Some(certificate)) = (request, self.certificate.clone()) else {
-                    return Wait::Done(Err(unknown()));
-                };
-                Goal::Resume(request, certificate)
-            }
+            Aim::Renew => Goal::Renew(certificate),
+            Aim::Resume => Goal::Resume(request, certificate),
         };
         match self.meanwhile(reconnect.reconnect(goal)).await {
             Wait::Done(Ok(Reconnected { worker })) => match aim {
@@ -319,11 +314,6 @@ impl Adrift {
 
     /// Goes on with a new stream, with the same peer.
     fn begin_anew(&mut self, mut worker: Box<Worker>) -> Wait<Result<Box<Worker>, Error>> {
-        if let Err(error) = self.check_certificate(&worker) {
-            worker.shared.with(|inner, _| inner.machine.refuse(now(), error.clone().into()));
-            tokio::spawn(worker.give_up(error.clone().into()));
-            return Wait::Done(Err(error.into()));
-        }
         let (fresh, transport) = match self.take_over(&mut worker) {
             Ok(taken) => taken,
             Err(error) => return Wait::Done(Err(error)),
@@ -335,18 +325,6 @@ impl Adrift {
             inner.begin_anew(fresh, &mut worker.outbound, carrier, transport, wakes);
         });
         Wait::Done(Ok(self.hand_on(worker)))
-    }
-
-    /// The user of this stream knows its peer by the certificate.
-    fn check_certificate(&self, worker: &Worker) -> Result<(), SecurityError> {
-        match (&self.certificate, &worker.certificate) {
-            (Some(expected), Some(presented)) if expected == presented => Ok(()),
-            (Some(expected), Some(presented)) => {
-                let peer = worker.options.peer.as_ref().map(Jid::to_bare);
-                Err(another(peer, expected, presented))
-            }
-            _ => Err(SecurityError::NotOffered),
-        }
     }
 
     /// Puts the worker to this stream, and gives what it worked for and what carries it.
@@ -441,10 +419,12 @@ impl Adrift {
 }
 
 /// Trying again would give the same.
-fn is_final(error: &Error) -> bool {
-    match error {
-        Error::NotResumed(_) => true,
-        Error::Terminated(why) => why.reason == Reason::Expired,
+fn is_final(error: &Error, aim: Aim) -> bool {
+    match (error, aim) {
+        (Error::NotResumed(_), _) => true,
+        (Error::Terminated(why), Aim::Resume) => why.reason == Reason::Expired,
+        // The peer's user was asked, and should not be asked every few seconds.
+        (Error::Terminated(why), Aim::Renew) => why.reason == Reason::Decline,
         _ => false,
     }
 }

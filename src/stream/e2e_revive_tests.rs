@@ -186,6 +186,10 @@ enum Door {
     Forgetful,
     /// Somebody else is there.
     Impostor,
+    /// The peer has forgotten the stream, and then somebody else is there.
+    Usurped,
+    /// The peer has forgotten the stream, and its user wants no other.
+    Unwilling,
 }
 
 /// Two ends, and the way between them.
@@ -273,19 +277,27 @@ impl World {
                 };
                 tokio::spawn(async move {
                     let find = |id: &str| match door {
-                        Door::Forgetful => None,
+                        Door::Forgetful | Door::Usurped | Door::Unwilling => None,
                         _ => world.streams.lock().unwrap().get(id).cloned(),
                     };
                     let _ = await_resume(theirs, responder, find).await;
                 });
                 resume(ours, self.romeo(), what, certificate).await
             }
-            Goal::Renew => {
+            Goal::Renew(_) if door == Door::Unwilling => {
+                Err(Error::Terminated(Terminated::new(Reason::Decline, None)))
+            }
+            Goal::Renew(certificate) => {
+                let responder = match door {
+                    Door::Usurped => self.options(JULIET, ROMEO, &Identity::generate().unwrap()),
+                    _ => self.juliet(),
+                };
                 tokio::spawn(async move {
-                    let stream = accept(theirs, world.juliet()).await.unwrap();
-                    world.accepted.lock().unwrap().push(stream);
+                    if let Ok(stream) = accept(theirs, responder).await {
+                        world.accepted.lock().unwrap().push(stream);
+                    }
                 });
-                renew(ours, self.romeo()).await
+                renew(ours, self.romeo(), certificate).await
             }
         }
     }
@@ -490,6 +502,31 @@ async fn where_the_user_allowed_it_a_new_stream_takes_the_place_of_a_forgotten_o
     assert!(within(juliet.next()).await.is_none());
     within(juliet.close()).await.unwrap();
     within(closing).await.unwrap().unwrap();
+}
+
+/// What a stream that was to be begun anew ended with, and after how many attempts.
+async fn not_begun_anew(door: Door) -> (Arc<World>, Error) {
+    let world = World::with(SmConfig { renew: true, ..SmConfig::default() }, Limits::default());
+    world.set_door(door);
+    let (mut romeo, _juliet, _wire) = lost(&world).await;
+    let Some(Err(Error::Undelivered(undelivered))) = within(romeo.next()).await else { panic!("no end") };
+    assert_eq!(bodies(undelivered.stanzas()), ["one", "two"]);
+    let Some(Error::NotResumed(why)) = undelivered.cause() else { panic!("{undelivered}") };
+    (world, Error::clone(&why.why))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_stream_in_the_place_of_a_forgotten_one_is_not_begun_with_somebody_else() {
+    let (world, why) = not_begun_anew(Door::Usurped).await;
+    assert!(matches!(why, Error::Security(SecurityError::KeyChanged { .. })), "{why}");
+    assert!(world.accepted.lock().unwrap().is_empty(), "not even a stream header was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_want_a_new_stream_is_asked_once() {
+    let (world, why) = not_begun_anew(Door::Unwilling).await;
+    assert!(matches!(&why, Error::Terminated(why) if why.reason == Reason::Decline), "{why}");
+    assert_eq!(world.attempts(), 2);
 }
 
 #[tokio::test(start_paused = true)]
