@@ -132,7 +132,8 @@
 //!
 //! The initiator of the first session connects again; the responder waits. Whoever lost the bytestream ends its session with
 //! `connectivity-error`, if that gets anywhere. Attempts are made at once, then after 100 ms, doubled each time up to 10 s, and each of these times is multiplied with a
-//! random number between ½ and 1, so that many streams of one server that comes back don't all knock at once. Each attempt takes the best
+//! random number between ½ and 1, so that many streams of one server that comes back don't all knock at once. A bytestream that breaks as soon as
+//! it is there is waited for like an attempt that failed. Each attempt takes the best
 //! transport that there is then, with in-band bytestreams last, as a first connection does.
 //!
 //! ```text
@@ -157,7 +158,8 @@
 //! is the same object, and says [`StreamEvent::Resumed`](crate::StreamEvent::Resumed).
 //!
 //! The responder may not have noticed a loss when the initiator resumes: the new connection takes over, and the old one is closed with
-//! the stream error `conflict`. A bytestream is taken over once, and a stream is never on two of them.
+//! the stream error `conflict`. A bytestream is taken over once, and a stream is never on two of them. A request to resume that was long on its way and knows less than
+//! the stream does by now is refused; if it knows as much, the initiator, which has given that bytestream up, gets the `conflict`, and connects again.
 //!
 //! ## When it can't be resumed
 //!
@@ -193,7 +195,8 @@
 //! `close` asks for what is missing, acknowledges what was handled, and sends the footer, all at once; then acknowledgements are taken until
 //! the peer's footer, for [`Timeouts::close`](crate::Timeouts::close), which each acknowledgement that makes progress renews. What is still not acknowledged comes back in
 //! [`Error::Undelivered`](crate::Error::Undelivered) without a cause: the stream was closed in good order, and this did not arrive as far as we
-//! know. A stream that is suspended is looked after until the same deadline.
+//! know. A stream that is suspended is looked after until the same deadline; and one that loses its bytestream again and again while it closes, five times
+//! without another acknowledgement.
 //!
 //! - Whoever is closed upon takes responsibility for what is in its inbox: it counts as handled, so that the other one does not wait for a slow bot.
 //!   `next` still gives it.

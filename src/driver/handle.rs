@@ -133,13 +133,18 @@ impl Handle {
         next.await.map(|id| SessionHandle::new(self.clone(), id))
     }
 
-    /// The next session that a peer offers to carry on a stream; `None` once the endpoint is closed for good.
-    pub(crate) async fn resumption(&self) -> Option<SessionHandle> {
+    /// The next session that a peer offers to carry on a stream, of those whose turn it may be; `None` once the endpoint is
+    /// closed for good.
+    pub(crate) async fn resumption(&self, may_be_next: impl Fn(&BareJid) -> bool) -> Option<SessionHandle> {
         let next = self.shared.until(|state| {
             if state.phase == Phase::Closed {
                 return Poll::Ready(None);
             }
-            state.resumptions.pop_front().map_or(Poll::Pending, |id| Poll::Ready(Some(id)))
+            let is_next =
+                |id: &SessionId| state.sessions.peer(*id).is_none_or(|peer| may_be_next(&peer.to_bare()));
+            let next = state.resumptions.iter().position(is_next);
+            let id = next.and_then(|position| state.resumptions.remove(position));
+            id.map_or(Poll::Pending, |id| Poll::Ready(Some(id)))
         });
         next.await.map(|id| SessionHandle::new(self.clone(), id))
     }

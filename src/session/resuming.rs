@@ -18,8 +18,9 @@ use crate::{Candidates, Error};
 const SESSIONS_PER_STREAM: usize = 3;
 
 /// How many times [`Limits::sessions_per_peer`](crate::Limits::sessions_per_peer) streams an account may have, with those that
-/// wait to be carried on. With once, a bot that has lost its memory could not begin anew before we give up its old streams;
-/// without a limit, an account could fill the memory with streams that it does not carry on.
+/// wait to be carried on; and how many times [`Limits::sessions`](crate::Limits::sessions) all accounts together. With once, a
+/// bot that has lost its memory could not begin anew before we give up its old streams; without a limit, somebody could fill the
+/// memory with streams that it does not carry on, each with all that may be unacknowledged, and from as many accounts as it takes.
 const SUSPENDED_SHARE: usize = 2;
 
 /// How many streams each account may carry on. No entry is 0.
@@ -29,6 +30,10 @@ pub(super) struct Resumable(HashMap<BareJid, usize>);
 impl Resumable {
     pub(super) fn of(&self, account: &BareJid) -> usize {
         self.0.get(account).copied().unwrap_or_default()
+    }
+
+    fn all(&self) -> usize {
+        self.0.values().sum()
     }
 
     #[cfg(test)]
@@ -71,8 +76,10 @@ impl Sessions {
         let streams = self.resumable.of(&account);
         match errand {
             Errand::NewStream => {
-                let share = self.config.limits.sessions_per_peer.saturating_mul(SUSPENDED_SHARE);
-                streams >= share.max(1) || self.table.is_full_for(peer)
+                let limits = &self.config.limits;
+                let share = limits.sessions_per_peer.saturating_mul(SUSPENDED_SHARE);
+                let all = limits.sessions.saturating_mul(SUSPENDED_SHARE);
+                streams >= share.max(1) || self.resumable.all() >= all.max(1) || self.table.is_full_for(peer)
             }
             Errand::Resumption => {
                 let theirs = self.table.sessions().filter(|session| {

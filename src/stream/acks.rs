@@ -127,6 +127,13 @@ impl Outgoing {
         Ok(count)
     }
 
+    /// Whether the peer has acknowledged more than this before, so that it is old news. Of two counts on a circle, the one
+    /// behind is the one with the shorter way to the other.
+    pub(super) fn is_outdated(&self, h: u32) -> bool {
+        let behind = (self.acked as u32).wrapping_sub(h);
+        (1..=u32::MAX / 2).contains(&behind)
+    }
+
     fn pop(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
         self.bytes -= entry.bytes;

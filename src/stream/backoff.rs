@@ -8,6 +8,9 @@ const FIRST: Duration = Duration::from_millis(100);
 /// The longest wait of all: a peer that is back is found by then.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// What has held for so many times the next wait makes up for the attempts before it.
+const HELD: u32 = 4;
+
 /// Waits that double, each shortened by chance to between a half and all of it: streams that were lost together, with a proxy
 /// or a server, do not all come back together.
 #[derive(Debug)]
@@ -29,6 +32,16 @@ impl Backoff {
         let half = longest / 2;
         let percent = u32::try_from(self.roll() % 101).unwrap_or(100);
         half + (half * percent) / 100
+    }
+
+    /// How long to wait behind an attempt that succeeded, when what it brought has held for so long; `None` if that makes up for
+    /// the attempts before it.
+    pub(super) fn wait_after(&mut self, held: Duration) -> Option<Duration> {
+        if held >= self.longest * HELD {
+            self.longest = FIRST;
+            return None;
+        }
+        Some(self.wait())
     }
 
     /// SplitMix64: any seed is good, and guessing it gains nobody anything.
@@ -59,6 +72,21 @@ mod tests {
                 longest = (longest * 2).min(Duration::from_secs(10));
             }
         }
+    }
+
+    #[test]
+    fn what_breaks_at_once_is_waited_for_like_what_fails() {
+        let mut backoff = Backoff::new(7);
+        let pauses: Vec<_> = (0..10).filter_map(|_| backoff.wait_after(Duration::from_millis(300))).collect();
+        assert_eq!(pauses.len(), 10);
+        assert!(pauses[9] >= Duration::from_secs(5), "{pauses:?}");
+        let mut backoff = Backoff::new(7);
+        for _ in 0..10 {
+            backoff.wait();
+        }
+        assert!(backoff.wait_after(Duration::from_secs(39)).is_some());
+        assert_eq!(backoff.wait_after(Duration::from_secs(40)), None);
+        assert!(backoff.wait() <= FIRST, "all is forgotten");
     }
 
     #[test]

@@ -152,6 +152,8 @@ impl Opened {
 pub(super) enum Purpose {
     /// A new stream.
     Begin,
+    /// As initiator: a new stream, with the peer that has this certificate.
+    BeginAnew(Certificate),
     /// As initiator: an earlier stream, with the peer that has this certificate.
     Resume(Resume, Certificate),
     /// As responder: an earlier stream.
@@ -162,7 +164,7 @@ impl Purpose {
     /// What the next XML stream is for.
     fn agenda(&self, options: &StreamOptions, role: Role) -> Result<Agenda, Error> {
         Ok(match (self, options.agenda(role)?) {
-            (Self::Begin, agenda) => agenda,
+            (Self::Begin | Self::BeginAnew(_), agenda) => agenda,
             (_, Agenda::Starttls) => Agenda::Starttls,
             // The certificate says it all: it was judged when the stream began.
             (Self::Resume(..) | Self::AwaitResume, _) => Agenda::Nothing,
@@ -173,7 +175,7 @@ impl Purpose {
         Ok(match (self, agenda) {
             // Nothing is managed in the clear.
             (_, Agenda::Starttls) => Plan::Off,
-            (Self::Begin, _) => options.management(nonce()?),
+            (Self::Begin | Self::BeginAnew(_), _) => options.management(nonce()?),
             (Self::Resume(resume, _), _) => Plan::Resume(resume.clone()),
             (Self::AwaitResume, _) => Plan::AwaitResume,
         })
@@ -182,7 +184,7 @@ impl Purpose {
     /// Whether this is the peer, before anything is said to it that others must not know.
     fn check(&self, options: &StreamOptions) -> Result<(), SecurityError> {
         let expected = match self {
-            Self::Resume(_, expected) => Some(expected),
+            Self::Resume(_, expected) | Self::BeginAnew(expected) => Some(expected),
             Self::AwaitResume => None,
             Self::Begin => return Ok(()),
         };

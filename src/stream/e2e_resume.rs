@@ -43,8 +43,8 @@ pub(crate) trait Reconnect: Send + Sync + 'static {
 pub(crate) enum Goal {
     /// The stream goes on, with the peer that has this certificate and no other.
     Resume(Resume, Certificate),
-    /// The peer has forgotten it.
-    Renew,
+    /// The peer has forgotten it. A new one is for the same user, who knows its peer by this certificate.
+    Renew(Certificate),
 }
 
 /// The responder's streams, to be found by what the initiator calls them. Dropping the stream's task removes it.
@@ -93,17 +93,23 @@ where
     Ok(Reconnected { worker: Box::new(worker) })
 }
 
-/// As initiator: begins a new stream for the same user, who is not asked about the peer again.
+/// As initiator: begins a new stream for the same user, who is not asked about the peer again. With another certificate than
+/// this one, nothing is said, and nobody becomes known by having tried.
 ///
 /// # Errors
 ///
 /// As [`initiate`](super::initiate).
-pub(crate) async fn renew<IO>(io: IO, mut options: StreamOptions) -> Result<Reconnected, Error>
+pub(crate) async fn renew<IO>(
+    io: IO,
+    mut options: StreamOptions,
+    certificate: Certificate,
+) -> Result<Reconnected, Error>
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let session = Session::new(options.carrier.take());
-    let opened = negotiate(Box::new(io), &[], Role::Initiator, session, options, Purpose::Begin).await?;
+    let purpose = Purpose::BeginAnew(certificate);
+    let opened = negotiate(Box::new(io), &[], Role::Initiator, session, options, purpose).await?;
     let Judged { worker, to_be_asked, .. } = opened.judge().await?;
     if let Some(established) = to_be_asked {
         return Err(refuse(worker, unanswered(&established.connection.presented).into()));
@@ -131,16 +137,16 @@ where
     let Opened { worker, .. } =
         negotiate(Box::new(io), &[], Role::Responder, session, options, Purpose::AwaitResume).await?;
     let asked = worker.shared.with(|inner, _| inner.machine.asked_to_resume().cloned());
-    let Some(Resume { previd, .. }) = asked else {
+    let Some(asked) = asked else {
         return Err(refuse(worker, unknown()));
     };
     // Which of the two it is, is not for whoever has another certificate to know.
-    let stream = find(&previd)
+    let stream = find(&asked.previd)
         .filter(|stream| worker.certificate.as_ref() == Some(&stream.certificate))
         .and_then(|stream| stream.shared.upgrade());
     let (successor, result) = Successor::new(Box::new(worker));
     let refused = match stream {
-        Some(stream) => stream.with(|inner, wakes| inner.succeed(&previd, successor, wakes)).err(),
+        Some(stream) => stream.with(|inner, wakes| inner.succeed(&asked, successor, wakes)).err(),
         None => Some(successor),
     };
     if let Some(refused) = refused {

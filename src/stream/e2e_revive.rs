@@ -19,7 +19,6 @@ use std::{
 
 use aws_lc_rs::rand;
 use futures::channel::oneshot;
-use jid::Jid;
 use tokio::{
     io::AsyncWriteExt as _,
     time::{sleep, timeout},
@@ -29,16 +28,18 @@ use xmpp_parsers::stream_error::{DefinedCondition, StreamError};
 use super::{
     backoff::Backoff,
     e2e_buffers::{Bytes, Timer},
-    e2e_resume::{Goal, Reconnect, Reconnected, Registry, Resumable, Revival, another},
+    e2e_resume::{Goal, Reconnect, Reconnected, Registry, Resumable, Revival},
     e2e_shared::{Shared, now},
     e2e_worker::Worker,
     encode::Encoder,
     machine::{Machine, cut_off},
     options::{Protection, StreamOptions},
 };
-use crate::{
-    ApiMisuse, Error, NotResumed, Reason, SecurityError, Terminated, TransportInfo, security::Certificate,
-};
+use crate::{ApiMisuse, Error, NotResumed, Reason, Terminated, TransportInfo, security::Certificate};
+
+/// Bytes behind which a bytestream that is left is still told why: a stream error can only follow what was begun. With more of
+/// them its other end does not read; to keep them would let a peer that comes back again and again fill the memory.
+const FAREWELL_BYTES: usize = 64 * 1024;
 
 /// A bytestream on which the initiator asked to carry on a stream, for that stream's task.
 pub(super) struct Successor {
@@ -87,6 +88,29 @@ struct Adrift {
     certificate: Option<Certificate>,
     registered: Option<Registered>,
     timer: Timer,
+    backoff: Backoff,
+    /// To be waited for before the first attempt.
+    pause: Option<Duration>,
+}
+
+/// The last time that the stream got another bytestream.
+pub(super) struct Recovery {
+    at: Instant,
+    backoff: Backoff,
+}
+
+impl Recovery {
+    /// How to go about the next one, and how long to wait before: a bytestream that broke as soon as it was there is no better
+    /// than an attempt that failed, and somebody on the way can make that happen again and again.
+    fn pace(last: Option<Self>) -> (Backoff, Option<Duration>) {
+        match last {
+            None => (Backoff::new(seed()), None),
+            Some(Self { at, mut backoff }) => {
+                let pause = backoff.wait_after(now().saturating_duration_since(at));
+                (backoff, pause)
+            }
+        }
+    }
 }
 
 /// What waiting ended with.
@@ -148,7 +172,7 @@ impl Worker {
 
     /// The bytestream is lost, or no longer needed: the session ends, so that the peer notices too.
     fn leave(self) -> Adrift {
-        let Self { io, shared, mut session, options, outbound, certificate, registered, .. } = self;
+        let Self { io, shared, mut session, options, outbound, certificate, registered, recovery, .. } = self;
         let farewell = shared.with(|inner, wakes| {
             let is_used = inner.machine.suspension().is_none();
             if is_used {
@@ -156,11 +180,13 @@ impl Worker {
                 inner.machine.handle_end(cut_off());
             }
             inner.lose(wakes);
-            is_used.then(|| [outbound.unwritten(), &conflict()].concat())
+            let unwritten = outbound.unwritten();
+            (is_used && unwritten.len() <= FAREWELL_BYTES).then(|| [unwritten, &conflict()].concat())
         });
+        let (backoff, pause) = Recovery::pace(recovery);
         session.terminate(Reason::ConnectivityError, None);
         tokio::spawn(shut_down(io, farewell, options.timeouts.close));
-        Adrift { shared, options, certificate, registered, timer: Timer::new() }
+        Adrift { shared, options, certificate, registered, timer: Timer::new(), backoff, pause }
     }
 
     /// The peer asks to carry on a stream that is not here.
@@ -173,8 +199,10 @@ impl Worker {
 impl Adrift {
     /// Connects until one attempt succeeds, or none can.
     async fn reconnect(&mut self, reconnect: &dyn Reconnect) -> Option<Carried> {
-        let mut backoff = Backoff::new(seed());
         let (mut aim, mut last) = (Aim::Resume, None);
+        if let Some(pause) = self.pause.take() {
+            self.rest(pause, None).await?;
+        }
         loop {
             let error = match self.attempt(reconnect, aim).await {
                 Wait::Done(Ok(worker)) => return Some(Carried { worker, told: None }),
@@ -185,39 +213,42 @@ impl Adrift {
                     return None;
                 }
             };
-            if aim == Aim::Resume && is_final(&error) {
-                if !self.may_renew() {
+            if is_final(&error, aim) {
+                if aim == Aim::Renew || !self.may_renew() {
                     self.give_up(error);
                     return None;
                 }
                 tracing::warn!(%error, "the peer has forgotten the stream, and gets a new one");
-                (aim, backoff) = (Aim::Renew, Backoff::new(seed()));
+                (aim, self.backoff) = (Aim::Renew, Backoff::new(seed()));
                 continue;
             }
-            let wait = backoff.wait();
+            let wait = self.backoff.wait();
             tracing::info!(%error, ?wait, "the stream can't go on yet");
             last = Some(error);
-            match self.meanwhile(sleep(wait)).await {
-                Wait::Done(()) => {}
-                Wait::Over => return None,
-                Wait::TimedOut => {
-                    self.give_up_in_time(last);
-                    return None;
-                }
+            self.rest(wait, last.clone()).await?;
+        }
+    }
+
+    /// `None` if the stream is over before that.
+    async fn rest(&mut self, time: Duration, last: Option<Error>) -> Option<()> {
+        match self.meanwhile(sleep(time)).await {
+            Wait::Done(()) => Some(()),
+            Wait::Over => None,
+            Wait::TimedOut => {
+                self.give_up_in_time(last);
+                None
             }
         }
     }
 
     async fn attempt(&mut self, reconnect: &dyn Reconnect, aim: Aim) -> Wait<Result<Box<Worker>, Error>> {
+        let request = self.shared.with(|inner, _| inner.machine.resume_request());
+        let (Some(request), Some(certificate)) = (request, self.certificate.clone()) else {
+            return Wait::Done(Err(unknown()));
+        };
         let goal = match aim {
-            Aim::Renew => Goal::Renew,
-            Aim::Resume => {
-                let request = self.shared.with(|inner, _| inner.machine.resume_request());
-                let (Some(request), Some(certificate)) = (request, self.certificate.clone()) else {
-                    return Wait::Done(Err(unknown()));
-                };
-                Goal::Resume(request, certificate)
-            }
+            Aim::Renew => Goal::Renew(certificate),
+            Aim::Resume => Goal::Resume(request, certificate),
         };
         match self.meanwhile(reconnect.reconnect(goal)).await {
             Wait::Done(Ok(Reconnected { worker })) => match aim {
@@ -283,11 +314,6 @@ impl Adrift {
 
     /// Goes on with a new stream, with the same peer.
     fn begin_anew(&mut self, mut worker: Box<Worker>) -> Wait<Result<Box<Worker>, Error>> {
-        if let Err(error) = self.check_certificate(&worker) {
-            worker.shared.with(|inner, _| inner.machine.refuse(now(), error.clone().into()));
-            tokio::spawn(worker.give_up(error.clone().into()));
-            return Wait::Done(Err(error.into()));
-        }
         let (fresh, transport) = match self.take_over(&mut worker) {
             Ok(taken) => taken,
             Err(error) => return Wait::Done(Err(error)),
@@ -299,18 +325,6 @@ impl Adrift {
             inner.begin_anew(fresh, &mut worker.outbound, carrier, transport, wakes);
         });
         Wait::Done(Ok(self.hand_on(worker)))
-    }
-
-    /// The user of this stream knows its peer by the certificate.
-    fn check_certificate(&self, worker: &Worker) -> Result<(), SecurityError> {
-        match (&self.certificate, &worker.certificate) {
-            (Some(expected), Some(presented)) if expected == presented => Ok(()),
-            (Some(expected), Some(presented)) => {
-                let peer = worker.options.peer.as_ref().map(Jid::to_bare);
-                Err(another(peer, expected, presented))
-            }
-            _ => Err(SecurityError::NotOffered),
-        }
     }
 
     /// Puts the worker to this stream, and gives what it worked for and what carries it.
@@ -331,6 +345,8 @@ impl Adrift {
         }
         worker.certificate = self.certificate.clone();
         worker.registered = self.registered.take();
+        let backoff = std::mem::replace(&mut self.backoff, Backoff::new(seed()));
+        worker.recovery = Some(Recovery { at: now(), backoff });
         worker
     }
 
@@ -403,10 +419,12 @@ impl Adrift {
 }
 
 /// Trying again would give the same.
-fn is_final(error: &Error) -> bool {
-    match error {
-        Error::NotResumed(_) => true,
-        Error::Terminated(why) => why.reason == Reason::Expired,
+fn is_final(error: &Error, aim: Aim) -> bool {
+    match (error, aim) {
+        (Error::NotResumed(_), _) => true,
+        (Error::Terminated(why), Aim::Resume) => why.reason == Reason::Expired,
+        // The peer's user was asked, and should not be asked every few seconds.
+        (Error::Terminated(why), Aim::Renew) => why.reason == Reason::Decline,
         _ => false,
     }
 }

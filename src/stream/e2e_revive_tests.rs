@@ -186,6 +186,10 @@ enum Door {
     Forgetful,
     /// Somebody else is there.
     Impostor,
+    /// The peer has forgotten the stream, and then somebody else is there.
+    Usurped,
+    /// The peer has forgotten the stream, and its user wants no other.
+    Unwilling,
 }
 
 /// Two ends, and the way between them.
@@ -273,19 +277,27 @@ impl World {
                 };
                 tokio::spawn(async move {
                     let find = |id: &str| match door {
-                        Door::Forgetful => None,
+                        Door::Forgetful | Door::Usurped | Door::Unwilling => None,
                         _ => world.streams.lock().unwrap().get(id).cloned(),
                     };
                     let _ = await_resume(theirs, responder, find).await;
                 });
                 resume(ours, self.romeo(), what, certificate).await
             }
-            Goal::Renew => {
+            Goal::Renew(_) if door == Door::Unwilling => {
+                Err(Error::Terminated(Terminated::new(Reason::Decline, None)))
+            }
+            Goal::Renew(certificate) => {
+                let responder = match door {
+                    Door::Usurped => self.options(JULIET, ROMEO, &Identity::generate().unwrap()),
+                    _ => self.juliet(),
+                };
                 tokio::spawn(async move {
-                    let stream = accept(theirs, world.juliet()).await.unwrap();
-                    world.accepted.lock().unwrap().push(stream);
+                    if let Ok(stream) = accept(theirs, responder).await {
+                        world.accepted.lock().unwrap().push(stream);
+                    }
                 });
-                renew(ours, self.romeo()).await
+                renew(ours, self.romeo(), certificate).await
             }
         }
     }
@@ -492,6 +504,31 @@ async fn where_the_user_allowed_it_a_new_stream_takes_the_place_of_a_forgotten_o
     within(closing).await.unwrap().unwrap();
 }
 
+/// What a stream that was to be begun anew ended with, and after how many attempts.
+async fn not_begun_anew(door: Door) -> (Arc<World>, Error) {
+    let world = World::with(SmConfig { renew: true, ..SmConfig::default() }, Limits::default());
+    world.set_door(door);
+    let (mut romeo, _juliet, _wire) = lost(&world).await;
+    let Some(Err(Error::Undelivered(undelivered))) = within(romeo.next()).await else { panic!("no end") };
+    assert_eq!(bodies(undelivered.stanzas()), ["one", "two"]);
+    let Some(Error::NotResumed(why)) = undelivered.cause() else { panic!("{undelivered}") };
+    (world, Error::clone(&why.why))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_stream_in_the_place_of_a_forgotten_one_is_not_begun_with_somebody_else() {
+    let (world, why) = not_begun_anew(Door::Usurped).await;
+    assert!(matches!(why, Error::Security(SecurityError::KeyChanged { .. })), "{why}");
+    assert!(world.accepted.lock().unwrap().is_empty(), "not even a stream header was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_want_a_new_stream_is_asked_once() {
+    let (world, why) = not_begun_anew(Door::Unwilling).await;
+    assert!(matches!(&why, Error::Terminated(why) if why.reason == Reason::Decline), "{why}");
+    assert_eq!(world.attempts(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn somebody_with_another_certificate_gets_nothing_and_ends_nothing() {
     let world = World::new();
@@ -551,6 +588,73 @@ async fn a_responder_that_has_not_noticed_goes_on_over_the_new_bytestream() {
     assert!(matches!(within(events.next()).await, Some(StreamEvent::Resumed(_))));
     within(juliet.send(message("third"))).await.unwrap();
     assert_eq!(body(within(romeo.next()).await), "third");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_cuts_each_bytestream_as_soon_as_it_is_there_does_not_keep_us_busy() {
+    let world = World::new();
+    let wires: Vec<_> = (0..10_000).map(|_| Wire::default()).collect();
+    *world.wires.lock().unwrap() = wires.clone();
+    let first = Wire::default();
+    let (mut romeo, _juliet) = world.streams(&first).await;
+    let mut events = romeo.events();
+    sleep(Duration::from_secs(1)).await;
+    first.cut();
+    let mut resumed = 0;
+    let cutting = async {
+        loop {
+            match events.next().await {
+                Some(StreamEvent::Resumed(_)) => {
+                    wires[resumed].cut();
+                    resumed += 1;
+                }
+                Some(_) => {}
+                None => panic!("it ended: {:?}", romeo.next().now_or_never()),
+            }
+        }
+    };
+    let _ = timeout(Duration::from_secs(60), cutting).await;
+    assert!((5..20).contains(&resumed), "it was carried on {resumed} times in a minute");
+}
+
+/// The initiator's request to resume with this count, from a bytestream that it has given up since.
+async fn ghost(world: &Arc<World>, h: u32) -> Result<Reconnected, Error> {
+    let previd = world.streams.lock().unwrap().keys().next().unwrap().clone();
+    let (ours, theirs) = pipe(&Wire::default(), true);
+    let found = world.clone();
+    tokio::spawn(async move {
+        let find = |id: &str| found.streams.lock().unwrap().get(id).cloned();
+        let _ = await_resume(theirs, found.juliet(), find).await;
+    });
+    let what = super::machine::management::Resume { previd, h };
+    within(resume(ours, world.romeo(), what, world.juliet.certificate().clone())).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_to_resume_that_comes_late_does_not_harm_a_stream_that_goes_on() {
+    let world = World::new();
+    let (mut romeo, mut juliet) = world.streams(&Wire::default()).await;
+    let mut events = [romeo.events(), juliet.events()];
+    within(romeo.send(message("zero"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "zero", "from here on she counts");
+    let sender = juliet.sender();
+    let (acked, _) = within(async { tokio::join!(sender.send_acked(message("first")), romeo.next()) }).await;
+    acked.unwrap();
+    // It knows less than the stream does.
+    let refused = ghost(&world, 0).await.unwrap_err();
+    assert!(matches!(refused, Error::NotResumed(_)), "{refused}");
+    sleep(Duration::from_secs(1)).await;
+    assert!(events.iter_mut().all(|events| events.next().now_or_never().is_none()), "nobody noticed");
+    // It knows as much, so that it may be the one that counts.
+    within(juliet.send(message("second"))).await.unwrap();
+    drop(ghost(&world, 1).await.unwrap());
+    for events in &mut events {
+        assert!(matches!(within(events.next()).await, Some(StreamEvent::Suspended(_))));
+        assert!(matches!(within(events.next()).await, Some(StreamEvent::Resumed(_))));
+    }
+    assert_eq!(body(within(romeo.next()).await), "second");
+    within(romeo.send(message("third"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "third");
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use super::{
     e2e_events::{EventLog, StreamEvent},
     e2e_peer::Remote,
     e2e_revive::Successor,
-    machine::Machine,
+    machine::{Machine, management::Resume},
 };
 use crate::{ApiMisuse, Error, SignallingError, TransportInfo, Undelivered, wakers::remember};
 
@@ -384,15 +384,17 @@ impl Inner {
     ///
     /// # Errors
     ///
-    /// It can't be: it is over, not resumable, another one, or being carried on already.
+    /// It can't be: it is over, not resumable, another one, or being carried on already. Or it was carried on since that was
+    /// asked: a word that was long on its way must not take the stream off the bytestream that works.
     pub(super) fn succeed(
         &mut self,
-        id: &str,
+        asked: &Resume,
         successor: Successor,
         wakes: &mut Wakes,
     ) -> Result<(), Successor> {
-        let is_meant = self.machine.resumption_id() == Some(id);
-        if !is_meant || self.machine.is_over() || self.successor.is_some() {
+        let is_meant = self.machine.resumption_id() == Some(&asked.previd);
+        let is_possible = !self.machine.is_over() && self.successor.is_none();
+        if !is_meant || !is_possible || self.machine.is_outdated(asked) {
             return Err(successor);
         }
         self.successor = Some(successor);

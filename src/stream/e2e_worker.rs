@@ -18,7 +18,7 @@ use super::{
     addressing::Introduction,
     decode::{Decoded, Decoder},
     e2e_buffers::{Bytes, Inbound, Outbound, Timer},
-    e2e_revive::Registered,
+    e2e_revive::{Recovery, Registered},
     e2e_shared::{Reading, Shared, now},
     machine::{Machine, Role, Setup, cut_off, management::Plan},
     negotiation::{Agenda, Next},
@@ -48,6 +48,7 @@ pub(super) struct Worker {
     /// The peer's, if the stream is encrypted: what it has to present on another bytestream.
     pub(super) certificate: Option<Certificate>,
     pub(super) registered: Option<Registered>,
+    pub(super) recovery: Option<Recovery>,
 }
 
 /// What is wrong with the bytestream. It is still read, because the reason may yet come.
@@ -126,6 +127,7 @@ impl Worker {
             flow: Flow::Flowing,
             certificate,
             registered: None,
+            recovery: None,
             options,
         }
     }

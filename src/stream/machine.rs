@@ -62,6 +62,10 @@ const AUTOMATIC_BYTES: usize = 2 * 1024 * 1024;
 /// strictest servers let through; without it, a peer that takes a byte at a time could hold up a close for weeks.
 pub(super) const CLOSING_BYTES: usize = 1024;
 
+/// How often a stream that is being closed may lose its bytestream before the peer acknowledges anything more. Each time it has
+/// the time of a close again, and somebody on the way who lets it be resumed and cuts it off could make that last for ever.
+const CLOSING_LOSSES: u32 = 5;
+
 /// How long the initiator waits for features, at most: a responder that sends them does so with its header.
 // COMPAT XEP-0247: the printed flow has version='1.0' and no features, and XEP-0246 only recommends them.
 const FEATURES_GRACE: Duration = Duration::from_secs(3);
@@ -130,6 +134,8 @@ pub(crate) struct Machine {
     agenda: Agenda,
     management: Management,
     vigil: Vigil,
+    /// How often the bytestream was lost while we close, since the peer last acknowledged something.
+    closing_losses: u32,
 }
 
 enum State {
@@ -240,6 +246,7 @@ impl Machine {
             agenda,
             management: Management::planned(management),
             vigil: Vigil::new(now),
+            closing_losses: 0,
         };
         if role == Role::Initiator {
             machine.queue_header(now);

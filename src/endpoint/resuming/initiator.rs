@@ -107,7 +107,7 @@ impl Initiator {
         let candidates = self.whereabouts.candidates();
         match goal {
             Goal::Resume(..) => self.endpoint.handle.connect_to_resume(place, candidates),
-            Goal::Renew => self.endpoint.handle.connect(place, candidates),
+            Goal::Renew(_) => self.endpoint.handle.connect(place, candidates),
         }
     }
 }
@@ -163,7 +163,7 @@ impl Purpose for Again {
             (Goal::Resume(resume, certificate), Role::Initiator) => {
                 stream::resume(io, options, resume, certificate).await?
             }
-            (Goal::Renew, Role::Initiator) => stream::renew(io, options).await?,
+            (Goal::Renew(certificate), Role::Initiator) => stream::renew(io, options, certificate).await?,
             // Both offered a new session at the same time, and the peer's won (XEP-0166 #def-action-ties). It is for a
             // stream of its own.
             (_, Role::Responder) => {

@@ -9,7 +9,7 @@ use jid::BareJid;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Notify,
-    task::JoinSet,
+    task::{Id, JoinError, JoinSet},
 };
 use tracing::Instrument as _;
 
@@ -30,6 +30,10 @@ use crate::{
 /// default ([`Limits::sessions_per_peer`](crate::Limits::sessions_per_peer)), as each runs a TLS handshake for somebody who
 /// has proved nothing yet.
 const AT_ONCE: usize = 16;
+
+/// How many of them may be of the same account: one that begins handshakes and does not finish them must not keep the others'
+/// streams waiting until it is too late for them.
+const AT_ONCE_EACH: usize = 4;
 
 /// Where one stream is registered.
 pub(crate) struct Responder {
@@ -160,8 +164,10 @@ fn openness(candidates: &Candidates) -> u8 {
 /// Takes the sessions that are to carry on streams, as long as there are such streams. Those keep the endpoint up by
 /// themselves.
 async fn accept_all(endpoint: Endpoint) {
-    let mut under_way = JoinSet::new();
+    let mut under_way = UnderWay::default();
     loop {
+        let UnderWay { tasks, accounts } = &mut under_way;
+        let has_turn = |account: &BareJid| has_turn(accounts, account);
         tokio::select! {
             () = endpoint.resumables.empty.notified() => {
                 if endpoint.resumables.stop_if_empty() == Acceptor::Idle {
@@ -169,15 +175,43 @@ async fn accept_all(endpoint: Endpoint) {
                     return;
                 }
             }
-            Some(_) = under_way.join_next() => {}
-            session = endpoint.handle.resumption(), if under_way.len() < AT_ONCE => match session {
+            Some(ended) = tasks.join_next_with_id() => under_way.forget(ended),
+            session = endpoint.handle.resumption(has_turn), if tasks.len() < AT_ONCE => match session {
                 Some(session) => {
-                    let span = session.span();
-                    under_way.spawn(accept(endpoint.clone(), session).instrument(span));
+                    let peer = session.with(|sessions, id, _| sessions.peer(id).cloned());
+                    if let Some(peer) = peer {
+                        let span = session.span();
+                        let work = accept(endpoint.clone(), session).instrument(span);
+                        under_way.begin(peer.to_bare(), work);
+                    }
                 }
                 None => return endpoint.resumables.stop(),
             },
         }
+    }
+}
+
+/// The sessions that are being made.
+#[derive(Default)]
+struct UnderWay {
+    tasks: JoinSet<()>,
+    accounts: HashMap<Id, BareJid>,
+}
+
+/// Whether another one may be of this account.
+fn has_turn(accounts: &HashMap<Id, BareJid>, account: &BareJid) -> bool {
+    accounts.values().filter(|other| *other == account).count() < AT_ONCE_EACH
+}
+
+impl UnderWay {
+    fn begin(&mut self, account: BareJid, work: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tasks.spawn(work);
+        self.accounts.insert(task.id(), account);
+    }
+
+    fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+        self.accounts.remove(&id);
     }
 }
 
@@ -246,5 +280,34 @@ impl Purpose for Continuation {
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Entry").field("whereabouts", &self.whereabouts).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_begins_and_does_not_finish_keeps_nobody_else_waiting() {
+        let account = |text: &str| text.parse::<BareJid>().unwrap();
+        let (slow, other) = (account("tybalt@capulet.lit"), account("romeo@montague.lit"));
+        let mut under_way = UnderWay::default();
+        for _ in 0..AT_ONCE_EACH {
+            assert!(has_turn(&under_way.accounts, &slow));
+            under_way.begin(slow.clone(), pending());
+        }
+        assert!(!has_turn(&under_way.accounts, &slow));
+        assert!(has_turn(&under_way.accounts, &other));
+        // One that ends makes room, however it ends.
+        under_way.begin(other.clone(), async {});
+        let ended = under_way.tasks.join_next_with_id().await.unwrap();
+        under_way.forget(ended);
+        under_way.tasks.abort_all();
+        while let Some(ended) = under_way.tasks.join_next_with_id().await {
+            under_way.forget(ended);
+        }
+        assert!(under_way.accounts.is_empty() && has_turn(&under_way.accounts, &slow));
     }
 }

@@ -195,6 +195,21 @@ fn streams_that_wait_to_be_carried_on_count_when_the_peer_wants_new_ones() {
 }
 
 #[test]
+fn somebody_with_many_accounts_can_not_leave_any_number_of_streams_behind() {
+    let now = Instant::now();
+    let mut limited = config(Juliet);
+    limited.limits.sessions = 4;
+    let mut juliet = End::new(Juliet, limited, now);
+    for n in 0..8 {
+        juliet.sessions.expect_resumption(&account(&format!("account{n}@montague.lit")));
+    }
+    assert_eq!(juliet.hears(now, ROMEO, &initiate("a")), BUSY);
+    assert_eq!(juliet.hears(now, "account0@montague.lit/x", &resume("b")), ["result"], "those may go on");
+    juliet.sessions.forget_resumption(&account("account1@montague.lit"));
+    assert_eq!(juliet.hears(now, ROMEO, &initiate("a")), ["result"]);
+}
+
+#[test]
 fn all_together_may_not_have_more_than_the_limit() {
     let now = Instant::now();
     let mut limited = config(Juliet);

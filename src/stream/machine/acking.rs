@@ -291,7 +291,7 @@ impl Machine {
         match active.out.acknowledge(h) {
             Err(too_high) => return self.abort_too_high(now, too_high),
             Ok(0) => {}
-            Ok(_) => self.renew_closing(now),
+            Ok(_) => self.handle_progress(now),
         }
         self.ask_in_time(now);
     }

@@ -55,6 +55,12 @@ impl Machine {
         Some(&resumption.id)
     }
 
+    /// As responder: whether a peer that asks for this stream asked before it got to where it is now, by a bytestream that it
+    /// has given up since.
+    pub(crate) fn is_outdated(&self, resume: &Resume) -> bool {
+        self.management.active().is_some_and(|active| active.out.is_outdated(resume.h))
+    }
+
     /// Whether the peer acknowledges stanzas.
     pub(crate) fn acknowledges(&self) -> bool {
         self.management.active().is_some()

@@ -17,6 +17,12 @@ impl Machine {
         self.release_footer_in_time(now);
     }
 
+    /// The peer has acknowledged something.
+    pub(super) fn handle_progress(&mut self, now: Instant) {
+        self.closing_losses = 0;
+        self.renew_closing(now);
+    }
+
     /// The peer makes progress: it has its time again.
     pub(super) fn renew_closing(&mut self, now: Instant) {
         if let State::Closing(closing) = &mut self.state {

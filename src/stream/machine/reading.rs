@@ -133,6 +133,11 @@ impl Machine {
     /// RFC 6120 §4.9.1.1: whoever gets a stream error closes its side too.
     pub(super) fn handle_stream_error(&mut self, now: Instant, error: StreamError) {
         let text = error.get_best_text(vec!["en"]).map(|(_, text)| text.clone());
+        let condition = error.condition;
+        let failure = StreamFailure { direction: Direction::Received, condition, text };
+        if self.is_replaced(&failure) {
+            return self.suspend(Error::Stream(failure));
+        }
         if matches!(
             self.state,
             State::HeaderAwaited(_)
@@ -144,8 +149,7 @@ impl Machine {
             self.outbox.footer(now);
         }
         self.release_footer(now);
-        let condition = error.condition;
-        self.fail(Error::Stream(StreamFailure { direction: Direction::Received, condition, text }));
+        self.fail(Error::Stream(failure));
     }
 
     /// RFC 6120 §4.4: after the peer's footer nothing comes, so we close too.

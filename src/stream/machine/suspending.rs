@@ -2,10 +2,10 @@
 
 use std::{mem, time::Instant};
 
-use xmpp_parsers::stanza::Stanza;
+use xmpp_parsers::{stanza::Stanza, stream_error::DefinedCondition};
 
 use super::{
-    Closing, Footer, Machine, Open, State,
+    CLOSING_LOSSES, Closing, Footer, Machine, Open, Role, State,
     acking::{Active, Management, Resumption},
     cut_off,
     ending::too_high_error,
@@ -14,7 +14,7 @@ use super::{
     reviving::{Reviving, Step as Revival, not_resumed},
 };
 use crate::{
-    Error, PeerMisbehaved, Reason, Step, Terminated,
+    Error, PeerMisbehaved, Reason, Step, StreamFailure, Terminated,
     stream::{
         acks::{Entry, Incoming, Outgoing},
         decode::Decoded,
@@ -58,7 +58,9 @@ impl Machine {
                 State::Open(_) | State::Suspended(_) => true,
                 // What the peer has acknowledged needs no other bytestream.
                 State::Closing(Closing { footer, .. }) => {
-                    *footer != Footer::HeldLast && self.management.unacked() > 0
+                    *footer != Footer::HeldLast
+                        && self.management.unacked() > 0
+                        && self.closing_losses < CLOSING_LOSSES
                 }
                 _ => false,
             }
@@ -81,8 +83,18 @@ impl Machine {
         self.is_resumable() && is_survivable(error)
     }
 
+    /// As initiator: the responder believes that we go on over another bytestream, because we asked for that once
+    /// (RFC 6120 §4.9.3.3). If we have given that one up since, a third is needed.
+    pub(super) fn is_replaced(&self, failure: &StreamFailure) -> bool {
+        self.role == Role::Initiator
+            && failure.condition == DefinedCondition::Conflict
+            && matches!(self.state, State::Open(_) | State::Closing(_))
+            && self.is_resumable()
+    }
+
     /// The bytestream is lost, and what was not written with it.
     pub(super) fn suspend(&mut self, cause: Error) {
+        self.count_loss();
         self.enter_suspension(cause, Link::Lost);
         self.forget_unwritten();
     }
@@ -91,7 +103,14 @@ impl Machine {
     pub(crate) fn stall(&mut self, now: Instant, cause: Error) {
         self.clock = now;
         if self.is_resumable() && matches!(self.state, State::Open(_) | State::Closing(_)) {
+            self.count_loss();
             self.enter_suspension(cause, Link::Still);
+        }
+    }
+
+    fn count_loss(&mut self) {
+        if matches!(self.state, State::Closing(_)) {
+            self.closing_losses = self.closing_losses.saturating_add(1);
         }
     }
 
@@ -244,10 +263,14 @@ impl Machine {
             fresh.refuse_resumption(now);
             return Err(Box::new(fresh));
         };
-        if let Err(too_high) = active.out.acknowledge(h) {
-            fresh.abort_too_high(now, too_high);
-            self.fail(too_high_error(too_high));
-            return Err(Box::new(fresh));
+        match active.out.acknowledge(h) {
+            Ok(0) => {}
+            Ok(_) => self.closing_losses = 0,
+            Err(too_high) => {
+                fresh.abort_too_high(now, too_high);
+                self.fail(too_high_error(too_high));
+                return Err(Box::new(fresh));
+            }
         }
         let State::Reviving(Reviving { id, step, backlog, .. }) =
             mem::replace(&mut fresh.state, State::Failed(cut_off()))

@@ -407,7 +407,7 @@ fn a_stream_that_fails_gives_back_what_the_user_sent() {
     let reply = romeo.machine.send_iq(romeo.now, IqRequest::Get(Ping.into())).unwrap();
     let (sender, mut receipt) = oneshot::channel();
     romeo.machine.send_for(romeo.now, message("2"), Some(sender)).unwrap();
-    romeo.reads("<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>");
+    romeo.reads("<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>");
     assert_eq!(undelivered(&romeo), ["1", "2"]);
     let Some(Error::Undelivered(error)) = romeo.machine.error() else { panic!("no error") };
     assert!(matches!(error.cause(), Some(Error::Stream(_))));

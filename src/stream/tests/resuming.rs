@@ -233,6 +233,46 @@ fn a_count_that_is_too_high_ends_both() {
 }
 
 #[test]
+fn a_request_that_was_overtaken_by_a_later_one_is_known_by_its_count() {
+    let (mut romeo, mut juliet) = pair();
+    for text in ["one", "two"] {
+        juliet.says(text);
+    }
+    lose([&mut romeo, &mut juliet]);
+    let first = romeo.machine.resume_request().unwrap();
+    resume(&mut romeo, &mut juliet);
+    assert!(!juliet.machine.is_outdated(&first), "nothing has changed since");
+    exchange(&mut romeo, &mut juliet);
+    assert_eq!(heard(&mut romeo), ["one", "two"]);
+    exchange(&mut romeo, &mut juliet);
+    assert!(juliet.machine.is_outdated(&first));
+    let now = romeo.machine.resume_request().unwrap();
+    assert!(!juliet.machine.is_outdated(&now));
+    assert!(!juliet.machine.is_outdated(&Resume { h: now.h + 1, ..now }), "that is too high, which is worse");
+}
+
+#[test]
+fn an_initiator_that_is_said_to_be_elsewhere_finds_another_way() {
+    const CONFLICT: &str =
+        "<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";
+    let (mut romeo, mut juliet) = pair();
+    romeo.says("one");
+    romeo.written();
+    romeo.reads(format!("{CONFLICT}{FOOTER}"));
+    assert!(romeo.machine.suspension().is_some());
+    assert_eq!(romeo.written(), "", "there is nobody to say goodbye to");
+    juliet.machine.handle_end(cut_off());
+    resume(&mut romeo, &mut juliet);
+    exchange(&mut romeo, &mut juliet);
+    assert_eq!(heard(&mut juliet), ["one"]);
+
+    // It is for the initiator to be elsewhere.
+    let (_, mut juliet) = pair();
+    juliet.reads(CONFLICT);
+    assert!(matches!(juliet.machine.error(), Some(Error::Stream(_))));
+}
+
+#[test]
 fn a_stream_that_the_peer_has_forgotten_is_refused() {
     let (mut romeo, _) = pair();
     romeo.says("one");
@@ -413,6 +453,33 @@ fn a_bytestream_lost_while_closing_is_resumed_only_for_what_is_not_acknowledged(
     romeo.machine.close(romeo.now);
     romeo.machine.handle_end(cut_off());
     assert!(matches!(romeo.machine.error(), Some(Error::Transport(_))));
+}
+
+#[test]
+fn a_close_does_not_last_for_as_long_as_somebody_lets_it_be_resumed_and_cuts_it_off() {
+    let (mut romeo, mut juliet) = pair();
+    romeo.says("last");
+    romeo.machine.close(romeo.now);
+    for _ in 0..5 {
+        lose([&mut romeo, &mut juliet]);
+        resume(&mut romeo, &mut juliet);
+    }
+    romeo.machine.handle_end(cut_off());
+    assert_eq!(undelivered(&romeo), ["last"]);
+
+    // What the peer acknowledges on the way is worth the wait.
+    let (mut romeo, mut juliet) = pair();
+    let texts: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+    for text in &texts {
+        romeo.says(text);
+    }
+    romeo.machine.close(romeo.now);
+    for text in &texts {
+        lose([&mut romeo, &mut juliet]);
+        resume(&mut romeo, &mut juliet);
+        juliet.reads(romeo.written().trim_end_matches(FOOTER));
+        assert_eq!(juliet.machine.next_stanza().map(|stanza| body(&stanza)).as_ref(), Some(text));
+    }
 }
 
 #[test]
