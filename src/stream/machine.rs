@@ -448,14 +448,14 @@ impl Machine {
         !self.inbox.is_empty() || self.is_over()
     }
 
-    /// The inbox holds as much as it may: reading should pause.
+    /// The inbox holds as much as it may: reading should pause, unless nothing more is put in.
     pub(crate) fn is_inbox_full(&self) -> bool {
-        self.inbox.is_full()
+        self.inbox.is_full() && self.audience == Audience::Present
     }
 
     /// Reading should go on after a pause.
     pub(crate) fn has_inbox_room(&self) -> bool {
-        self.inbox.has_room()
+        self.inbox.has_room() || self.audience == Audience::Gone
     }
 
     pub(crate) fn peer(&self) -> Option<&Jid> {
