@@ -10,6 +10,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io::{self, BufRead},
+    pin::pin,
     process::ExitCode,
     thread,
     time::{Duration, Instant},
@@ -23,7 +24,7 @@ use common::{
     output::{Direction, Output},
     transport_options::InitiatorOptions,
 };
-use futures::{SinkExt, Stream, StreamExt, channel::mpsc, executor::block_on, stream};
+use futures::{SinkExt, Stream, StreamExt, channel::mpsc, executor::block_on, future::join, stream};
 use jid::FullJid;
 use jingle_xmlstream::{ApiMisuse, Config, E2eStream, Error, Reason, StreamEvent};
 use xmpp_parsers::{
@@ -100,15 +101,25 @@ async fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> {
     };
     let result = tokio::select! {
         stream = endpoint.connect(&arguments.peer) => match stream {
-            Ok(stream) => tokio::select! {
-                result = talk.hold(stream) => result,
-                () = common::interrupted() => Err(Failure::Interrupted),
-            },
+            Ok(stream) => {
+                let mut held = pin!(talk.hold(stream));
+                tokio::select! {
+                    result = &mut held => result,
+                    () = common::interrupted() => {
+                        // Only who holds the stream to its end learns what was not acknowledged.
+                        let ((), ended) = join(endpoint.close(), held).await;
+                        if let Err(failure) = ended && failure.undelivered().is_some() {
+                            output.failed(&failure);
+                        }
+                        Err(Failure::Interrupted)
+                    }
+                }
+            }
             Err(error) => Err(talk.failed(error)),
         },
         () = common::interrupted() => Err(Failure::Interrupted),
     };
-    // Also closes a stream that a failure or a signal left open.
+    // Also closes a stream that a failure left open.
     endpoint.close().await;
     result
 }

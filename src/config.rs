@@ -398,7 +398,8 @@ pub struct SmConfig {
     pub resumption: Duration,
     /// As initiator: where the peer does not know the stream any more, as after its restart, goes on with a new one, after
     /// the stanzas that the peer did not acknowledge were handed back ([`StreamEvent::Renewed`](crate::StreamEvent::Renewed)).
-    /// Default false: the stream ends.
+    /// Nobody else gets them, so somebody has to take the [`events`](crate::E2eStream::events). A `send` that waits goes out on
+    /// the new stream at once, before they can be sent again. Default false: the stream ends.
     pub renew: bool,
 }
 

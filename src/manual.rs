@@ -112,7 +112,8 @@
 //!   and [`send_with_receipt`](crate::E2eStream::send_with_receipt) gives a [`Receipt`](crate::Receipt) to wait for later.
 //! - `<r/>` goes out after [`SmConfig::request_after`](crate::SmConfig::request_after) stanzas, or
 //!   [`request_within`](crate::SmConfig::request_within) after the first that was not asked for; at once for a receipt, and when half of a limit is
-//!   reached. It is answered at once with `<a/>`, which also comes unasked after as many handled stanzas, and before the footer.
+//!   reached. It is answered at once with `<a/>`, which also comes unasked: after as many handled stanzas, when all is
+//!   handled that was here when it was asked for, and before the footer. So a peer whose bot has a backlog acknowledges late.
 //! - What is not acknowledged is kept: [`Limits::unacked_stanzas`](crate::Limits::unacked_stanzas) and
 //!   [`unacked_bytes`](crate::Limits::unacked_bytes) bound it, and `send` waits beyond. A peer whose bot does not take what it gets is felt here.
 //! - Numbers count modulo 2³². A peer that acknowledges more than was sent, or less than before, gets the stream error
@@ -171,7 +172,10 @@
 //! open `send_iq` fails with the cause.
 //!
 //! With [`SmConfig::renew`](crate::SmConfig::renew), an initiator whose peer has forgotten the stream, as after a restart of its bot, goes on with a new one under
-//! the same object. [`StreamEvent::Renewed`](crate::StreamEvent::Renewed) hands back what was not delivered, and nothing is sent again by itself.
+//! the same object. [`StreamEvent::Renewed`](crate::StreamEvent::Renewed) hands back what was not delivered, and nothing is sent again by itself. Only events have it:
+//! who does not look at them loses it. A `send` that waits goes out on the new stream before that can be sent again.
+//!
+//! A responder waits for as long as it said. That its peer has come back with another stream does not end the one that waits.
 //!
 //! ## Without the server
 //!

@@ -149,6 +149,15 @@ impl Link {
         }
     }
 
+    /// Whether somebody waits to be told that a stanza was sent.
+    pub(crate) fn is_awaited(&self) -> bool {
+        match self {
+            Self::Stream(link) => link.in_queue.iter().any(|(_, sent)| sent.is_some()),
+            Self::Client(ClientLink::Sending(_, sent)) => sent.is_some(),
+            Self::Client(ClientLink::Idle(_) | ClientLink::Ended) => false,
+        }
+    }
+
     /// Ends the session with the server in good order.
     pub(crate) async fn close(self) {
         match self {

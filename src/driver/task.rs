@@ -7,7 +7,7 @@ use tokio_xmpp::Event;
 use xmpp_parsers::{iq::Iq, stanza::Stanza};
 
 use super::{
-    Events, Handle, Shared, alarm, close_shared,
+    Events, Handle, Reach, Shared, alarm, close_shared,
     handle::{Close, Commands, FromBot},
     link::{Heard, Link, Sent},
     sockets::Sockets,
@@ -190,6 +190,11 @@ impl Driver {
         while let Ok(from_bot) = self.commands.to_send.try_recv() {
             self.take(from_bot);
         }
+        let reach = self.shared.act(|state, _| state.reach);
+        if reach == Reach::Suspended && !self.is_awaited() {
+            // There is no stream to end, and nobody who would wait for another one.
+            return;
+        }
         let sent_all = tokio::time::timeout(close, async {
             self.collect();
             while let Some((stanza, sent)) = self.outgoing.pop_front() {
@@ -204,6 +209,11 @@ impl Driver {
         if tokio::time::timeout(close, self.link.close()).await.is_err() {
             tracing::debug!("the server did not close its stream in time");
         }
+    }
+
+    /// Whether the bot waits for a stanza of its own to be sent.
+    fn is_awaited(&self) -> bool {
+        self.outgoing.iter().any(|(_, sent)| sent.is_some()) || self.link.is_awaited()
     }
 }
 

@@ -89,9 +89,11 @@ impl Carrier for Carried {
     }
 
     fn poll_flow(&self, cx: &Context<'_>, known: Flow) -> Poll<Flow> {
-        self.session.poll(cx, |sessions, id, _| match sessions.flow(id) {
-            flow if flow == known => Poll::Pending,
-            flow => Poll::Ready(flow),
+        self.session.poll(cx, |sessions, id, _| match (sessions.progress(id), sessions.flow(id)) {
+            // What has ended does not stand still any more, but does not go on either.
+            (Progress::Ended(_), _) => Poll::Pending,
+            (_, flow) if flow == known => Poll::Pending,
+            (_, flow) => Poll::Ready(flow),
         })
     }
 

@@ -24,7 +24,8 @@ use super::{
     StreamOptions, accept, await_resume, initiate, renew, resume, tests::message,
 };
 use crate::{
-    Error, Identity, Limits, Reason, SecurityError, SmConfig, Terminated, TlsOptions, TransportInfo, Trust,
+    Error, Identity, Limits, Reason, SecurityError, SignallingError, SmConfig, Terminated, TlsOptions,
+    TransportInfo, Trust,
 };
 
 const ROMEO: &str = "romeo@montague.example/balcony";
@@ -720,6 +721,32 @@ async fn a_bytestream_that_stands_still_suspends_and_goes_on_as_the_same() {
     assert_eq!(body(within(juliet.next()).await), "second");
     assert_eq!(world.attempts(), 0);
     assert!(session.terminated.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bytestream_that_fails_while_it_stands_still_does_not_show_as_resumed() {
+    let world = World::new();
+    let session = Arc::new(Session::default());
+    let wire = Wire::default();
+    let (ours, theirs) = pipe(&wire, true);
+    let (romeo, juliet) =
+        tokio::join!(initiate(ours, world.romeo().carrier(session.clone())), accept(theirs, world.juliet()));
+    let (mut romeo, mut juliet) = (romeo.unwrap(), juliet.unwrap());
+    within(romeo.send(message("first"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "first");
+    let mut events = romeo.events();
+    session.stall(true);
+    assert!(matches!(within(events.next()).await, Some(StreamEvent::Suspended(_))));
+    *session.error.lock().unwrap() = Some(Error::Signalling(SignallingError::Rebound));
+    session.stall(false);
+    sleep(Duration::from_secs(1)).await;
+    assert!(events.next().now_or_never().is_none(), "nothing gets through");
+    wire.cut();
+    assert!(matches!(within(events.next()).await, Some(StreamEvent::Resumed(_))));
+    assert_eq!(world.attempts(), 1);
+    within(romeo.send(message("second"))).await.unwrap();
+    assert_eq!(body(within(juliet.next()).await), "second");
+    assert!(events.next().now_or_never().is_none(), "and it is shown once");
 }
 
 #[tokio::test(start_paused = true)]

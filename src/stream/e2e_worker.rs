@@ -185,6 +185,8 @@ impl Worker {
     fn poll_flow(&mut self, cx: &Context<'_>) {
         if let Poll::Ready(flow) = self.session.poll_flow(cx, self.flow)
             && flow != self.flow
+            // What failed while it stood still does not go on: its end follows.
+            && (flow == Flow::Stalled || self.session.error().is_none())
         {
             self.flow = flow;
             let transport = self.session.transport();

@@ -455,10 +455,13 @@ impl Machine {
         !self.inbox.is_empty() || self.is_over()
     }
 
-    /// The inbox holds as much as it may: reading should pause. While sending waits for acknowledgements it may hold more:
-    /// they come behind what the peer has sent before, and a bot that waits to send receives nothing.
+    /// The inbox holds as much as it may: reading should pause, unless nothing more is put in. While sending waits for
+    /// acknowledgements it may hold more: they come behind what the peer has sent before, and a bot that waits to send receives
+    /// nothing.
     pub(crate) fn is_inbox_full(&self) -> bool {
-        if self.management.has_room(&self.limits) {
+        if self.audience == Audience::Gone {
+            false
+        } else if self.management.has_room(&self.limits) {
             self.inbox.is_full()
         } else {
             self.inbox.is_full_beyond(self.reserve())
@@ -474,7 +477,9 @@ impl Machine {
 
     /// Reading should go on after a pause.
     pub(crate) fn has_inbox_room(&self) -> bool {
-        self.inbox.has_room() || !(self.management.has_room(&self.limits) || self.is_inbox_full())
+        self.audience == Audience::Gone
+            || self.inbox.has_room()
+            || !(self.management.has_room(&self.limits) || self.is_inbox_full())
     }
 
     pub(crate) fn peer(&self) -> Option<&Jid> {

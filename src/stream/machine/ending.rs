@@ -111,14 +111,17 @@ impl Machine {
         }
     }
 
-    /// Closes, and nobody receives any more: what is unread is not handled, so that the peer gets it back.
+    /// Closes, and nobody receives any more: what is unread is not handled, so that the peer gets it back. Behind a goodbye of
+    /// either side it is ours already (XEP-0198 #acking), and stays for whoever receives after all.
     pub(crate) fn leave(&mut self, now: Instant) {
-        let unread = self.unread();
-        if let Management::Active(active) = &mut self.management {
-            active.incoming.abandon(unread);
+        if !matches!(self.state, State::Closing(_) | State::Closed(_)) {
+            let unread = self.unread();
+            if let Management::Active(active) = &mut self.management {
+                active.incoming.abandon(unread);
+            }
+            self.inbox.clear();
         }
         self.audience = Audience::Gone;
-        self.inbox.clear();
         self.close(now);
     }
 }

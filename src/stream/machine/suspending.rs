@@ -126,15 +126,19 @@ impl Machine {
     fn enter_suspension(&mut self, cause: Error, link: Link) {
         let Some(time) = self.resumption().map(|resumption| resumption.time) else { return };
         let mut until = self.clock + time;
+        let mut closing_until = self.clock + self.timeouts.close;
         // Each way out of here sets the state.
         let before = match mem::replace(&mut self.state, State::Failed(cause.clone())) {
             State::Open(open) => Before::Open(open),
             State::Closing(closing) => Before::Closing(closing),
-            State::Suspended(suspended) => suspended.before,
+            State::Suspended(Suspended { suspension, before, .. }) => {
+                closing_until = closing_until.min(suspension.until);
+                before
+            }
             other => return self.state = other,
         };
         if let Before::Closing(_) = before {
-            until = until.min(self.clock + self.timeouts.close);
+            until = until.min(closing_until);
         }
         tracing::debug!(%cause, "the stream is suspended");
         self.state = State::Suspended(Suspended { suspension: Suspension { cause, until }, link, before });

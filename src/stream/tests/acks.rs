@@ -386,6 +386,19 @@ fn what_is_unread_when_we_close_and_go_on_receiving_is_our_responsibility() {
 }
 
 #[test]
+fn what_the_peer_was_told_at_its_goodbye_is_not_thrown_away_when_we_leave() {
+    let (mut romeo, mut juliet) = pair();
+    romeo.says("taken");
+    romeo.says("taken after the end");
+    romeo.machine.close(romeo.now);
+    exchange(&mut romeo, &mut juliet);
+    assert!(matches!(romeo.machine.outcome(), Some(Ok(()))), "it counts as delivered");
+    assert_eq!(juliet.hears().unwrap(), "taken");
+    juliet.machine.leave(juliet.now);
+    assert_eq!(juliet.hears().unwrap(), "taken after the end");
+}
+
+#[test]
 fn an_acknowledgement_renews_the_time_of_a_close() {
     let (mut romeo, _) = pair();
     romeo.says("1");

@@ -512,3 +512,16 @@ fn a_peer_that_has_lost_all_of_stream_management_can_not_resume() {
         assert!(initiator.machine.next_stanza().is_none());
     }
 }
+
+#[test]
+fn a_close_on_a_bytestream_that_stands_still_gets_no_more_time_when_that_is_lost() {
+    let (mut romeo, _) = pair();
+    romeo.says("not acknowledged");
+    romeo.machine.stall(romeo.now, Error::Signalling(SignallingError::Offline));
+    romeo.machine.close(romeo.now);
+    let until = romeo.machine.suspension().unwrap().until;
+    assert_eq!(until, romeo.now + Duration::from_secs(10));
+    romeo.after(Duration::from_secs(9));
+    romeo.machine.handle_end(Error::Signalling(SignallingError::Rebound));
+    assert_eq!(romeo.machine.suspension().unwrap().until, until);
+}
