@@ -175,7 +175,7 @@ fn a_peer_that_went_offline_has_ten_seconds_to_show_itself() {
     assert_eq!(pair.end(Romeo).sessions.poll_timeout(), Some(now + ten_seconds));
     let error = expires(&mut pair, Romeo, id, ten_seconds);
     assert!(matches!(error, Error::Signalling(SignallingError::PeerGone)));
-    assert_eq!(pair.take_log(), ["romeo: set session-terminate gone"]);
+    assert_eq!(pair.take_log(), ["romeo: set session-terminate connectivity-error"]);
 }
 
 #[test]
@@ -194,8 +194,15 @@ fn another_timer_does_not_make_an_absence_forgotten() {
     pair.advance(Duration::from_secs(3));
     let due = pair.end(Romeo).sessions.poll_timeout().unwrap();
     assert!(due <= now + Duration::from_secs(10));
+    pair.take_log();
     pair.advance(Duration::from_secs(7));
     assert!(pair.end(Romeo).error(id).is_some());
+    pair.run();
+    assert_eq!(
+        pair.take_log().first().unwrap(),
+        "romeo: set session-terminate gone",
+        "there was no stream yet"
+    );
 }
 
 #[test]

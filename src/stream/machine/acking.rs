@@ -202,8 +202,12 @@ impl Machine {
             (Role::Responder, Nonza::Enable { max, resume }) => self.enable(now, max, resume),
             // The stream goes on (XEP-0198 #resumption).
             (Role::Responder, Nonza::Resume { .. }) => {
+                let condition = match self.management {
+                    Management::Off => "feature-not-implemented",
+                    _ => "item-not-found",
+                };
                 self.management.pass();
-                self.say_management(now, &Nonza::failed("item-not-found"));
+                self.say_management(now, &Nonza::failed(condition));
             }
             (Role::Initiator, Nonza::Enabled { id, max, resume }) => {
                 self.handle_enabled(now, id, max, resume)
@@ -228,7 +232,8 @@ impl Machine {
             Management::Passed(enable) => (enable, Outgoing::new()),
             active @ Management::Active(_) => {
                 self.management = active;
-                // XEP-0198 #enable
+                // XEP-0198 #enable asks for a stream error, and prints this.
+                self.outbox.negotiation(now, &Nonza::failed("unexpected-request").to_element());
                 return self.abort(now, Violation::policy("stream management was enabled before"));
             }
             other => {
