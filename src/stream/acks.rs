@@ -253,9 +253,9 @@ impl Incoming {
         self.ceiling.map_or(handled, |ceiling| handled.min(ceiling))
     }
 
-    /// What is unread now will not be handled, though it is thrown away.
+    /// What is unread now will not be handled, though it is thrown away. What the peer was told can't be taken back.
     pub(super) fn abandon(&mut self, unread: Option<Number>) {
-        self.ceiling = Some(self.handled(unread));
+        self.ceiling = Some(self.handled(unread).max(self.told.unwrap_or(0)));
     }
 
     /// What the peer is told now.

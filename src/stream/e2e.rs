@@ -297,7 +297,7 @@ impl E2eStream {
     async fn end(self, intent: Intent) -> Result<Option<Bytestream>, Error> {
         let Self { sender, receiver } = self;
         let shared = sender.handle.shared.clone();
-        // In this order: what nobody has received by now is not acknowledged any more.
+        // What nobody has received by now is not acknowledged any more.
         shared.with(|inner, wakes| inner.end(intent, wakes));
         drop(receiver);
         let mut kept = poll_fn(|cx| shared.with(|inner, _| inner.poll_done(cx))).await?;

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::e2e_shared::{Intent, Shared, Task, now};
+use super::e2e_shared::{Intent, Shared, Task};
 
 /// Can close a stream in good order, and does not keep it open.
 #[derive(Clone)]
@@ -26,11 +26,7 @@ impl Closer {
     /// Closes the stream as [`E2eStream::close`](super::E2eStream::close) does. What goes wrong is for those who hold it to see.
     pub(crate) async fn close(self) {
         let Some(shared) = self.0.upgrade() else { return };
-        shared.with(|inner, wakes| {
-            inner.end(Intent::Close, wakes);
-            // What the peer was not told as handled must not be delivered any more: it gets it back.
-            inner.queue(wakes, |machine| machine.stop_receiving(now()));
-        });
+        shared.with(|inner, wakes| inner.end(Intent::Close, wakes));
         drop(poll_fn(|cx| shared.with(|inner, _| inner.poll_done(cx))).await);
     }
 }

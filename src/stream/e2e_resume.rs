@@ -66,12 +66,6 @@ pub(crate) struct Resumable {
     pub(super) certificate: Certificate,
 }
 
-impl Resumable {
-    pub(crate) fn certificate(&self) -> &Certificate {
-        &self.certificate
-    }
-}
-
 /// As initiator: asks the peer to carry on a stream.
 ///
 /// The bytestream is encrypted with the certificate of `goal`, or will be by STARTTLS; another certificate is an error

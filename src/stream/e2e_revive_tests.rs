@@ -470,8 +470,7 @@ async fn a_stream_that_the_peer_has_forgotten_ends_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn where_the_user_allowed_it_a_new_stream_takes_the_place_of_a_forgotten_one() {
-    let mut sm = SmConfig::default();
-    sm.renew = true;
+    let sm = SmConfig { renew: true, ..SmConfig::default() };
     let world = World::with(sm, Limits::default());
     world.set_door(Door::Forgetful);
     let (mut romeo, _juliet, _wire) = lost(&world).await;
@@ -666,8 +665,7 @@ async fn what_a_peer_never_received_comes_back_when_it_closes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sender_waits_when_as_much_is_unacknowledged_as_may_be() {
-    let mut limits = Limits::default();
-    limits.unacked_stanzas = 3;
+    let limits = Limits { unacked_stanzas: 3, ..Limits::default() };
     let world = World::with(SmConfig::default(), limits);
     let (mut romeo, mut juliet) = world.streams(&Wire::default()).await;
     let mut sent = 0;

@@ -214,10 +214,10 @@ impl Inner {
         Poll::Pending
     }
 
-    /// The user decides how the stream is to end. The last decision counts.
+    /// The user decides how the stream is to end, and receives nothing more. The last decision counts.
     pub(super) fn end(&mut self, intent: Intent, wakes: &mut Wakes) {
         self.intent = intent;
-        self.machine.close(now());
+        self.machine.leave(now());
         self.wake_worker(wakes);
     }
 

@@ -325,7 +325,6 @@ impl Machine {
     /// Nobody reads the inbox any more: what comes in is dropped, and requests are refused.
     pub(crate) fn stop_receiving(&mut self, now: Instant) {
         self.audience = Audience::Gone;
-        self.abandon_unread();
         self.inbox.clear();
         if self.is_open() {
             self.refuse_requests(now);

@@ -344,10 +344,11 @@ impl Machine {
         }
     }
 
-    /// The oldest stanza that is not handled. What is here when the peer has said goodbye is our responsibility.
+    /// The oldest stanza that is not handled. What is here when one side says goodbye, while somebody receives it, is our
+    /// responsibility: nothing can be acknowledged later.
     pub(super) fn unread(&self) -> Option<Number> {
         match &self.state {
-            State::Closing(Closing { footer: Footer::HeldLast, .. }) => None,
+            State::Closing(_) => None,
             _ => self.inbox.oldest(),
         }
     }

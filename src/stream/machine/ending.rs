@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use xmpp_parsers::stream_error::DefinedCondition;
 
-use super::{Closed, Closer, Closing, Footer, Machine, State, acking::Management};
+use super::{Audience, Closed, Closer, Footer, Machine, State, acking::Management};
 use crate::{
     ApiMisuse, Direction, Error, StreamFailure, Undelivered,
     stream::{
@@ -111,18 +111,15 @@ impl Machine {
         }
     }
 
-    /// What is unread when we have said goodbye is not handled: the peer gets it back.
-    pub(super) fn abandon_unread(&mut self) {
-        let is_closing = match &self.state {
-            State::Closing(Closing { footer, .. }) => *footer != Footer::HeldLast,
-            State::Suspended(suspended) => !suspended.is_open(),
-            _ => false,
-        };
-        if let Management::Active(active) = &mut self.management
-            && is_closing
-        {
-            active.incoming.abandon(self.inbox.oldest());
+    /// Closes, and nobody receives any more: what is unread is not handled, so that the peer gets it back.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        let unread = self.unread();
+        if let Management::Active(active) = &mut self.management {
+            active.incoming.abandon(unread);
         }
+        self.audience = Audience::Gone;
+        self.inbox.clear();
+        self.close(now);
     }
 }
 

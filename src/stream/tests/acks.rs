@@ -382,13 +382,23 @@ fn what_is_unread_when_we_close_comes_back_to_the_peer() {
     romeo.says("not taken");
     juliet.reads(romeo.written());
     juliet.hears().unwrap();
-    juliet.machine.close(juliet.now);
-    juliet.machine.stop_receiving(juliet.now);
+    juliet.machine.leave(juliet.now);
     exchange(&mut romeo, &mut juliet);
     assert_eq!(romeo.machine.closed_by(), Some(Closer::Peer));
     assert_eq!(undelivered(&romeo), ["not taken"]);
     assert!(romeo.machine.error().is_none(), "it was closed in good order");
     assert!(matches!(juliet.machine.outcome(), Some(Ok(()))));
+}
+
+#[test]
+fn what_is_unread_when_we_close_and_go_on_receiving_is_our_responsibility() {
+    let (mut romeo, mut juliet) = pair();
+    romeo.says("taken later");
+    juliet.reads(romeo.written());
+    juliet.machine.close(juliet.now);
+    exchange(&mut romeo, &mut juliet);
+    assert!(matches!(romeo.machine.outcome(), Some(Ok(()))));
+    assert_eq!(juliet.hears().unwrap(), "taken later");
 }
 
 #[test]

