@@ -474,7 +474,7 @@ pub enum Start {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Candidates {
     /// Own addresses, external ones and proxies. An initiator's are in its offer, so the peer sees them whether or not it
-    /// accepts; a responder's are sent when its user has accepted.
+    /// accepts; a responder's are sent when its user has accepted, and without asking to the peer of a stream that is carried on.
     #[default]
     All,
     /// The same, but an initiator's are sent only when the peer has accepted.

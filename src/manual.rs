@@ -76,7 +76,9 @@
 //! ## Who sees which address
 //!
 //! A candidate shows an address to the peer and to both servers; a connection shows one to whoever it is made to.
-//! [`Candidates`](crate::Candidates) says what is offered and dialled. A responder's candidates are sent when its user has accepted. With
+//! [`Candidates`](crate::Candidates) says what is offered and dialled. A responder's candidates are sent when its user has accepted. A session that carries on
+//! a stream is accepted without asking, and before it is known who is there: whoever speaks for the account of that stream's peer, as its server can, is shown and
+//! dialled what that peer was. It begins on the best transport under [`Start::Fast`](crate::Start::Fast), too. With
 //! [`Candidates::ProxyOnly`](crate::Candidates::ProxyOnly) no own address is sent, and nothing but proxies is connected to; but what
 //! is a proxy the peer says, so a peer that calls its own address a proxy sees where we come from. Only
 //! [`Transports::Ibb`](crate::Transports::Ibb) shows nothing to anybody.
@@ -200,7 +202,8 @@
 //!
 //! - Whoever is closed upon takes responsibility for what is in its inbox: it counts as handled, so that the other one does not wait for a slow bot.
 //!   `next` still gives it.
-//! - Whoever closes with an unread inbox has not handled that, and the peer gets it back.
+//! - Whoever lets go of a stream with an unread inbox has not handled that, and the peer gets it back. Whoever closes the sink and goes on receiving takes
+//!   responsibility for what is there; what comes behind the own footer can't be acknowledged any more, and comes back to the peer though it was received.
 //! - [`Endpoint::close`](crate::Endpoint::close) closes all streams like that, but gives all of them together no more than one such time, however well
 //!   they get on. Dropping the last handle of a stream does the same in the background, where
 //!   nobody is left to be told.
@@ -361,7 +364,7 @@
 //! | several contents in an offer | the first XML stream that can be accepted is; the others are removed with content-remove, but for its namesakes, which were alternatives |
 //! | more sessions than the limits allow | acknowledged, then session-terminate `busy`, which says more than `resource-constraint` |
 //! | an error in reply to a block | the bytestream fails: with several blocks in flight, sending one again would break their order. Of what XEP-0047 #send suggests, the second is done: the stream goes on over another session |
-//! | a peer that seems to have gone (XEP-0166 #session-terminate) | unavailable presence and ten silent seconds end what goes through the server: with `gone` before there is a stream, then with `connectivity-error`, because either side may carry that on |
+//! | a peer that seems to have gone (XEP-0166 #session-terminate) | unavailable presence and ten silent seconds end what goes through the server: with `connectivity-error` and not `gone`, because a peer that is there after all may carry on its stream |
 //! | JIDs of sessions | full on both sides; services without a resource are left out |
 //! | XEP-0198's client and server | the initiator of the first session, which also initiates all that carry the stream on; and the responder |
 //! | `<enable/>` before `<enabled/>` came | stanzas follow at once. What the responder sent before `<enabled/>` has no number; the peer's first acknowledgement shows that it arrived |

@@ -8,7 +8,7 @@ use super::{
     Output, Progress, Purpose, Sessions,
     state::{ABSENCE, Farewell, Replacement, SessionId, State},
 };
-use crate::{Error, Reason, SignallingError, Step, wire::errors};
+use crate::{Error, SignallingError, Step, wire::errors};
 
 impl Sessions {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -75,10 +75,7 @@ impl Sessions {
         let Some(session) = self.table.get(id) else { return };
         let absent = self.absences().any(|(peer, since)| *peer == session.peer && now >= *since + ABSENCE);
         if absent && session.is_on_wire() && !session.outlives_signalling() {
-            let error = Error::Signalling(SignallingError::PeerGone);
-            // Should the peer be there after all, it may carry on its XML stream as we may ours; `gone` would end that.
-            let reason = if self.is_open(id) { Reason::ConnectivityError } else { error.reason() };
-            return self.terminate_with(now, id, reason, None, Some(error));
+            return self.fail(now, id, Error::Signalling(SignallingError::PeerGone));
         }
         let Some(session) = self.table.get_mut(id) else { return };
         let late = match &mut session.state {

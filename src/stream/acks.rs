@@ -247,15 +247,16 @@ impl Incoming {
         Some(self.received)
     }
 
-    /// How many are handled, if this is the oldest that nobody has taken.
+    /// How many are handled, if this is the oldest that nobody has taken. What the peer was told can't be taken back.
     fn handled(&self, unread: Option<Number>) -> u64 {
-        let handled = unread.map_or(self.received, |number| number.saturating_sub(1));
-        self.ceiling.map_or(handled, |ceiling| handled.min(ceiling))
+        let taken = unread.map_or(self.received, |number| number.saturating_sub(1));
+        let handled = self.ceiling.map_or(taken, |ceiling| taken.min(ceiling));
+        handled.max(self.told.unwrap_or(0))
     }
 
-    /// What is unread now will not be handled, though it is thrown away. What the peer was told can't be taken back.
+    /// What is unread now will not be handled, though it is thrown away.
     pub(super) fn abandon(&mut self, unread: Option<Number>) {
-        self.ceiling = Some(self.handled(unread).max(self.told.unwrap_or(0)));
+        self.ceiling = Some(self.handled(unread));
     }
 
     /// What the peer is told now.
