@@ -346,7 +346,8 @@ pub struct Limits {
     /// with `policy-violation`. Default 128: parsers recurse, and a stack overflow ends the process.
     pub stanza_depth: usize,
     /// Stanzas' bytes that wait for the bot to call `next`; after that the stream stops reading, and
-    /// the peer's sending slows down. Default 1 MiB.
+    /// the peer's sending slows down. While a bot that receives nothing waits to send, because of `unacked_stanzas` or
+    /// `unacked_bytes`, it may be as much more as these two allow, twice: the acknowledgements come behind it. Default 1 MiB.
     pub inbox_bytes: usize,
     /// Bytes that wait to be written to the bytestream; after that `send` waits. Default 256 KiB.
     pub outbox_bytes: usize,

@@ -73,6 +73,39 @@ async fn two_bots_in_one_task_wait_for_each_others_acknowledgements_without_a_de
     other.unwrap();
 }
 
+/// The usual bot: it answers each stanza before it receives the next. Its answers' acknowledgements come behind what floods it.
+#[tokio::test]
+async fn a_bot_that_waits_to_send_still_hears_acknowledgements() {
+    const COUNT: usize = 3000;
+    let world = World::start().await;
+    let bounded = || {
+        config().limits(limits(|limits| {
+            (limits.unacked_stanzas, limits.inbox_bytes, limits.outbox_bytes) = (500, 4096, 4096);
+        }))
+    };
+    let (romeo, juliet) = world.pair_of(bounded(), bounded()).await;
+    let (romeos, mut juliets) = streams(&romeo, &juliet).await;
+    let echo = async {
+        for _ in 0..COUNT {
+            let stanza = juliets.next().await.unwrap().unwrap();
+            juliets.send(stanza).await.unwrap();
+        }
+    };
+    let (mut sender, mut receiver) = romeos.split();
+    let flood = async {
+        for number in 0..COUNT {
+            sender.feed(message(&number.to_string())).await.unwrap();
+        }
+        sender.flush().await.unwrap();
+    };
+    let listen = async {
+        for number in 0..COUNT {
+            assert_eq!(body(&receiver.next().await.unwrap().unwrap()), number.to_string());
+        }
+    };
+    within(future::join3(echo, flood, listen)).await;
+}
+
 #[tokio::test]
 async fn who_sends_nothing_acknowledges_in_time_too() {
     let world = World::start().await;

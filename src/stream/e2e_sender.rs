@@ -133,7 +133,7 @@ impl StreamSender {
     /// [`ApiMisuse::BadStanza`] if it can't be XML; otherwise whatever ended the stream.
     pub async fn send_with_receipt(&self, stanza: impl Into<Stanza>) -> Result<Receipt, Error> {
         let shared = &self.handle.shared;
-        poll_fn(|cx| shared.with(|inner, _| inner.poll_room(cx))).await?;
+        poll_fn(|cx| shared.with(|inner, wakes| inner.poll_room(cx, wakes))).await?;
         let (told, acked) = oneshot::channel();
         shared.with(|inner, wakes| {
             inner.queue(wakes, |machine| machine.send_for(now(), stanza.into(), Some(told)))
@@ -152,7 +152,7 @@ impl StreamSender {
     /// [`ApiMisuse::BadStanza`] if the payload can't be XML; otherwise whatever ended the stream.
     pub async fn send_iq(&self, request: IqRequest) -> Result<IqResponse, Error> {
         let shared = &self.handle.shared;
-        poll_fn(|cx| shared.with(|inner, _| inner.poll_room(cx))).await?;
+        poll_fn(|cx| shared.with(|inner, wakes| inner.poll_room(cx, wakes))).await?;
         let reply = shared.with(|inner, wakes| {
             // The task may have to look at the clock earlier than it thought.
             inner.wake_worker(wakes);
@@ -166,7 +166,7 @@ impl Sink<Stanza> for StreamSender {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.handle.shared.with(|inner, _| inner.poll_room(cx))
+        self.handle.shared.with(|inner, wakes| inner.poll_room(cx, wakes))
     }
 
     fn start_send(mut self: Pin<&mut Self>, stanza: Stanza) -> Result<(), Error> {

@@ -140,10 +140,13 @@ impl Inner {
     // For the handles.
 
     /// Whether there is room to send; if not, the caller is woken when there is.
-    pub(super) fn poll_room(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+    pub(super) fn poll_room(&mut self, cx: &Context<'_>, wakes: &mut Wakes) -> Poll<Result<(), Error>> {
         match self.machine.check_room() {
             Ok(true) if self.outbox_len() < self.outbox_limit => return Poll::Ready(Ok(())),
-            Ok(_) => {}
+            Ok(true) => {}
+            // What is waited for has to be read.
+            Ok(false) if self.reading == Reading::Paused => self.wake_worker(wakes),
+            Ok(false) => {}
             Err(error) => return Poll::Ready(Err(self.failure().unwrap_or(error))),
         }
         remember(&mut self.senders, cx.waker());

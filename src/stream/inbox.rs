@@ -64,7 +64,12 @@ impl Inbox {
 
     /// Reading should pause. What was read before may still come in.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= self.limit
+        self.is_full_beyond(0)
+    }
+
+    /// The same, with so many bytes more than usual.
+    pub(super) fn is_full_beyond(&self, reserve: usize) -> bool {
+        self.bytes >= self.limit.saturating_add(reserve)
     }
 
     /// Reading should go on: not for each stanza that leaves, but when there is room for some.

@@ -448,14 +448,26 @@ impl Machine {
         !self.inbox.is_empty() || self.is_over()
     }
 
-    /// The inbox holds as much as it may: reading should pause.
+    /// The inbox holds as much as it may: reading should pause. While sending waits for acknowledgements it may hold more:
+    /// they come behind what the peer has sent before, and a bot that waits to send receives nothing.
     pub(crate) fn is_inbox_full(&self) -> bool {
-        self.inbox.is_full()
+        if self.management.has_room(&self.limits) {
+            self.inbox.is_full()
+        } else {
+            self.inbox.is_full_beyond(self.reserve())
+        }
+    }
+
+    /// What a peer with the same limits has under way at most, in the bytes that the inbox counts, before it waits for us.
+    fn reserve(&self) -> usize {
+        let Limits { unacked_stanzas, unacked_bytes, .. } = self.limits;
+        let each = size_of::<Stanza>() + self.parties.length();
+        unacked_bytes.saturating_mul(2).saturating_add(unacked_stanzas.saturating_mul(each))
     }
 
     /// Reading should go on after a pause.
     pub(crate) fn has_inbox_room(&self) -> bool {
-        self.inbox.has_room()
+        self.inbox.has_room() || !(self.management.has_room(&self.limits) || self.is_inbox_full())
     }
 
     pub(crate) fn peer(&self) -> Option<&Jid> {
