@@ -170,7 +170,8 @@ async fn a_responder_whose_stream_header_is_lost() {
 #[tokio::test]
 async fn data_that_is_not_acknowledged() {
     let world = World::start().await;
-    let (romeo, juliet) = world.pair_of(hurried(|it| it.block_ack = SHORT), config()).await;
+    let hurried = unmanaged().timeouts(timeouts(|it| it.block_ack = SHORT));
+    let (romeo, juliet) = world.pair_of(hurried, unmanaged()).await;
     let (mut romeos, mut juliets) = support::streams(&romeo, &juliet).await;
     world.server.intercept(drop_if(|stanza| is_ibb(stanza, "data")));
     let _ = romeos.send(message("does anybody hear me?")).await;
@@ -188,9 +189,10 @@ async fn a_close_that_is_not_answered() {
     let (romeos, mut juliets) = support::streams(&romeo, &juliet).await;
     world.server.intercept(drop_if(|stanza| is_ibb(stanza, "data")));
     assert_timeout(within(romeos.close()).await, Step::Close);
+    // She need not wait for him to carry the stream on.
     let heard = within(juliets.next()).await.unwrap();
-    assert_shape!(heard, Err(Error::Terminated(terminated)) if terminated.reason == Reason::Timeout);
-    world.wait_for("juliet> iq result (session-terminate timeout)").await;
+    assert_shape!(heard, Err(Error::Terminated(terminated)) if terminated.reason == Reason::Gone);
+    world.wait_for("juliet> iq result (session-terminate gone)").await;
 }
 
 #[tokio::test]

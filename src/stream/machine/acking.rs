@@ -9,7 +9,10 @@
 //!   Active  ◄── <enabled/>                 Active ◄───── <enable/> ──────┘
 //! ```
 
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use super::{
     Closing, Footer, Link, Machine, Role, State, Suspended,
@@ -45,6 +48,8 @@ pub(super) enum Management {
     Passed(Enable),
     Enabling(Enabling),
     Active(Active),
+    /// The stream is over. For all that the peer knows, it could have been carried on.
+    Left,
 }
 
 pub(super) struct Enabling {
@@ -147,8 +152,18 @@ impl Management {
         self.active()?.out.next_request()
     }
 
+    /// The stream ends.
+    pub(super) fn leave(&mut self) -> Leftovers {
+        let left = match self {
+            Self::Active(Active { resumption: Some(_), .. }) | Self::Left => Self::Left,
+            Self::Enabling(Enabling { enable, .. }) if enable.id.is_some() => Self::Left,
+            _ => Self::Off,
+        };
+        mem::replace(self, left).into_leftovers()
+    }
+
     /// What is left of it. A responder whose offer was not taken up forgets what it kept.
-    pub(super) fn into_leftovers(self) -> Leftovers {
+    fn into_leftovers(self) -> Leftovers {
         match self {
             Self::Enabling(Enabling { out, .. }) | Self::Active(Active { out, .. }) => out.into_leftovers(),
             Self::Offered(Enabling { out, .. }) => {
@@ -227,7 +242,7 @@ impl Machine {
         if !self.can_answer() {
             return;
         }
-        let (enable, out) = match std::mem::replace(&mut self.management, Management::Off) {
+        let (enable, out) = match mem::replace(&mut self.management, Management::Off) {
             Management::Offered(Enabling { enable, out }) => (enable, out),
             Management::Passed(enable) => (enable, Outgoing::new()),
             active @ Management::Active(_) => {
@@ -252,7 +267,7 @@ impl Machine {
     }
 
     fn handle_enabled(&mut self, now: Instant, id: Option<String>, max: Option<u32>, resume: bool) {
-        match std::mem::replace(&mut self.management, Management::Off) {
+        match mem::replace(&mut self.management, Management::Off) {
             Management::Enabling(enabling) => {
                 let id = id.filter(|id| !id.is_empty() && id.len() <= MAX_ID && enabling.enable.id.is_some());
                 let resumption = resumption(&enabling.enable, id, max, resume);
