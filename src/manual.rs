@@ -378,6 +378,7 @@
 //! | resumption of TLS with that of the stream (XEP-0198 #resumption recommends it) | none: it would skip the certificates |
 //! | delay elements on what is sent again (XEP-0198 #acking) | none when a stream is carried on: the peer gets what was sent. What came back to the bot is the bot's to mark |
 //! | stream management that can't be read | a stream error, as for misuse, where XEP-0198 #errors has `<failed/>` for `<enable/>` and `<resume/>` |
+//! | a stream that could be carried on, and is given up | its session ends with `gone`, where the reason would be one after which the peer waits: a close that took too long, say |
 //! | a second `<enable/>` | `<failed/>`, as XEP-0198 #enable prints, and the stream error that it asks for |
 //! | dates in certificates | count at first use and with an authority, not with pins and known peers |
 //! | `xml:lang` of the stream header | sent by the responder, as RFC 6120 §4.7.4 demands, and without effect on what stanzas say |
