@@ -17,7 +17,10 @@ use tokio_xmpp::{
 };
 use xmpp_parsers::{stanza::Stanza, stream_features::StreamFeatures};
 
-use super::while_wanted::{Pace, Wanted, WhileWanted};
+use super::{
+    now,
+    while_wanted::{Pace, Wanted, WhileWanted},
+};
 use crate::{Error, SignallingError};
 
 /// Stanzas that may be on their way to the server's socket. `StanzaStream` is made with a queue of this
@@ -56,6 +59,8 @@ pub(crate) struct StreamLink {
     stream: StanzaStream,
     /// Ends the attempts to connect with the link.
     wanted: Wanted,
+    /// How soon the server is connected to again.
+    pace: Pace,
     /// Connections that ended in a row without a session on them.
     lost: usize,
     /// The last JID and features, which a resumption does not repeat.
@@ -76,8 +81,9 @@ impl Link {
     /// Logs in, and again whenever the session is lost.
     pub(crate) fn login<C: ServerConnector>(jid: Jid, password: String, connector: C) -> Self {
         let pace = Pace::default();
+        let for_all = pace.clone();
         let mut make: Make = Box::new(move || {
-            let (wanted, connector) = WhileWanted::new(connector.clone(), pace.clone());
+            let (wanted, connector) = WhileWanted::new(connector.clone(), for_all.clone());
             let (jid, password) = (jid.clone(), password.clone());
             (wanted, StanzaStream::new_c2s(connector, jid, password, Timeouts::default(), QUEUE))
         });
@@ -87,6 +93,7 @@ impl Link {
             make,
             stream,
             wanted,
+            pace,
             lost: 0,
             bound: None,
             in_queue,
@@ -219,6 +226,7 @@ impl StreamLink {
                 }
                 Some(StanzaEvent::Stream(StreamEvent::Resumed)) => {
                     self.lost = 0;
+                    self.pace.succeeded(now());
                     match self.bound.clone() {
                         Some((bound_jid, features)) => {
                             Some(Heard::Event(Event::Online { bound_jid, features, resumed: true }))
@@ -228,6 +236,7 @@ impl StreamLink {
                 }
                 Some(StanzaEvent::Stream(StreamEvent::Reset { bound_jid, features })) => {
                     self.lost = 0;
+                    self.pace.succeeded(now());
                     self.bound = Some((bound_jid.clone(), features.clone()));
                     Some(Heard::Event(Event::Online { bound_jid, features, resumed: false }))
                 }
@@ -247,6 +256,7 @@ impl StreamLink {
         }
         tracing::info!("the session with the server can't be resumed; starting a new one");
         self.lost = 0;
+        self.pace.hurry();
         (self.wanted, self.stream) = (self.make)();
         self.queue_moves = None;
         for (_, sent) in self.in_queue.drain(..) {

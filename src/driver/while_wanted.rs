@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     future::pending,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -88,7 +88,14 @@ async fn connect<C: ServerConnector>(
 
 /// When to connect next. Clones are the same: it outlives a session with the server.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pace(Arc<Mutex<Option<Attempt>>>);
+pub(super) struct Pace(Arc<Mutex<Progress>>);
+
+#[derive(Debug, Default)]
+struct Progress {
+    last: Option<Attempt>,
+    /// When the session with the server began that came of it, if one did.
+    session: Option<Instant>,
+}
 
 /// The last attempt.
 #[derive(Clone, Copy, Debug)]
@@ -104,25 +111,43 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest. Streams in-band stand still meanwhile; and one attempt in so many seconds is no burden for a server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A connection that held for so many pauses makes up for the attempts before it.
-const HELD: u32 = 4;
+/// A session that held for so long makes up for the attempts before it. One that somebody else under the same full JID ends, or
+/// a server that throws everybody out, does so at once.
+const HELD: Duration = Duration::from_secs(1);
 
 impl Pace {
     /// When the next attempt is to be made, which counts as made. Bots that lost the same server come back at different
     /// times: of a pause, the part above its half is by chance, 255 for all of it.
     fn next(&self, now: Instant, chance: u8) -> Instant {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = match *last {
+        let Progress { last, session } = &mut *self.lock();
+        let held = session.take().is_some_and(|since| now.saturating_duration_since(since) >= HELD);
+        let next = match last.filter(|_| !held) {
             None => Attempt { at: now, pause: FIRST_PAUSE },
             Some(Attempt { at, pause }) => {
-                let held = now.saturating_duration_since(at) > pause * HELD;
-                let pause = if held { FIRST_PAUSE } else { pause };
                 let wait = pause / 2 + pause / 2 * u32::from(chance) / u32::from(u8::MAX);
                 Attempt { at: now.max(at + wait), pause: LONGEST_PAUSE.min(pause * 2) }
             }
         };
         *last = Some(next);
         next.at
+    }
+
+    /// The last attempt led to a session with the server.
+    pub(super) fn succeeded(&self, now: Instant) {
+        self.lock().session = Some(now);
+    }
+
+    /// The next attempt need not wait: the last one failed in a way that this one can't.
+    pub(super) fn hurry(&self) {
+        if let Some(Attempt { at, pause }) = &mut self.lock().last
+            && let Some(earlier) = at.checked_sub(*pause)
+        {
+            *at = earlier;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -163,12 +188,24 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_held_is_replaced_at_once() {
+    fn a_session_that_held_is_replaced_at_once() {
         let (pace, begin) = (Pace::default(), Instant::now());
         attempts(&pace, begin, 8, u8::MAX);
-        let lost = begin + Duration::from_secs(3600);
+        let online = begin + Duration::from_secs(60);
+        pace.succeeded(online);
+        let lost = online + HELD;
         assert_eq!(pace.next(lost, u8::MAX), lost);
-        assert_eq!(pace.next(lost, u8::MAX), lost + FIRST_PAUSE * 2, "and the next one is not hurried");
+        assert_eq!(pace.next(lost, u8::MAX), lost + FIRST_PAUSE);
+    }
+
+    #[test]
+    fn what_is_tried_in_another_way_is_tried_at_once_and_the_pauses_grow_all_the_same() {
+        let (pace, begin) = (Pace::default(), Instant::now());
+        attempts(&pace, begin, 3, u8::MAX);
+        let now = begin + Duration::from_secs(1);
+        pace.hurry();
+        assert_eq!(pace.next(now, u8::MAX), now);
+        assert_eq!(pace.next(now, u8::MAX), now + FIRST_PAUSE * 8);
     }
 
     #[test]
@@ -178,7 +215,9 @@ mod tests {
         let mut logins = 0;
         while now < begin + Duration::from_secs(60) {
             // It lets the bot in, and drops it a moment later.
-            now = pace.next(now, 0) + Duration::from_millis(5);
+            let online = pace.next(now, 0);
+            pace.succeeded(online);
+            now = online + Duration::from_millis(5);
             logins += 1;
         }
         assert!(logins <= 20, "{logins} in a minute");

@@ -100,6 +100,14 @@ impl Program {
         }
     }
 
+    /// Waits until it has received something.
+    pub async fn wait_for_stanza(&mut self) {
+        while self.received.is_empty() {
+            let line = self.line().await;
+            assert!(line.is_some(), "{} ended before anything came: {:?}", self.name, self.events);
+        }
+    }
+
     /// Waits until it says this for people, and gives the line.
     pub async fn wait_for_text(&mut self, text: &str) -> String {
         loop {
