@@ -398,8 +398,8 @@ pub struct SmConfig {
     pub resumption: Duration,
     /// As initiator: where the peer does not know the stream any more, as after its restart, goes on with a new one, after
     /// the stanzas that the peer did not acknowledge were handed back ([`StreamEvent::Renewed`](crate::StreamEvent::Renewed)).
-    /// Nobody else gets them, so somebody has to take the [`events`](crate::E2eStream::events). A `send` that waits goes out on
-    /// the new stream at once, before they can be sent again. Default false: the stream ends.
+    /// That takes somebody who looks at the [`events`](crate::E2eStream::events): without, the stream ends as if this were
+    /// false. A `send` that waits goes out on the new stream once that event was taken. Default false: the stream ends.
     pub renew: bool,
 }
 
@@ -476,7 +476,7 @@ pub enum Start {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Candidates {
     /// Own addresses, external ones and proxies. An initiator's are in its offer, so the peer sees them whether or not it
-    /// accepts; a responder's are sent when its user has accepted.
+    /// accepts; a responder's are sent when its user has accepted, and without asking to the peer of a stream that is carried on.
     #[default]
     All,
     /// The same, but an initiator's are sent only when the peer has accepted.

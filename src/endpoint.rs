@@ -247,9 +247,12 @@ impl Endpoint {
     ///
     /// Streams are closed as by their own `close`, all at once: they wait for what their peers have to acknowledge, and those
     /// without a bytestream go on trying to be resumed for it. Who holds one learns from it what was not acknowledged
-    /// ([`Error::Undelivered`]). Sessions that are being negotiated are cancelled or declined. Each of its four steps (the streams, the sessions, what is left to send, the server) takes up to
-    /// [`Timeouts::close`](crate::Timeouts::close) if nobody answers; without a connection to the server only the first does, unless
-    /// a stanza of the bot's own still waits to be sent. With [`Endpoint::by_hand`] the bot's loop has to go on meanwhile. Calling it
+    /// ([`Error::Undelivered`]). Sessions that are being negotiated are cancelled or declined.
+    ///
+    /// Each of its four steps (the streams, the sessions, what is left to send, the server) takes
+    /// [`Timeouts::close`](crate::Timeouts::close) at most, all streams together no more than that, however much peers are
+    /// still to acknowledge. Without a connection to the server only the first does, unless a stanza of the bot's own still
+    /// waits to be sent. With [`Endpoint::by_hand`] the bot's loop has to go on meanwhile. Calling it
     /// again, or from several tasks, is fine. Cancel safe in that what was begun goes on.
     pub async fn close(&self) {
         let streams = std::mem::take(&mut *self.streams.0.lock().unwrap_or_else(PoisonError::into_inner));

@@ -340,8 +340,8 @@ impl Error {
             Self::PeerMisbehaved(_) => Reason::GeneralError,
             Self::PeerIncompatible(_) => Reason::IncompatibleParameters,
             Self::Transport(TransportError::Refused(_)) => Reason::FailedTransport,
-            Self::Signalling(SignallingError::PeerGone) => Reason::Gone,
-            // XEP-0260 #fallback names it for a bytestream that does not come about.
+            // XEP-0260 #fallback names it for a bytestream that does not come about; and a peer that only seemed to be gone may
+            // carry on its stream after it, as after none that somebody meant.
             Self::Transport(_) | Self::Signalling(_) | Self::Timeout(Step::Transport, _) => {
                 Reason::ConnectivityError
             }

@@ -76,7 +76,9 @@
 //! ## Who sees which address
 //!
 //! A candidate shows an address to the peer and to both servers; a connection shows one to whoever it is made to.
-//! [`Candidates`](crate::Candidates) says what is offered and dialled. A responder's candidates are sent when its user has accepted. With
+//! [`Candidates`](crate::Candidates) says what is offered and dialled. A responder's candidates are sent when its user has accepted. A session that carries on
+//! a stream is accepted without asking, and before it is known who is there: whoever speaks for the account of that stream's peer, as its server can, is shown and
+//! dialled what that peer was. It begins on the best transport under [`Start::Fast`](crate::Start::Fast), too. With
 //! [`Candidates::ProxyOnly`](crate::Candidates::ProxyOnly) no own address is sent, and nothing but proxies is connected to; but what
 //! is a proxy the peer says, so a peer that calls its own address a proxy sees where we come from. Only
 //! [`Transports::Ibb`](crate::Transports::Ibb) shows nothing to anybody.
@@ -126,7 +128,9 @@
 //! silent for too long, bytes that were changed on the way: in all these cases the stream is suspended.
 //! [`E2eStream::events`](crate::E2eStream::events) says so with [`StreamEvent::Suspended`](crate::StreamEvent::Suspended), `send` waits, and time goes on for
 //! `send_iq`. An in-band bytestream is suspended as soon as the session with the own server is gone; where that
-//! is resumed (XEP-0198 between bot and server), the bytestream goes on as if nothing had been.
+//! is resumed (XEP-0198 between bot and server), the bytestream goes on as if nothing had been. A `tokio_xmpp::Client` does not tell
+//! that it lost its connection: with [`attach`](crate::Endpoint::attach), and a bot's own loop around one, such a stream waits for its block to be acknowledged, and
+//! is suspended when that takes too long, or when the next session with the server is a new one.
 //!
 //! What somebody meant ends the stream as ever: a footer, a stream error, a refusal by TLS or by trust, a session-terminate for any
 //! other reason than `connectivity-error`, `failed-transport` or `timeout`.
@@ -151,8 +155,8 @@
 //!
 //! The element `<resumption xmlns='https://crates.io/crates/jingle-xmlstream#resumption'/>` in `<content/>` marks the session. It
 //! is of this crate: XEP-0198 says how an XML stream is resumed, but XEP-0247 does not say how a session for that is told from one that a user has to answer. It
-//! holds no secret; which stream is meant is said on the encrypted stream alone. A responder that has no stream of this bare JID to carry on, or does not let it in
-//! ([`Callers`](crate::Callers)), ends the session with `expired`.
+//! holds no secret; which stream is meant is said on the encrypted stream alone. A responder that has no stream of this bare JID to carry on
+//! ends the session with `expired`. Whoever may not call ([`Callers`](crate::Callers)) gets what all others get that may not, and tries again until its time is up.
 //!
 //! Each side knows what the other one has handled, and sends the rest. Stanzas that had arrived and that the bot has not taken
 //! come again; they are recognised by their number, and dropped. So every stanza arrives once, in order, however often this happens. The stream
@@ -169,19 +173,20 @@
 //! what was lost first and why the last attempt failed. What was sent and not acknowledged comes back, whatever ended the stream, in
 //! [`Error::Undelivered`](crate::Error::Undelivered): the stanzas in the order in which they were sent, with the error in
 //! [`cause`](crate::Undelivered::cause). The last of them may have arrived all the same, because their acknowledgement can be what was lost. An
-//! open `send_iq` fails with the cause.
+//! open `send_iq`, and whoever waits for a receipt, fails with the same error.
 //!
 //! With [`SmConfig::renew`](crate::SmConfig::renew), an initiator whose peer has forgotten the stream, as after a restart of its bot, goes on with a new one under
-//! the same object. [`StreamEvent::Renewed`](crate::StreamEvent::Renewed) hands back what was not delivered, and nothing is sent again by itself. Only events have it:
-//! who does not look at them loses it. A `send` that waits goes out on the new stream before that can be sent again.
+//! the same object. [`StreamEvent::Renewed`](crate::StreamEvent::Renewed) hands back what was not delivered, and nothing is sent again by itself. Where
+//! nobody looks at the events, there is no new stream. A `send` that waits goes out on the new stream once the event was taken.
 //!
 //! A responder waits for as long as it said. That its peer has come back with another stream does not end the one that waits.
 //!
 //! ## Without the server
 //!
 //! A direct stream neither notices nor cares that the bot's session with the server ends. When that session is there again, under whatever
-//! resource, peers have to find each other before anything can be resumed. A bot with a suspended stream sends its peer directed presence
-//! (RFC 6121 §4.6) when it has a new full JID, and looks for the peer first where it was last, then wherever presence has shown it since. A peer
+//! resource, peers have to find each other before anything can be resumed. A bot sends directed presence (RFC 6121 §4.6)
+//! to the peer of a stream that is suspended, then and whenever it has a new full JID, and answers the peer's; it looks for the peer first where it was last, then wherever
+//! presence has shown it since. This presence says that the bot is available, and no more; nothing takes it back, so the peer's account also sees when that session ends. A peer
 //! that gets the same resource again needs none of that. Bots that are in each other's roster and send presence after each
 //! [`Online`](tokio_xmpp::Event::Online) that is not `resumed` learn it that way, too.
 //!
@@ -204,8 +209,10 @@
 //!
 //! - Whoever is closed upon takes responsibility for what is in its inbox: it counts as handled, so that the other one does not wait for a slow bot.
 //!   `next` still gives it.
-//! - Whoever closes with an unread inbox has not handled that, and the peer gets it back.
-//! - [`Endpoint::close`](crate::Endpoint::close) closes all streams like that. Dropping the last handle of a stream does the same in the background, where
+//! - Whoever lets go of a stream with an unread inbox has not handled that, and the peer gets it back. Whoever closes the sink and goes on receiving takes
+//!   responsibility for what is there; what comes behind the own footer can't be acknowledged any more, and comes back to the peer though it was received.
+//! - [`Endpoint::close`](crate::Endpoint::close) closes all streams like that, but gives all of them together no more than one such time, however well
+//!   they get on. Dropping the last handle of a stream does the same in the background, where
 //!   nobody is left to be told.
 //!
 //! # Threat model
@@ -351,7 +358,7 @@
 //! | who may call | others get `service-unavailable`, as from a program without Jingle (XEP-0166 #protocol-response-errors, #security-dos) |
 //! | accept without `<security/>` | the session ends with `security-error` |
 //! | end | `</stream:stream>` both ways, `<close/>`, session-terminate `success`; `item-not-found` in reply is fine |
-//! | an offer that crosses ours | XEP-0166's tie-break; both users get the one session that is left |
+//! | an offer that crosses ours | XEP-0166's tie-break; both users get the one session that is left. Sessions that carry on a stream are never tied |
 //! | transport-replace | from a transport that is not connected to in-band, and from in-band to SOCKS5; anything else is refused with transport-reject, and the fifth in one session |
 //! | DST.ADDR of direct candidates | SHA-1 of sid, owner, other side; as listener both orders are taken, as the one who connects both are tried |
 //! | priorities of candidates | odd local preferences for the initiator, even ones for the responder, so that ours are seldom equal to a peer's; if they are, what the initiator chose counts (XEP-0260 #complete) |
@@ -363,7 +370,8 @@
 //! | content-modify to one direction | answered with a content-modify back to `both` |
 //! | several contents in an offer | the first XML stream that can be accepted is; the others are removed with content-remove, but for its namesakes, which were alternatives |
 //! | more sessions than the limits allow | acknowledged, then session-terminate `busy`, which says more than `resource-constraint` |
-//! | an error in reply to a block | the bytestream fails: with several blocks in flight, sending one again would break their order (XEP-0047 #send suggests to) |
+//! | an error in reply to a block | the bytestream fails: with several blocks in flight, sending one again would break their order. Of what XEP-0047 #send suggests, the second is done: the stream goes on over another session |
+//! | a peer that seems to have gone (XEP-0166 #session-terminate) | unavailable presence and ten silent seconds end what goes through the server: with `connectivity-error` and not `gone`, because a peer that is there after all may carry on its stream |
 //! | JIDs of sessions | full on both sides; services without a resource are left out |
 //! | XEP-0198's client and server | the initiator of the first session, which also initiates all that carry the stream on; and the responder |
 //! | `<enable/>` before `<enabled/>` came | stanzas follow at once. What the responder sent before `<enabled/>` has no number; the peer's first acknowledgement shows that it arrived |
@@ -371,13 +379,22 @@
 //! | the SM-ID after a resumption | stays the same, as XEP-0198 #resumption has it |
 //! | resumption on streams without encryption, or made with `stream::initiate` and `accept` | none: there is nobody to be recognised by, or no way to connect again; acknowledgements work there, too |
 //! | `<resume/>` on a session without the mark | `<failed/>` with `item-not-found`, and the session goes on as a new stream |
+//! | `<resume/>` of a stream that is not known | `<failed/>` and the end of that stream, where XEP-0198 #resumption would go on with a new one: nobody was asked about it |
+//! | the `h` of `<failed/>` | neither sent nor used: who has forgotten a stream has forgotten its count |
+//! | the `location` of `<enabled/>` | neither sent nor used: Jingle finds the way |
+//! | resumption of TLS with that of the stream (XEP-0198 #resumption recommends it) | none: it would skip the certificates |
+//! | delay elements on what is sent again (XEP-0198 #acking) | none when a stream is carried on: the peer gets what was sent. What came back to the bot is the bot's to mark |
+//! | stream management that can't be read | a stream error, as for misuse, where XEP-0198 #errors has `<failed/>` for `<enable/>` and `<resume/>` |
+//! | a stream that could be carried on, and is given up | its session ends with `gone`, where the reason would be one after which the peer waits: a close that took too long, say |
+//! | a second `<enable/>` | `<failed/>`, as XEP-0198 #enable prints, and the stream error that it asks for |
 //! | dates in certificates | count at first use and with an authority, not with pins and known peers |
 //! | `xml:lang` of the stream header | sent by the responder, as RFC 6120 §4.7.4 demands, and without effect on what stanzas say |
 //! | stream features | STARTTLS and SASL where they are set up; a peer that demands anything else is refused with `unsupported-feature` |
 //!
 //! # Addresses on the stream
 //!
-//! The two full JIDs are fixed by Jingle and proved by TLS. A stanza that claims to be from or for somebody else is delivered
+//! The two full JIDs are fixed by Jingle and proved by TLS. They are those that the stream began with, also when it is carried on
+//! with a peer, or from a bot, that has another resource by then. A stanza that claims to be from or for somebody else is delivered
 //! under the true addresses, counted in [`E2eStream::violations`](crate::E2eStream::violations), and logged.
 //!
 //! # Iq requests

@@ -17,7 +17,9 @@ use jingle_xmlstream::{Config, E2eStream, Endpoint, Error, Reason, SignallingErr
 use support::{
     JULIET, ROMEO, World, config, element, jid,
     mallory::Mallory,
-    message, milliseconds, plaintext_allowed, timeouts,
+    message, milliseconds,
+    outages::{both_acknowledge, both_resumed, sm, unacked},
+    plaintext_allowed, timeouts,
     wire::{DISCO_INFO, XTLS, action, drop_if, is_ibb, strip_feature},
     within,
 };
@@ -26,6 +28,11 @@ use xmpp_parsers::{presence::Presence, stanza_error::DefinedCondition};
 
 /// The deadline of the step that is tested; the others keep theirs, of ten seconds and more.
 const SHORT: Duration = Duration::from_millis(400);
+
+/// A bot whose streams end with their bytestream.
+fn unmanaged() -> Config {
+    config().sm(sm(|sm| sm.enabled = false))
+}
 
 fn hurried(change: impl FnOnce(&mut Timeouts)) -> Config {
     config().timeouts(timeouts(change))
@@ -163,7 +170,8 @@ async fn a_responder_whose_stream_header_is_lost() {
 #[tokio::test]
 async fn data_that_is_not_acknowledged() {
     let world = World::start().await;
-    let (romeo, juliet) = world.pair_of(hurried(|it| it.block_ack = SHORT), config()).await;
+    let hurried = unmanaged().timeouts(timeouts(|it| it.block_ack = SHORT));
+    let (romeo, juliet) = world.pair_of(hurried, unmanaged()).await;
     let (mut romeos, mut juliets) = support::streams(&romeo, &juliet).await;
     world.server.intercept(drop_if(|stanza| is_ibb(stanza, "data")));
     let _ = romeos.send(message("does anybody hear me?")).await;
@@ -181,9 +189,10 @@ async fn a_close_that_is_not_answered() {
     let (romeos, mut juliets) = support::streams(&romeo, &juliet).await;
     world.server.intercept(drop_if(|stanza| is_ibb(stanza, "data")));
     assert_timeout(within(romeos.close()).await, Step::Close);
+    // She need not wait for him to carry the stream on.
     let heard = within(juliets.next()).await.unwrap();
-    assert_shape!(heard, Err(Error::Terminated(terminated)) if terminated.reason == Reason::Timeout);
-    world.wait_for("juliet> iq result (session-terminate timeout)").await;
+    assert_shape!(heard, Err(Error::Terminated(terminated)) if terminated.reason == Reason::Gone);
+    world.wait_for("juliet> iq result (session-terminate gone)").await;
 }
 
 #[tokio::test]
@@ -231,8 +240,8 @@ async fn a_request_on_the_stream_that_nobody_answers() {
 #[tokio::test]
 async fn a_peer_whose_presence_says_that_it_is_gone() {
     let world = World::start().await;
-    let (romeo, mut events) = world.bot_with_events(ROMEO, config()).await;
-    let juliet = world.bot(JULIET, config()).await;
+    let (romeo, mut events) = world.bot_with_events(ROMEO, unmanaged()).await;
+    let juliet = world.bot(JULIET, unmanaged()).await;
     juliet.send_presence(Presence::available()).await.unwrap();
     romeo.send_presence(Presence::available()).await.unwrap();
     support::next_stanza(&mut events).await;
@@ -244,11 +253,31 @@ async fn a_peer_whose_presence_says_that_it_is_gone() {
     assert_shape!(ended, Some(Err(Error::Signalling(SignallingError::PeerGone))));
 }
 
+/// Its user is invisible, say: the session ends all the same, and what it carried goes on over another.
 #[tokio::test]
-async fn a_lost_session_with_the_server_ends_the_streams_on_both_sides_and_a_new_one_can_follow() {
+async fn a_peer_that_only_seems_to_be_gone_keeps_its_stream() {
+    let world = World::start().await;
+    let (romeo, mut events) = world.bot_with_events(ROMEO, config()).await;
+    let juliet = world.bot(JULIET, config()).await;
+    juliet.send_presence(Presence::available()).await.unwrap();
+    romeo.send_presence(Presence::available()).await.unwrap();
+    support::next_stanza(&mut events).await;
+    let (mut romeos, mut juliets) = support::streams(&romeo, &juliet).await;
+    both_acknowledge(&mut romeos, &mut juliets).await;
+    unacked(&romeos, 0).await;
+    unacked(&juliets, 0).await;
+
+    let (mut romeo_sees, mut juliet_sees) = (romeos.events(), juliets.events());
+    juliet.send_presence(Presence::unavailable()).await.unwrap();
+    within(both_resumed(&mut romeo_sees, &mut juliet_sees)).await;
+    support::talk(&mut romeos, &mut juliets).await;
+}
+
+#[tokio::test]
+async fn a_lost_session_with_the_server_ends_unmanaged_streams_on_both_sides_and_a_new_one_can_follow() {
     for mine in [true, false] {
         let world = World::start().await;
-        let (romeo, juliet) = world.usual_pair().await;
+        let (romeo, juliet) = world.pair_of(unmanaged(), unmanaged()).await;
         let (mut romeos, mut juliets) = support::streams(&romeo, &juliet).await;
         let request = romeos.send_iq(IqRequest::Get(element("<question xmlns='urn:example'/>")));
         let cut = async {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     ApiMisuse, Candidates, Error, PeerIncompatible, PeerMisbehaved, SecurityError, SignallingError, Start,
-    Step, Transports,
+    Step, Timeouts, Transports,
     disco::{Lookup, Needs, Support},
     transport::{Offer, Transport, Unfit, When, ibb, s5b::candidate::Gathered},
     wire::{
@@ -213,8 +213,13 @@ impl Sessions {
         let bytestream = transport.bytestream_sid().map(ToOwned::to_owned);
         let security = self.precondition(needs.xtls);
         let identity = self.config.tls.identity.clone();
-        let timeout = self.config.timeouts.accept;
+        let Timeouts { accept, transport: unattended, .. } = self.config.timeouts;
         let Some(session) = self.table.get_mut(id) else { return };
+        // Nobody is asked about a resumption, so nobody needs time to decide.
+        let timeout = match session.errand {
+            Errand::NewStream => accept,
+            Errand::Resumption => accept.min(unattended),
+        };
 
         session.rename(random_id());
         let span = session.span.clone();

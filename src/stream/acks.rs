@@ -47,6 +47,8 @@ struct Asking {
     uncovered: u32,
     /// When one has to be, for the first of these.
     due: Option<Instant>,
+    /// When to ask again about those that the last answer left open.
+    again: Option<Instant>,
     question: Question,
 }
 
@@ -79,7 +81,7 @@ impl Outgoing {
             automatic: 0,
             early: 0,
             acked: 0,
-            asking: Asking { uncovered: 0, due: None, question: Question::Answered },
+            asking: Asking { uncovered: 0, due: None, again: None, question: Question::Answered },
         }
     }
 
@@ -122,9 +124,16 @@ impl Outgoing {
         self.asking.question = Question::Answered;
         if self.entries.is_empty() {
             self.asking.uncovered = 0;
-            self.asking.due = None;
+            (self.asking.due, self.asking.again) = (None, None);
         }
         Ok(count)
+    }
+
+    /// What an answer left open is asked about again after a while: not every peer tells unasked.
+    pub(super) fn ask_again(&mut self, now: Instant, config: &SmConfig) {
+        if !self.entries.is_empty() && self.asking.uncovered == 0 {
+            self.asking.again.get_or_insert(now + config.request_within);
+        }
     }
 
     /// Whether the peer has acknowledged more than this before, so that it is old news. Of two counts on a circle, the one
@@ -146,20 +155,20 @@ impl Outgoing {
     /// Whether an acknowledgement should be asked for now: after many stanzas or after a while, unless the last question is
     /// open.
     pub(super) fn is_request_due(&self, now: Instant, config: &SmConfig, is_half_full: bool) -> bool {
-        let Asking { uncovered, due, question } = self.asking;
-        let is_time = due.is_some_and(|due| due <= now);
+        let Asking { uncovered, due, again, question } = self.asking;
+        let is_time = [due, again].into_iter().flatten().any(|due| due <= now);
         question == Question::Answered
-            && uncovered > 0
-            && (uncovered >= config.request_after || is_time || is_half_full)
+            && (is_time || uncovered >= config.request_after || (is_half_full && uncovered > 0))
     }
 
     pub(super) fn next_request(&self) -> Option<Instant> {
-        self.asking.due.filter(|_| self.asking.question == Question::Answered)
+        let Asking { due, again, question, .. } = self.asking;
+        [due, again].into_iter().flatten().min().filter(|_| question == Question::Answered)
     }
 
     /// `<r/>` was queued.
     pub(super) fn handle_requested(&mut self) {
-        self.asking = Asking { uncovered: 0, due: None, question: Question::Open };
+        self.asking = Asking { uncovered: 0, due: None, again: None, question: Question::Open };
     }
 
     pub(super) fn len(&self) -> usize {
@@ -254,15 +263,16 @@ impl Incoming {
         Some(self.received)
     }
 
-    /// How many are handled, if this is the oldest that nobody has taken.
+    /// How many are handled, if this is the oldest that nobody has taken. What the peer was told can't be taken back.
     fn handled(&self, unread: Option<Number>) -> u64 {
-        let handled = unread.map_or(self.received, |number| number.saturating_sub(1));
-        self.ceiling.map_or(handled, |ceiling| handled.min(ceiling))
+        let taken = unread.map_or(self.received, |number| number.saturating_sub(1));
+        let handled = self.ceiling.map_or(taken, |ceiling| taken.min(ceiling));
+        handled.max(self.told.unwrap_or(0))
     }
 
-    /// What is unread now will not be handled, though it is thrown away. What the peer was told can't be taken back.
+    /// What is unread now will not be handled, though it is thrown away.
     pub(super) fn abandon(&mut self, unread: Option<Number>) {
-        self.ceiling = Some(self.handled(unread).max(self.told.unwrap_or(0)));
+        self.ceiling = Some(self.handled(unread));
     }
 
     /// What the peer is told now.

@@ -217,7 +217,8 @@ impl Worker {
         let Self { mut io, shared, mut session, options, .. } = self;
         let limit = options.timeouts.close;
         let _ = timeout(limit, io.shutdown()).await;
-        session.terminate(error.reason(), error.peer_text());
+        let is_awaited = shared.with(|inner, _| inner.machine.is_awaited());
+        session.terminate(parting_reason(&error, is_awaited), error.peer_text());
         let told = match &error {
             Error::Stream(failure) => failure.direction == Direction::Sent,
             Error::PeerIncompatible(_) | Error::PeerMisbehaved(_) | Error::Security(_) => true,
@@ -228,6 +229,15 @@ impl Worker {
             // Closing a socket with unread bytes makes the peer's system drop our stream error.
             let _ = timeout(limit, discard(&mut io)).await;
         }
+    }
+}
+
+/// Why the session of a stream ends that has failed. What would say that no more than the way was lost is not for a peer that
+/// waits then.
+fn parting_reason(error: &Error, is_awaited: bool) -> Reason {
+    match error.reason() {
+        Reason::ConnectivityError | Reason::FailedTransport | Reason::Timeout if is_awaited => Reason::Gone,
+        reason => reason,
     }
 }
 

@@ -24,7 +24,8 @@ pub enum StreamEvent {
     Suspended(Error),
     /// It goes on where it was, over this transport.
     Resumed(Option<TransportInfo>),
-    /// The peer had forgotten the stream, and a new one took its place ([`SmConfig::renew`](crate::SmConfig::renew)).
+    /// The peer had forgotten the stream, and a new one took its place ([`SmConfig::renew`](crate::SmConfig::renew)). What waits
+    /// to be sent goes out once somebody has seen this.
     #[non_exhaustive]
     Renewed {
         /// What carries it.
@@ -49,20 +50,24 @@ impl Stream for StreamEvents {
     type Item = StreamEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<StreamEvent>> {
-        let (next, position) = self.log.poll(self.position, cx);
+        let (next, position, released) = self.log.poll(self.position, cx);
         self.position = position;
+        released.into_iter().for_each(Waker::wake);
         next
     }
 }
 
 impl Drop for StreamEvents {
     fn drop(&mut self) {
-        self.log.with(|entries| {
+        let released = self.log.with(|entries| {
             entries.subscribers = entries.subscribers.saturating_sub(1);
-            if entries.subscribers == 0 {
-                entries.forget();
+            if entries.subscribers > 0 {
+                return Vec::new();
             }
+            entries.forget();
+            entries.release()
         });
+        released.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -87,6 +92,8 @@ struct Entries {
     subscribers: usize,
     outlook: Outlook,
     waiting: Vec<Waker>,
+    /// Those who may not go on before this event was seen.
+    held: Option<(u64, Vec<Waker>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +111,7 @@ impl EventLog {
             subscribers: 0,
             outlook: Outlook::Open,
             waiting: Vec::new(),
+            held: None,
         };
         Self { log: Arc::new(Log(Mutex::new(entries))) }
     }
@@ -115,6 +123,30 @@ impl EventLog {
             entries.forgotten + entries.kept.len() as u64
         });
         StreamEvents { log: Arc::clone(&self.log), position }
+    }
+
+    /// Whether somebody looks.
+    pub(super) fn is_watched(&self) -> bool {
+        self.log.with(|entries| entries.subscribers > 0)
+    }
+
+    /// Whoever asks [`Self::poll_seen`] waits until the last event was seen.
+    pub(super) fn hold(&self) {
+        self.log.with(|entries| {
+            let last = (entries.forgotten + entries.kept.len() as u64).checked_sub(1);
+            entries.held = last.map(|last| (last, Vec::new()));
+        });
+    }
+
+    /// Ready when somebody has seen the event that was to be seen first, or nobody will.
+    pub(super) fn poll_seen(&self, cx: &Context<'_>) -> Poll<()> {
+        self.log.with(|entries| match &mut entries.held {
+            Some((_, waiting)) if entries.subscribers > 0 => {
+                remember(waiting, cx.waker());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        })
     }
 
     /// Writes it down; gives whom to wake.
@@ -154,16 +186,22 @@ impl Log {
         f(&mut entries)
     }
 
-    fn poll(&self, position: u64, cx: &Context<'_>) -> (Poll<Option<StreamEvent>>, u64) {
+    /// The event at this position, the next position, and who was waiting for it to be seen.
+    fn poll(&self, position: u64, cx: &Context<'_>) -> (Poll<Option<StreamEvent>>, u64, Vec<Waker>) {
         self.with(|entries| {
             let position = position.max(entries.forgotten);
             let index = usize::try_from(position - entries.forgotten).unwrap_or(usize::MAX);
             match (entries.kept.get(index), entries.outlook) {
-                (Some(event), _) => (Poll::Ready(Some(event.clone())), position + 1),
-                (None, Outlook::Over) => (Poll::Ready(None), position),
+                (Some(event), _) => {
+                    let event = event.clone();
+                    let is_awaited = entries.held.as_ref().is_some_and(|(awaited, _)| *awaited <= position);
+                    let released = if is_awaited { entries.release() } else { Vec::new() };
+                    (Poll::Ready(Some(event)), position + 1, released)
+                }
+                (None, Outlook::Over) => (Poll::Ready(None), position, Vec::new()),
                 (None, Outlook::Open) => {
                     remember(&mut entries.waiting, cx.waker());
-                    (Poll::Pending, position)
+                    (Poll::Pending, position, Vec::new())
                 }
             }
         })
@@ -171,6 +209,11 @@ impl Log {
 }
 
 impl Entries {
+    /// Nobody need wait any more; gives whom to wake.
+    fn release(&mut self) -> Vec<Waker> {
+        self.held.take().map(|(_, waiting)| waiting).unwrap_or_default()
+    }
+
     /// Nobody will look at what was kept: undelivered stanzas may be large.
     fn forget(&mut self) {
         self.forgotten += self.kept.len() as u64;

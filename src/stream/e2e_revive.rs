@@ -384,9 +384,9 @@ impl Adrift {
         })
     }
 
-    /// Only where the user allowed it, and goes on to use it.
+    /// Only where the user allowed it, goes on to use it, and sees what is handed back.
     fn may_renew(&self) -> bool {
-        self.options.sm.renew && self.shared.with(|inner, _| inner.wants_more())
+        self.options.sm.renew && self.shared.with(|inner, _| inner.wants_more() && inner.is_watched())
     }
 
     /// The last attempt says more than that there is no time for another one.

@@ -38,6 +38,7 @@ pub(super) struct Inner {
     pub(super) remote: Option<Arc<Remote>>,
     pub(super) events: EventLog,
     shown: Shown,
+    handed_back: HandedBack,
     /// The bytestream on which the initiator asked to carry on this stream.
     successor: Option<Successor>,
     reading: Reading,
@@ -57,6 +58,15 @@ pub(super) struct Inner {
 enum Shown {
     Up,
     Suspended,
+}
+
+/// What becomes of stanzas that the peer has forgotten with the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HandedBack {
+    /// Nobody has looked at the event that has them.
+    Unseen,
+    /// Or there are none.
+    Seen,
 }
 
 /// What the user wants to happen when both footers are here.
@@ -101,6 +111,7 @@ impl Shared {
                 remote: None,
                 events: EventLog::new(),
                 shown: Shown::Up,
+                handed_back: HandedBack::Seen,
                 successor: None,
                 reading: Reading::On,
                 outbox_limit,
@@ -142,7 +153,9 @@ impl Inner {
     /// Whether there is room to send; if not, the caller is woken when there is.
     pub(super) fn poll_room(&mut self, cx: &Context<'_>, wakes: &mut Wakes) -> Poll<Result<(), Error>> {
         match self.machine.check_room() {
-            Ok(true) if self.outbox_len() < self.outbox_limit => return Poll::Ready(Ok(())),
+            Ok(true) if self.outbox_len() < self.outbox_limit && self.is_released(cx) => {
+                return Poll::Ready(Ok(()));
+            }
             Ok(true) => {}
             // What is waited for has to be read.
             Ok(false) if self.reading == Reading::Paused => self.wake_worker(wakes),
@@ -151,6 +164,14 @@ impl Inner {
         }
         remember(&mut self.senders, cx.waker());
         Poll::Pending
+    }
+
+    /// Whether what the peer had forgotten was handed back, before anything else is sent on the stream that took the place.
+    fn is_released(&mut self, cx: &Context<'_>) -> bool {
+        if self.handed_back == HandedBack::Unseen && self.events.poll_seen(cx).is_ready() {
+            self.handed_back = HandedBack::Seen;
+        }
+        self.handed_back == HandedBack::Seen
     }
 
     /// Runs a verb that queues something, and sees to it that it gets written.
@@ -370,7 +391,8 @@ impl Inner {
         self.machine.begin_anew(now(), fresh);
         self.go_on(outbound, carrier);
         wakes.0.extend(self.events.push(StreamEvent::Renewed { transport, undelivered }));
-        self.shown = Shown::Up;
+        self.events.hold();
+        (self.shown, self.handed_back) = (Shown::Up, HandedBack::Unseen);
         self.wake_all(wakes);
     }
 
@@ -410,6 +432,11 @@ impl Inner {
     /// Whether anybody would use the stream if it went on.
     pub(super) fn wants_more(&self) -> bool {
         self.intent == Intent::Undecided
+    }
+
+    /// Whether somebody will see what is handed back.
+    pub(super) fn is_watched(&self) -> bool {
+        self.events.is_watched()
     }
 
     pub(super) fn has_successor(&self) -> bool {

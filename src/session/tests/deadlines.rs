@@ -175,7 +175,7 @@ fn a_peer_that_went_offline_has_ten_seconds_to_show_itself() {
     assert_eq!(pair.end(Romeo).sessions.poll_timeout(), Some(now + ten_seconds));
     let error = expires(&mut pair, Romeo, id, ten_seconds);
     assert!(matches!(error, Error::Signalling(SignallingError::PeerGone)));
-    assert_eq!(pair.take_log(), ["romeo: set session-terminate gone"]);
+    assert_eq!(pair.take_log(), ["romeo: set session-terminate connectivity-error"]);
 }
 
 #[test]

@@ -9,7 +9,10 @@
 //!   Active  ◄── <enabled/>                 Active ◄───── <enable/> ──────┘
 //! ```
 
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use super::{
     Closing, Footer, Link, Machine, Role, State, Suspended,
@@ -45,6 +48,8 @@ pub(super) enum Management {
     Passed(Enable),
     Enabling(Enabling),
     Active(Active),
+    /// The stream is over. For all that the peer knows, it could have been carried on.
+    Left,
 }
 
 pub(super) struct Enabling {
@@ -147,8 +152,18 @@ impl Management {
         self.active()?.out.next_request()
     }
 
+    /// The stream ends.
+    pub(super) fn leave(&mut self) -> Leftovers {
+        let left = match self {
+            Self::Active(Active { resumption: Some(_), .. }) | Self::Left => Self::Left,
+            Self::Enabling(Enabling { enable, .. }) if enable.id.is_some() => Self::Left,
+            _ => Self::Off,
+        };
+        mem::replace(self, left).into_leftovers()
+    }
+
     /// What is left of it. A responder whose offer was not taken up forgets what it kept.
-    pub(super) fn into_leftovers(self) -> Leftovers {
+    fn into_leftovers(self) -> Leftovers {
         match self {
             Self::Enabling(Enabling { out, .. }) | Self::Active(Active { out, .. }) => out.into_leftovers(),
             Self::Offered(Enabling { out, .. }) => {
@@ -202,8 +217,12 @@ impl Machine {
             (Role::Responder, Nonza::Enable { max, resume }) => self.enable(now, max, resume),
             // The stream goes on (XEP-0198 #resumption).
             (Role::Responder, Nonza::Resume { .. }) => {
+                let condition = match self.management {
+                    Management::Off => "feature-not-implemented",
+                    _ => "item-not-found",
+                };
                 self.management.pass();
-                self.say_management(now, &Nonza::failed("item-not-found"));
+                self.say_management(now, &Nonza::failed(condition));
             }
             (Role::Initiator, Nonza::Enabled { id, max, resume }) => {
                 self.handle_enabled(now, id, max, resume)
@@ -223,12 +242,13 @@ impl Machine {
         if !self.can_answer() {
             return;
         }
-        let (enable, out) = match std::mem::replace(&mut self.management, Management::Off) {
+        let (enable, out) = match mem::replace(&mut self.management, Management::Off) {
             Management::Offered(Enabling { enable, out }) => (enable, out),
             Management::Passed(enable) => (enable, Outgoing::new()),
             active @ Management::Active(_) => {
                 self.management = active;
-                // XEP-0198 #enable
+                // XEP-0198 #enable asks for a stream error, and prints this.
+                self.outbox.negotiation(now, &Nonza::failed("unexpected-request").to_element());
                 return self.abort(now, Violation::policy("stream management was enabled before"));
             }
             other => {
@@ -247,7 +267,7 @@ impl Machine {
     }
 
     fn handle_enabled(&mut self, now: Instant, id: Option<String>, max: Option<u32>, resume: bool) {
-        match std::mem::replace(&mut self.management, Management::Off) {
+        match mem::replace(&mut self.management, Management::Off) {
             Management::Enabling(enabling) => {
                 let id = id.filter(|id| !id.is_empty() && id.len() <= MAX_ID && enabling.enable.id.is_some());
                 let resumption = resumption(&enabling.enable, id, max, resume);
@@ -290,8 +310,11 @@ impl Machine {
         };
         match active.out.acknowledge(h) {
             Err(too_high) => return self.abort_too_high(now, too_high),
-            Ok(0) => {}
-            Ok(_) => self.handle_progress(now),
+            Ok(0) => active.out.ask_again(now, &active.config),
+            Ok(_) => {
+                active.out.ask_again(now, &active.config);
+                self.handle_progress(now);
+            }
         }
         self.ask_in_time(now);
     }

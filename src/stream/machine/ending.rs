@@ -95,7 +95,7 @@ impl Machine {
     }
 
     fn take_leftovers(&mut self) -> Leftovers {
-        std::mem::replace(&mut self.management, Management::Off).into_leftovers()
+        self.management.leave()
     }
 
     /// How the stream ended; `None` before it did. A stream that was closed in good order before all was acknowledged ends

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures::channel::oneshot;
 
-use super::{Machine, Role};
+use super::{Machine, Role, acking::Management};
 use crate::Error;
 
 /// Where the peer's acknowledgement of one stanza arrives.
@@ -66,6 +66,11 @@ impl Machine {
         self.management.active().is_some()
     }
 
+    /// Once the stream has failed: whether the peer waits for us to carry it on, if it takes the bytestream for lost.
+    pub(crate) fn is_awaited(&self) -> bool {
+        matches!(self.management, Management::Left)
+    }
+
     /// Stanzas that were sent and not acknowledged.
     pub(crate) fn unacked(&self) -> usize {
         self.management.unacked()
@@ -82,7 +87,7 @@ impl Machine {
 impl Machine {
     /// As if so many stanzas had gone both ways, and been acknowledged.
     pub(crate) fn start_counting_at(&mut self, count: u32) {
-        if let super::acking::Management::Active(active) = &mut self.management {
+        if let Management::Active(active) = &mut self.management {
             active.out.start_at(count);
             active.incoming.start_at(count);
         }

@@ -156,7 +156,7 @@ impl Machine {
             Iq::Set { payload, .. } if CodeElement::matches(payload) => self.serve_code(payload, |element| {
                 matches!(element, CodeElement::Commitment(_) | CodeElement::Reveal(_))
             }),
-            // XEP-0199 #c2c
+            // XEP-0199 #e2e
             Iq::Get { payload, .. } if payload.is("ping", ns::PING) => Ok(Served::default()),
             Iq::Get { payload, .. } => match Dialect::of(payload) {
                 Some(dialect) => self.serve_certificates(dialect),

@@ -24,6 +24,11 @@ pub(super) fn a(h: u32) -> String {
     format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>")
 }
 
+fn failed(condition: &str) -> String {
+    let condition = format!("<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>");
+    format!("<failed xmlns='urn:xmpp:sm:3'>{condition}</failed>")
+}
+
 /// One that acknowledges, and can be resumed.
 pub(super) fn managed(role: Role) -> Setup {
     let mut setup = match role {
@@ -290,6 +295,17 @@ fn more_than_was_sent_can_not_be_acknowledged() {
 }
 
 #[test]
+fn a_peer_that_finds_our_count_too_high_says_so_in_words() {
+    let (mut romeo, _) = pair();
+    romeo.says("1");
+    romeo.reads(include_str!("../../../fixtures/xep-0198/handled-count-too-high.xml"));
+    assert_eq!(undelivered(&romeo), ["1"]);
+    let error = romeo.machine.outcome().unwrap().unwrap_err().to_string();
+    assert!(error.contains("undefined-condition"), "{error}");
+    assert!(error.contains("You acknowledged 10 stanzas, but I only sent you 8 so far."), "{error}");
+}
+
+#[test]
 fn counters_go_round_at_two_to_the_power_of_32() {
     let (mut romeo, mut juliet) = pair();
     romeo.machine.start_counting_at(u32::MAX - 1);
@@ -442,17 +458,16 @@ fn elements_out_of_place_are_refused_or_skipped() {
         let mut side = if role == Role::Initiator { romeo } else { juliet };
         side.reads(bad);
         assert_eq!(side.condition().to_string(), "policy-violation", "{bad}");
+        // XEP-0198 #enable
+        let again = role == Role::Responder && bad.starts_with("<enable ");
+        assert_eq!(side.written().starts_with(&failed("unexpected-request")), again, "{bad}");
     }
     for (role, odd, answer) in [
-        (
-            Role::Responder,
-            "<resume xmlns='urn:xmpp:sm:3' h='0' previd='x'/>",
-            "<failed xmlns='urn:xmpp:sm:3'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>",
-        ),
-        (Role::Responder, ENABLED, ""),
-        (Role::Initiator, ENABLED, ""),
-        (Role::Initiator, "<resumed xmlns='urn:xmpp:sm:3' h='0' previd='x'/>", ""),
-        (Role::Initiator, "<failed xmlns='urn:xmpp:sm:3'/>", ""),
+        (Role::Responder, "<resume xmlns='urn:xmpp:sm:3' h='0' previd='x'/>", failed("item-not-found")),
+        (Role::Responder, ENABLED, String::new()),
+        (Role::Initiator, ENABLED, String::new()),
+        (Role::Initiator, "<resumed xmlns='urn:xmpp:sm:3' h='0' previd='x'/>", String::new()),
+        (Role::Initiator, "<failed xmlns='urn:xmpp:sm:3'/>", String::new()),
     ] {
         let (romeo, juliet) = pair();
         let mut side = if role == Role::Initiator { romeo } else { juliet };
@@ -478,6 +493,9 @@ fn without_an_offer_nothing_is_enabled() {
     juliet.reads(R.to_owned() + &a(7) + "<a xmlns='urn:xmpp:sm:3'/>");
     assert!(juliet.machine.is_open());
     assert_eq!(juliet.written(), "");
-    juliet.reads(ENABLE);
-    assert!(juliet.written().starts_with("<failed xmlns='urn:xmpp:sm:3'>"));
+    for asked in [ENABLE, "<resume xmlns='urn:xmpp:sm:3' h='0' previd='x'/>"] {
+        juliet.reads(asked);
+        assert_eq!(juliet.written(), failed("feature-not-implemented"));
+    }
+    assert!(juliet.machine.is_open());
 }

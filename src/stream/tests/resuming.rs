@@ -483,6 +483,25 @@ fn a_close_does_not_last_for_as_long_as_somebody_lets_it_be_resumed_and_cuts_it_
 }
 
 #[test]
+fn what_the_peer_was_told_at_a_goodbye_is_not_taken_back() {
+    let (mut romeo, mut juliet) = pair();
+    juliet.says("not taken yet");
+    romeo.reads(juliet.written());
+    romeo.says("last");
+    // He closes his half and goes on receiving. The cut comes in front of his footer.
+    romeo.machine.close(romeo.now);
+    let goodbye = romeo.written();
+    juliet.reads(goodbye.strip_suffix(FOOTER).unwrap());
+    assert_eq!(juliet.machine.unacked(), 0);
+    lose([&mut romeo, &mut juliet]);
+    resume(&mut romeo, &mut juliet);
+    exchange(&mut romeo, &mut juliet);
+    assert_eq!(heard(&mut romeo), ["not taken yet"]);
+    assert_eq!(heard(&mut juliet), ["last"]);
+    assert!(matches!(romeo.machine.outcome(), Some(Ok(()))));
+}
+
+#[test]
 fn on_a_stream_for_resumption_nothing_else_is_said() {
     for other in ["<message/>", "<enable xmlns='urn:xmpp:sm:3'/>", "<resume xmlns='urn:xmpp:sm:3'/>"] {
         let mut setup = managed(Role::Responder);
