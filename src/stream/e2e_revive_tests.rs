@@ -1,333 +1,24 @@
 //! Streams that lose their bytestream and go on over another one, in stopped time. The bytestreams are pipes, encrypted by
 //! STARTTLS, and cut where a test says so.
 
-use std::{
-    collections::HashMap,
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+mod world_tests;
 
-use futures::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
-    sync::watch,
-    time::{Instant, sleep, timeout},
-};
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_xmpp::IqRequest;
 use xmpp_parsers::{ping::Ping, stanza::Stanza};
 
-use super::{
-    Carrier, E2eStream, Flow, Goal, Reconnect, Reconnected, Registry, Resumable, Revival, StreamEvent,
-    StreamOptions, accept, await_resume, initiate, renew, resume, tests::message,
-};
-use crate::{
-    Error, Identity, Limits, Reason, SecurityError, SignallingError, SmConfig, Terminated, TlsOptions,
-    TransportInfo, Trust,
-};
+use self::world_tests::*;
+use super::{E2eStream, Reconnected, StreamEvent, accept, await_resume, initiate, resume, tests::message};
+use crate::{Error, Identity, Limits, Reason, SecurityError, SignallingError, SmConfig, Terminated};
 
 const ROMEO: &str = "romeo@montague.example/balcony";
 const JULIET: &str = "juliet@capulet.example/chamber";
 
 /// Far more than anything takes, and stopped time passes only when nothing moves.
 const PATIENCE: Duration = Duration::from_secs(3600);
-
-/// What both ends of one pipe share.
-#[derive(Clone, Default)]
-struct Wire(Arc<Mutex<WireState>>);
-
-#[derive(Default)]
-struct WireState {
-    /// Bytes that still get through; `None` for all.
-    left: Option<usize>,
-    carried: usize,
-    wakers: Vec<Waker>,
-}
-
-impl Wire {
-    fn cut_after(bytes: usize) -> Self {
-        let wire = Self::default();
-        wire.0.lock().unwrap().left = Some(bytes);
-        wire
-    }
-
-    /// Nothing gets through any more.
-    fn cut(&self) {
-        let wakers = {
-            let mut state = self.0.lock().unwrap();
-            state.left = Some(0);
-            std::mem::take(&mut state.wakers)
-        };
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    fn carried(&self) -> usize {
-        self.0.lock().unwrap().carried
-    }
-
-    fn is_cut(&self, cx: &Context<'_>) -> bool {
-        let mut state = self.0.lock().unwrap();
-        state.wakers.push(cx.waker().clone());
-        state.left == Some(0)
-    }
-}
-
-/// One end of a pipe. Where it is cut, one end notices, or both do.
-struct Pipe {
-    inner: DuplexStream,
-    wire: Wire,
-    notices: bool,
-}
-
-impl AsyncRead for Pipe {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.wire.is_cut(cx) {
-            return if self.notices {
-                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
-            } else {
-                Poll::Pending
-            };
-        }
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.wire.is_cut(cx) {
-            return if self.notices {
-                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
-            } else {
-                Poll::Pending
-            };
-        }
-        let left = self.wire.0.lock().unwrap().left.unwrap_or(usize::MAX);
-        let buf = &buf[..buf.len().min(left)];
-        let count = std::task::ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
-        let is_spent = {
-            let mut state = self.wire.0.lock().unwrap();
-            state.carried += count;
-            state.left = state.left.map(|left| left - count);
-            state.left == Some(0)
-        };
-        if is_spent {
-            self.wire.cut();
-        }
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-/// A session that stands still when it is told to.
-#[derive(Default)]
-struct Session {
-    terminated: Mutex<Vec<Reason>>,
-    error: Mutex<Option<Error>>,
-    stalled: watch::Sender<bool>,
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Session {
-    fn stall(&self, stalled: bool) {
-        self.stalled.send_replace(stalled);
-        if let Some(waker) = self.waker.lock().unwrap().take() {
-            waker.wake();
-        }
-    }
-}
-
-impl Carrier for Session {
-    fn terminate(&self, reason: Reason, _: Option<String>) {
-        self.terminated.lock().unwrap().push(reason);
-    }
-
-    fn error(&self) -> Option<Error> {
-        self.error.lock().unwrap().clone()
-    }
-
-    fn transport(&self) -> Option<TransportInfo> {
-        None
-    }
-
-    fn poll_moved(&self, _: &Context<'_>, _: Option<&TransportInfo>) -> Poll<Option<TransportInfo>> {
-        Poll::Pending
-    }
-
-    fn ended(&self) -> BoxFuture<'static, ()> {
-        futures::future::pending().boxed()
-    }
-
-    fn poll_flow(&self, cx: &Context<'_>, known: Flow) -> Poll<Flow> {
-        *self.waker.lock().unwrap() = Some(cx.waker().clone());
-        let flow = if *self.stalled.borrow() { Flow::Stalled } else { Flow::Flowing };
-        if flow == known { Poll::Pending } else { Poll::Ready(flow) }
-    }
-}
-
-/// What the initiator finds when it connects again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Door {
-    Open,
-    /// No bytestream comes about.
-    Shut,
-    /// The peer has forgotten the stream.
-    Forgetful,
-    /// Somebody else is there.
-    Impostor,
-    /// The peer has forgotten the stream, and then somebody else is there.
-    Usurped,
-    /// The peer has forgotten the stream, and its user wants no other.
-    Unwilling,
-}
-
-/// Two ends, and the way between them.
-struct World {
-    romeo: Identity,
-    juliet: Identity,
-    sm: SmConfig,
-    limits: Limits,
-    door: Mutex<Door>,
-    /// The bytestreams after the first, in the order in which they are made; without one, nothing is cut.
-    wires: Mutex<Vec<Wire>>,
-    attempts: Mutex<usize>,
-    streams: Mutex<HashMap<String, Resumable>>,
-    /// Streams that the responder gets anew.
-    accepted: Mutex<Vec<E2eStream>>,
-}
-
-impl World {
-    fn new() -> Arc<Self> {
-        Self::with(SmConfig::default(), Limits::default())
-    }
-
-    fn with(sm: SmConfig, limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
-            romeo: Identity::generate().unwrap(),
-            juliet: Identity::generate().unwrap(),
-            sm,
-            limits,
-            door: Mutex::new(Door::Open),
-            wires: Mutex::default(),
-            attempts: Mutex::default(),
-            streams: Mutex::default(),
-            accepted: Mutex::default(),
-        })
-    }
-
-    fn options(&self, local: &str, peer: &str, identity: &Identity) -> StreamOptions {
-        StreamOptions::new()
-            .local(local.parse().unwrap())
-            .peer(peer.parse().unwrap())
-            .sm(self.sm)
-            .limits(self.limits)
-            .starttls(TlsOptions::new(identity.clone(), Trust::first_use()))
-    }
-
-    fn romeo(self: &Arc<Self>) -> StreamOptions {
-        self.options(ROMEO, JULIET, &self.romeo).revival(Revival::Initiator(Arc::new(Way(self.clone()))))
-    }
-
-    fn juliet(self: &Arc<Self>) -> StreamOptions {
-        self.options(JULIET, ROMEO, &self.juliet).revival(Revival::Responder(Arc::new(Way(self.clone()))))
-    }
-
-    async fn streams(self: &Arc<Self>, wire: &Wire) -> (E2eStream, E2eStream) {
-        let (ours, theirs) = pipe(wire, true);
-        let (romeo, juliet) = tokio::join!(initiate(ours, self.romeo()), accept(theirs, self.juliet()));
-        (romeo.unwrap(), juliet.unwrap())
-    }
-
-    fn set_door(&self, door: Door) {
-        *self.door.lock().unwrap() = door;
-    }
-
-    fn attempts(&self) -> usize {
-        *self.attempts.lock().unwrap()
-    }
-
-    async fn connect(self: Arc<Self>, goal: Goal) -> Result<Reconnected, Error> {
-        *self.attempts.lock().unwrap() += 1;
-        let door = self.door.lock().unwrap().clone();
-        if door == Door::Shut {
-            return Err(Error::io(&io::ErrorKind::ConnectionRefused.into()));
-        }
-        let wire = {
-            let mut wires = self.wires.lock().unwrap();
-            if wires.is_empty() { Wire::default() } else { wires.remove(0) }
-        };
-        let (ours, theirs) = pipe(&wire, true);
-        let world = self.clone();
-        match goal {
-            Goal::Resume(what, certificate) => {
-                let responder = match door {
-                    Door::Impostor => self.options(JULIET, ROMEO, &Identity::generate().unwrap()),
-                    _ => self.juliet(),
-                };
-                tokio::spawn(async move {
-                    let find = |id: &str| match door {
-                        Door::Forgetful | Door::Usurped | Door::Unwilling => None,
-                        _ => world.streams.lock().unwrap().get(id).cloned(),
-                    };
-                    let _ = await_resume(theirs, responder, find).await;
-                });
-                resume(ours, self.romeo(), what, certificate).await
-            }
-            Goal::Renew(_) if door == Door::Unwilling => {
-                Err(Error::Terminated(Terminated::new(Reason::Decline, None)))
-            }
-            Goal::Renew(certificate) => {
-                let responder = match door {
-                    Door::Usurped => self.options(JULIET, ROMEO, &Identity::generate().unwrap()),
-                    _ => self.juliet(),
-                };
-                tokio::spawn(async move {
-                    if let Ok(stream) = accept(theirs, responder).await {
-                        world.accepted.lock().unwrap().push(stream);
-                    }
-                });
-                renew(ours, self.romeo(), certificate).await
-            }
-        }
-    }
-}
-
-/// How the two find each other again.
-struct Way(Arc<World>);
-
-impl Reconnect for Way {
-    fn reconnect(&self, goal: Goal) -> BoxFuture<'static, Result<Reconnected, Error>> {
-        self.0.clone().connect(goal).boxed()
-    }
-}
-
-impl Registry for Way {
-    fn add(&self, id: &str, stream: Resumable) {
-        self.0.streams.lock().unwrap().insert(id.to_owned(), stream);
-    }
-
-    fn remove(&self, id: &str) {
-        self.0.streams.lock().unwrap().remove(id);
-    }
-}
-
-fn pipe(wire: &Wire, responder_notices: bool) -> (Pipe, Pipe) {
-    let (ours, theirs) = duplex(4096);
-    let end = |inner, notices| Pipe { inner, wire: wire.clone(), notices };
-    (end(ours, true), end(theirs, responder_notices))
-}
 
 fn body(stanza: Option<Result<Stanza, Error>>) -> String {
     match stanza {
@@ -510,10 +201,48 @@ async fn not_begun_anew(door: Door) -> (Arc<World>, Error) {
     let world = World::with(SmConfig { renew: true, ..SmConfig::default() }, Limits::default());
     world.set_door(door);
     let (mut romeo, _juliet, _wire) = lost(&world).await;
+    let _watched = romeo.events();
     let Some(Err(Error::Undelivered(undelivered))) = within(romeo.next()).await else { panic!("no end") };
     assert_eq!(bodies(undelivered.stanzas()), ["one", "two"]);
     let Some(Error::NotResumed(why)) = undelivered.cause() else { panic!("{undelivered}") };
     (world, Error::clone(&why.why))
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_looks_at_what_would_be_handed_back_there_is_no_new_stream() {
+    let world = World::with(SmConfig { renew: true, ..SmConfig::default() }, Limits::default());
+    world.set_door(Door::Forgetful);
+    let (mut romeo, _juliet, _wire) = lost(&world).await;
+    let Some(Err(Error::Undelivered(undelivered))) = within(romeo.next()).await else { panic!("no end") };
+    assert_eq!(bodies(undelivered.stanzas()), ["one", "two"]);
+    assert!(world.accepted.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_to_be_sent_goes_out_after_what_was_handed_back() {
+    let world = World::with(SmConfig { renew: true, ..SmConfig::default() }, Limits::default());
+    world.set_door(Door::Forgetful);
+    let (romeo, _juliet, _wire) = lost(&world).await;
+    let mut events = romeo.events();
+    let mut sender = romeo.sender();
+    let waiting = tokio::spawn(async move { sender.send(message("three")).await });
+    let juliet = loop {
+        sleep(Duration::from_millis(10)).await;
+        if let Some(juliet) = world.accepted.lock().unwrap().pop() {
+            break juliet;
+        }
+    };
+    sleep(Duration::from_secs(30)).await;
+    assert!(!waiting.is_finished(), "nobody has seen what was handed back");
+    let handed_back = loop {
+        if let StreamEvent::Renewed { undelivered, .. } = within(events.next()).await.unwrap() {
+            break undelivered;
+        }
+    };
+    assert_eq!(bodies(handed_back.stanzas()), ["one", "two"]);
+    within(waiting).await.unwrap().unwrap();
+    let mut juliet = juliet;
+    assert_eq!(body(within(juliet.next()).await), "three");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,5 +13,6 @@ mod sasl;
 mod services;
 mod starttls;
 mod support;
+mod wires;
 
 pub(super) use support::message;

@@ -4,7 +4,6 @@
 //! failure prints it. `JINGLE_XMLSTREAM_SEED=42` runs that one alone, and tells what happens in it.
 
 use std::{
-    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     time::{Duration, Instant},
 };
@@ -12,12 +11,14 @@ use std::{
 use tokio_xmpp::{IqRequest, IqResponse};
 use xmpp_parsers::{minidom::Element, stanza::Stanza};
 
-use super::support::{JULIET, ROMEO, message, setup};
+use super::{
+    support::{JULIET, ROMEO, message, setup},
+    wires::{Connection, get, put},
+};
 use crate::{
     Error, SignallingError, SmConfig, TransportError,
     security::dice::Dice,
     stream::{
-        decode::Decoder,
         iq::ReplyReceiver,
         machine::{
             Machine, Role, Setup,
@@ -48,42 +49,6 @@ impl Side {
         match self {
             Romeo => Juliet,
             Juliet => Romeo,
-        }
-    }
-}
-
-/// One direction of a connection.
-#[derive(Default)]
-struct Pipe {
-    bytes: VecDeque<u8>,
-    /// Nothing more goes in.
-    cut: bool,
-}
-
-/// One end of a connection: what has come and was not decoded, and how far the decoder is.
-struct Socket {
-    decoder: Decoder,
-    unread: Vec<u8>,
-}
-
-/// A connection: what each side wrote and the other has not read.
-struct Connection {
-    from: [Pipe; 2],
-    sockets: [Option<Socket>; 2],
-}
-
-impl Connection {
-    fn new(setup: &Setup) -> Self {
-        let socket = || Some(Socket { decoder: Decoder::new(&setup.limits), unread: Vec::new() });
-        Self { from: Default::default(), sockets: [socket(), socket()] }
-    }
-
-    /// Loses what is under way, but for as many bytes.
-    fn cut(&mut self, dice: &mut Dice) {
-        for pipe in &mut self.from {
-            let kept = dice.below(pipe.bytes.len() + 1);
-            pipe.bytes.truncate(kept);
-            pipe.cut = true;
         }
     }
 }
@@ -586,33 +551,6 @@ fn body(stanza: Stanza) -> String {
         Stanza::Message(message) => message.bodies.into_values().next().unwrap(),
         other => panic!("not a message: {other:?}"),
     }
-}
-
-/// Writes what there is; what is written to a connection that is cut is lost.
-fn put(machine: &mut Machine, now: Instant, pipe: &mut Pipe) {
-    let mut bytes = Vec::new();
-    machine.take_outgoing(&mut bytes);
-    if bytes.is_empty() {
-        return;
-    }
-    machine.handle_written(now, bytes.len(), 0);
-    machine.handle_flushed(now);
-    if !pipe.cut {
-        pipe.bytes.extend(bytes);
-    }
-}
-
-/// Decodes what is for this machine, and leaves what is for the one that takes its place.
-fn get(machine: &mut Machine, now: Instant, socket: &mut Socket) {
-    let mut bytes = socket.unread.as_slice();
-    while machine.asked_to_resume().is_none() && machine.resumed_at().is_none() {
-        match socket.decoder.decode(&mut bytes) {
-            Ok(None) => break,
-            Ok(Some(decoded)) => machine.handle(now, Ok(decoded)),
-            Err(violation) => panic!("{violation:?}"),
-        }
-    }
-    socket.unread = bytes.to_vec();
 }
 
 /// How often it was carried on.
