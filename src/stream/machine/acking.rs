@@ -225,10 +225,12 @@ impl Machine {
                 self.say_management(now, &Nonza::failed(condition));
             }
             (Role::Initiator, Nonza::Enabled { id, max, resume }) => {
-                self.handle_enabled(now, id, max, resume)
+                self.handle_enabled(now, id, max, resume);
+                self.release_footer_in_time(now);
             }
             (Role::Initiator, Nonza::Failed { condition, .. }) => {
-                self.handle_not_enabled(condition.as_deref())
+                self.handle_not_enabled(condition.as_deref());
+                self.release_footer_in_time(now);
             }
             (Role::Initiator, Nonza::Enable { .. } | Nonza::Resume { .. }) => {
                 self.abort(now, Violation::policy("stream management is for the initiator to ask for"));

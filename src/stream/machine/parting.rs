@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Closer, Closing, Footer, HeaderAwaited, Machine, Negotiating, Role, State};
+use super::{Closer, Closing, Footer, HeaderAwaited, Machine, Negotiating, Role, State, acking::Management};
 
 impl Machine {
     /// Answers what is left to answer, and says goodbye: at once, or when the proxy has passed on what is before. What the
@@ -30,8 +30,14 @@ impl Machine {
         }
     }
 
-    /// Sends the footer if nothing can hold it back.
+    /// Sends the footer if nothing can hold it back, and nothing has to come before it: what the responder has said cannot be
+    /// acknowledged before its `<enabled/>` is here (XEP-0198 #acking), which is a round trip after the stream was opened.
     pub(super) fn release_footer_in_time(&mut self, now: Instant) {
+        let is_early = matches!(self.state, State::Closing(Closing { footer: Footer::Held, .. }))
+            && matches!(self.management, Management::Enabling(_));
+        if is_early {
+            return;
+        }
         let unwritten = self.outbox.queued().saturating_sub(self.written);
         if !self.relay.holds(now, usize::try_from(unwritten).unwrap_or(usize::MAX)) {
             self.release_footer(now);

@@ -160,7 +160,10 @@ impl Machine {
         self.management.pass();
         match &mut self.state {
             State::Closing(Closing { footer: Footer::Sent, .. }) => self.finish(Closer::Us),
-            State::Closing(Closing { footer, .. }) => *footer = Footer::HeldLast,
+            State::Closing(Closing { footer, .. }) => {
+                *footer = Footer::HeldLast;
+                self.release_footer_in_time(now);
+            }
             State::Open(_) | State::FeaturesAwaited(_) => self.part(now, Footer::HeldLast),
             State::HeaderAwaited(_)
             | State::Negotiating(_)

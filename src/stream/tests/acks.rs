@@ -126,6 +126,32 @@ fn what_the_responder_said_first_is_acknowledged_by_the_first_sign() {
 }
 
 #[test]
+fn who_closes_at_once_waits_until_what_came_first_can_be_acknowledged() {
+    let (mut romeo, mut juliet) = (Side::new(managed(Role::Initiator)), Side::new(managed(Role::Responder)));
+    juliet.reads(romeo.written());
+    juliet.says("before it is enabled");
+    romeo.reads(juliet.written());
+    assert_eq!(romeo.hears().as_deref(), Some("before it is enabled"));
+    romeo.machine.close(romeo.now);
+    let said = romeo.written();
+    assert!(said.contains("<enable ") && !said.contains(FOOTER), "{said}");
+
+    juliet.reads(said);
+    exchange(&mut romeo, &mut juliet);
+    assert!(matches!(juliet.machine.outcome(), Some(Ok(()))));
+    assert!(matches!(romeo.machine.outcome(), Some(Ok(()))));
+
+    // A peer that says goodbye has nothing to acknowledge any more.
+    let (mut romeo, mut juliet) = (Side::new(managed(Role::Initiator)), Side::new(managed(Role::Responder)));
+    juliet.reads(romeo.written());
+    romeo.reads(juliet.written());
+    romeo.machine.close(romeo.now);
+    romeo.reads(FOOTER);
+    assert!(romeo.written().ends_with(FOOTER));
+    assert!(matches!(romeo.machine.outcome(), Some(Ok(()))));
+}
+
+#[test]
 fn every_stanza_counts_and_nothing_else() {
     let (mut romeo, mut juliet) = pair();
     juliet.reads(
