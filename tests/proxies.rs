@@ -16,6 +16,7 @@ use jingle_xmlstream::{
 use mock_server::{MockServer, Proxy65, Verdict};
 use support::{
     JULIET, ROMEO, World, element,
+    outages::sm,
     s5b::{BlackHole, SOON, alter_candidates, assert_flow, close, ends, set_attr},
     s5b_config, streams, talk, within,
 };
@@ -333,9 +334,10 @@ async fn a_proxy_that_never_answers_costs_its_time_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_dies_under_a_stream_ends_it_with_a_clear_error_on_both_sides() {
+async fn a_proxy_that_dies_under_a_stream_that_nothing_manages_ends_it_with_a_clear_error_on_both_sides() {
     let (world, proxy) = world().await;
-    let (romeo, juliet) = world.pair_of(showing(Candidates::ProxyOnly), showing(Candidates::None)).await;
+    let unmanaged = |candidates| showing(candidates).sm(sm(|sm| sm.enabled = false));
+    let (romeo, juliet) = world.pair_of(unmanaged(Candidates::ProxyOnly), unmanaged(Candidates::None)).await;
     let (mut romeos, mut juliets) = streams(&romeo, &juliet).await;
     talk(&mut romeos, &mut juliets).await;
     proxy.kill().await;
