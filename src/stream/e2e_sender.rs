@@ -23,7 +23,7 @@ use crate::{
     wire::pubkeys::Dialect,
 };
 
-/// The sending half of an [`E2eStream`]; clones send on the same stream.
+/// The sending half of an [`E2eStream`](crate::E2eStream); clones send on the same stream.
 ///
 /// Closing the sink sends the footer: nothing can be sent afterwards, by any handle.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ impl StreamSender {
         Self { handle, mark: 0 }
     }
 
-    /// See [`E2eStream::peer`].
+    /// See [`E2eStream::peer`](crate::E2eStream::peer).
     #[must_use]
     pub fn peer(&self) -> Peer {
         let jid = self.handle.info.peer.clone();
@@ -48,7 +48,7 @@ impl StreamSender {
         }
     }
 
-    /// See [`E2eStream::verification_code`].
+    /// See [`E2eStream::verification_code`](crate::E2eStream::verification_code).
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl StreamSender {
         WeakSender(Arc::downgrade(&self.handle.shared))
     }
 
-    /// See [`E2eStream::confirm_code`].
+    /// See [`E2eStream::confirm_code`](crate::E2eStream::confirm_code).
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl StreamSender {
         }
     }
 
-    /// See [`E2eStream::certificates`].
+    /// See [`E2eStream::certificates`](crate::E2eStream::certificates).
     ///
     /// # Errors
     ///
@@ -215,7 +215,7 @@ impl Future for Receipt {
 pub(crate) struct WeakSender(Weak<Shared>);
 
 impl WeakSender {
-    /// See [`E2eStream::verification_code`].
+    /// See [`E2eStream::verification_code`](crate::E2eStream::verification_code).
     ///
     /// # Errors
     ///
