@@ -54,6 +54,23 @@ struct Scene {
 }
 
 impl Scene {
+    /// The server does this to one block in the middle of a conversation, and the stream goes on.
+    async fn resumes_after_one_block(&mut self, wrong: impl Fn(&Element) -> Verdict + Send + 'static) {
+        let server = self.world.server.clone();
+        let once = async {
+            let mut done = false;
+            server.intercept(move |_, stanza| {
+                if done || !is_ibb(stanza, "data") {
+                    return Verdict::Deliver;
+                }
+                done = true;
+                wrong(stanza)
+            });
+        };
+        converse_while(&mut self.romeos, &mut self.juliets, 0..60, once).await;
+        self.both_resumed().await;
+    }
+
     async fn set() -> Self {
         Self::of(s5b_config(), s5b_config()).await
     }
@@ -169,34 +186,20 @@ async fn a_proxy_that_dies_is_no_more_than_a_way_less() {
 #[tokio::test]
 async fn a_server_that_refuses_a_block_breaks_an_in_band_bytestream_and_no_more() {
     let mut scene = Scene::in_band().await;
-    let server = scene.world.server.clone();
-    let refuse_once = async {
-        let mut refused = false;
-        server.intercept(move |_, stanza| {
-            if refused || !is_ibb(stanza, "data") {
-                return Verdict::Deliver;
-            }
-            refused = true;
+    scene
+        .resumes_after_one_block(|_| {
             let (type_, condition) = (ErrorType::Wait, DefinedCondition::RemoteServerTimeout);
             Verdict::Bounce(StanzaError::new(type_, condition, "en", "no way"))
-        });
-    };
-    converse_while(&mut scene.romeos, &mut scene.juliets, 0..60, refuse_once).await;
-    scene.both_resumed().await;
+        })
+        .await;
 }
 
 /// A server may change what it passes on; TLS notices.
 #[tokio::test]
 async fn a_server_that_changes_a_byte_breaks_the_bytestream_and_no_more() {
     let mut scene = Scene::in_band().await;
-    let server = scene.world.server.clone();
-    let change_once = async {
-        let mut changed = false;
-        server.intercept(move |_, stanza| {
-            if changed || !is_ibb(stanza, "data") {
-                return Verdict::Deliver;
-            }
-            changed = true;
+    scene
+        .resumes_after_one_block(|stanza| {
             let mut stanza = stanza.clone();
             let data = stanza.get_child_mut("data", support::wire::IBB).unwrap();
             let text = data.text();
@@ -204,10 +207,8 @@ async fn a_server_that_changes_a_byte_breaks_the_bytestream_and_no_more() {
             data.take_nodes();
             data.append_text(format!("{}{rest}", first.chars().rev().collect::<String>()));
             Verdict::Replace(stanza)
-        });
-    };
-    converse_while(&mut scene.romeos, &mut scene.juliets, 0..60, change_once).await;
-    scene.both_resumed().await;
+        })
+        .await;
 }
 
 // ---- What the user sees --------------------------------------------------------------------

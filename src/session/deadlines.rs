@@ -73,7 +73,8 @@ impl Sessions {
         let span = self.span(id);
         let _entered = span.enter();
         let Some(session) = self.table.get(id) else { return };
-        let absent = self.absences().any(|(peer, since)| *peer == session.peer && now >= *since + ABSENCE);
+        let absent = !self.link.is_down()
+            && self.absent.get(&session.peer).is_some_and(|since| now >= *since + ABSENCE);
         if absent && session.is_on_wire() && !session.outlives_signalling() {
             return self.fail(now, id, Error::Signalling(SignallingError::PeerGone));
         }

@@ -84,7 +84,7 @@ impl E2eStream {
         }
     }
 
-    /// What is known about the stream.
+    /// What is known about the stream, as it began; what carries it now is [`transport`](Self::transport).
     #[must_use]
     pub fn info(&self) -> &StreamInfo {
         &self.sender.handle.info
@@ -261,8 +261,8 @@ impl E2eStream {
     /// Closes the stream in good order: sends what waits to be sent and the footer, waits for the peer's
     /// footer, closes the bytestream and ends its session.
     ///
-    /// Stanzas that have not been received yet, or that the peer sends before its footer, are dropped, and not acknowledged.
-    /// To receive them, close the sink (`SinkExt::close`), receive until `None`, then call this.
+    /// Stanzas that have not been received yet, or that the peer sends before its footer, are dropped. They are not
+    /// acknowledged, unless the sink was closed before, or the peer has closed: then they count as received already. To receive them, close the sink (`SinkExt::close`), receive until `None`, then call this.
     ///
     /// If the future is dropped, the stream is closed in the background.
     ///

@@ -25,7 +25,8 @@ pub enum StreamEvent {
     /// It goes on where it was, over this transport.
     Resumed(Option<TransportInfo>),
     /// The peer had forgotten the stream, and a new one took its place ([`SmConfig::renew`](crate::SmConfig::renew)). What waits
-    /// to be sent goes out once somebody has seen this.
+    /// to be sent goes out once somebody has seen this. Nobody else has the stanzas: who looks at nothing for 64 events, or drops
+    /// its [`StreamEvents`] without having looked, loses them.
     #[non_exhaustive]
     Renewed {
         /// What carries it.

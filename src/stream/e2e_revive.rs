@@ -29,13 +29,13 @@ use super::{
     backoff::Backoff,
     e2e_buffers::{Bytes, Timer},
     e2e_resume::{Goal, Reconnect, Reconnected, Registry, Resumable, Revival},
-    e2e_shared::{Shared, now},
+    e2e_shared::{Fresh, Shared, now},
     e2e_worker::Worker,
     encode::Encoder,
-    machine::{Machine, cut_off},
+    machine::cut_off,
     options::{Protection, StreamOptions},
 };
-use crate::{ApiMisuse, Error, NotResumed, Reason, Terminated, TransportInfo, security::Certificate};
+use crate::{ApiMisuse, Error, NotResumed, Reason, Terminated, security::Certificate};
 
 /// Bytes behind which a bytestream that is left is still told why: a stream error can only follow what was begun. With more of
 /// them its other end does not read; to keep them would let a peer that comes back again and again fill the memory.
@@ -175,8 +175,8 @@ impl Worker {
         let Self { io, shared, mut session, options, outbound, certificate, registered, recovery, .. } = self;
         let farewell = shared.with(|inner, wakes| {
             let is_used = inner.machine.suspension().is_none();
-            if is_used {
-                // The peer lost it, and we did not notice.
+            if !inner.machine.is_adrift() {
+                // The peer lost it, and we did not notice, or it stood still.
                 inner.machine.handle_end(cut_off());
             }
             inner.lose(wakes);
@@ -291,13 +291,12 @@ impl Adrift {
 
     /// Goes on where the stream was.
     fn go_on(&mut self, mut worker: Box<Worker>) -> Wait<Result<Box<Worker>, Error>> {
-        let (fresh, transport) = match self.take_over(&mut worker) {
-            Ok(taken) => taken,
+        let fresh = match self.take_over(&mut worker) {
+            Ok(fresh) => fresh,
             Err(error) => return Wait::Done(Err(error)),
         };
-        let carrier = worker.session.carrier();
         let adopted = self.shared.with(|inner, wakes| {
-            let adopted = inner.adopt(fresh, &mut worker.outbound, carrier, transport, wakes);
+            let adopted = inner.adopt(fresh, &mut worker.outbound, wakes);
             adopted.map_err(|failed| (failed, inner.machine.is_over()))
         });
         match adopted {
@@ -314,24 +313,36 @@ impl Adrift {
 
     /// Goes on with a new stream, with the same peer.
     fn begin_anew(&mut self, mut worker: Box<Worker>) -> Wait<Result<Box<Worker>, Error>> {
-        let (fresh, transport) = match self.take_over(&mut worker) {
-            Ok(taken) => taken,
+        let fresh = match self.take_over(&mut worker) {
+            Ok(fresh) => fresh,
             Err(error) => return Wait::Done(Err(error)),
         };
-        let carrier = worker.session.carrier();
         let remote = worker.options.protection.settled();
-        self.shared.with(|inner, wakes| {
+        let unwanted = self.shared.with(|inner, wakes| {
+            // The user may have let go of it, or of what is handed back, since it was begun.
+            if inner.machine.is_over() || !inner.wants_more() || !inner.is_watched() {
+                inner.machine.give_up(unknown());
+                inner.wake_all(wakes);
+                return Some(fresh);
+            }
             inner.remote = remote;
-            inner.begin_anew(fresh, &mut worker.outbound, carrier, transport, wakes);
+            inner.begin_anew(fresh, &mut worker.outbound, wakes);
+            None
         });
-        Wait::Done(Ok(self.hand_on(worker)))
+        let Some(Fresh { mut machine, .. }) = unwanted else {
+            return Wait::Done(Ok(self.hand_on(worker)));
+        };
+        machine.close(now());
+        worker.shared = Shared::new(machine, worker.options.limits.outbox_bytes);
+        tokio::spawn(worker.give_up(unknown()));
+        Wait::Over
     }
 
     /// Puts the worker to this stream, and gives what it worked for and what carries it.
-    fn take_over(&self, worker: &mut Worker) -> Result<(Machine, Option<TransportInfo>), Error> {
+    fn take_over(&self, worker: &mut Worker) -> Result<Fresh, Error> {
         let fresh = std::mem::replace(&mut worker.shared, Arc::clone(&self.shared));
-        let fresh = Shared::into_machine(fresh).ok_or(ApiMisuse::StreamClosed)?;
-        Ok((fresh, worker.session.transport()))
+        let machine = Shared::into_machine(fresh).ok_or(ApiMisuse::StreamClosed)?;
+        Ok(Fresh { machine, carrier: worker.session.carrier(), transport: worker.session.transport() })
     }
 
     /// The worker goes on with all that outlives a bytestream.

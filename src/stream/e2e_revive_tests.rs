@@ -196,6 +196,28 @@ async fn where_the_user_allowed_it_a_new_stream_takes_the_place_of_a_forgotten_o
     within(closing).await.unwrap().unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_nobody_wants_handed_back_any_more_comes_back_in_the_error() {
+    for closes in [false, true] {
+        let world = World::with(SmConfig { renew: true, ..SmConfig::default() }, Limits::default());
+        world.set_door(Door::Slow);
+        let (mut romeo, _juliet, _wire) = lost(&world).await;
+        let events = romeo.events();
+        while world.attempts() < 2 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        // While the new stream is being opened, nobody looks any more.
+        let end = if closes {
+            within(romeo.close()).await.unwrap_err()
+        } else {
+            drop(events);
+            within(romeo.next()).await.unwrap().unwrap_err()
+        };
+        let Error::Undelivered(undelivered) = end else { panic!("{end}") };
+        assert_eq!(bodies(undelivered.stanzas()), ["one", "two"]);
+    }
+}
+
 /// What a stream that was to be begun anew ended with, and after how many attempts.
 async fn not_begun_anew(door: Door) -> (Arc<World>, Error) {
     let world = World::with(SmConfig { renew: true, ..SmConfig::default() }, Limits::default());
@@ -429,16 +451,30 @@ async fn a_stream_that_is_dropped_while_suspended_delivers_if_there_is_time() {
     assert_eq!(world.attempts(), attempts, "it gave up");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_bytestream_that_stands_still_suspends_and_goes_on_as_the_same() {
-    let world = World::new();
-    let session = Arc::new(Session::default());
-    let (ours, theirs) = pipe(&Wire::default(), true);
+/// Two streams, and the session that carries Romeo's.
+struct Scene {
+    session: Arc<Session>,
+    wire: Wire,
+    romeo: E2eStream,
+    juliet: E2eStream,
+}
+
+/// Something was said.
+async fn scene(world: &Arc<World>, juliet_notices: bool) -> Scene {
+    let (session, wire) = (Arc::new(Session::default()), Wire::default());
+    let (ours, theirs) = pipe(&wire, juliet_notices);
     let (romeo, juliet) =
         tokio::join!(initiate(ours, world.romeo().carrier(session.clone())), accept(theirs, world.juliet()));
     let (mut romeo, mut juliet) = (romeo.unwrap(), juliet.unwrap());
     within(romeo.send(message("first"))).await.unwrap();
     assert_eq!(body(within(juliet.next()).await), "first");
+    Scene { session, wire, romeo, juliet }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bytestream_that_stands_still_suspends_and_goes_on_as_the_same() {
+    let world = World::new();
+    let Scene { session, mut romeo, mut juliet, .. } = scene(&world, true).await;
     sleep(Duration::from_secs(5)).await;
     let mut events = romeo.events();
     session.stall(true);
@@ -455,14 +491,7 @@ async fn a_bytestream_that_stands_still_suspends_and_goes_on_as_the_same() {
 #[tokio::test(start_paused = true)]
 async fn a_bytestream_that_fails_while_it_stands_still_does_not_show_as_resumed() {
     let world = World::new();
-    let session = Arc::new(Session::default());
-    let wire = Wire::default();
-    let (ours, theirs) = pipe(&wire, true);
-    let (romeo, juliet) =
-        tokio::join!(initiate(ours, world.romeo().carrier(session.clone())), accept(theirs, world.juliet()));
-    let (mut romeo, mut juliet) = (romeo.unwrap(), juliet.unwrap());
-    within(romeo.send(message("first"))).await.unwrap();
-    assert_eq!(body(within(juliet.next()).await), "first");
+    let Scene { session, wire, mut romeo, mut juliet } = scene(&world, true).await;
     let mut events = romeo.events();
     session.stall(true);
     assert!(matches!(within(events.next()).await, Some(StreamEvent::Suspended(_))));
@@ -481,14 +510,7 @@ async fn a_bytestream_that_fails_while_it_stands_still_does_not_show_as_resumed(
 #[tokio::test(start_paused = true)]
 async fn the_session_of_a_lost_bytestream_ends_so_that_the_peer_notices() {
     let world = World::new();
-    let session = Arc::new(Session::default());
-    let wire = Wire::default();
-    let (ours, theirs) = pipe(&wire, false);
-    let (romeo, juliet) =
-        tokio::join!(initiate(ours, world.romeo().carrier(session.clone())), accept(theirs, world.juliet()));
-    let (mut romeo, mut juliet) = (romeo.unwrap(), juliet.unwrap());
-    within(romeo.send(message("first"))).await.unwrap();
-    assert_eq!(body(within(juliet.next()).await), "first");
+    let Scene { session, wire, romeo: _romeo, juliet: _juliet } = scene(&world, false).await;
     sleep(Duration::from_secs(5)).await;
     wire.cut();
     sleep(Duration::from_secs(1)).await;

@@ -195,6 +195,9 @@ impl Sink<Stanza> for StreamSender {
 
 /// Resolves when the peer's side has acknowledged a stanza; with the stream's error if it ended before, as far as is known here.
 ///
+/// Such are [`Error::Undelivered`], whose stanzas have this one, [`Error::NotResumed`], and
+/// [`PeerIncompatible::MissingFeature`] where the peer did not enable stream management after all.
+///
 /// Dropping it does not take the stanza back.
 #[must_use = "it tells whether the stanza arrived"]
 #[derive(Debug)]

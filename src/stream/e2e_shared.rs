@@ -53,6 +53,13 @@ pub(super) struct Inner {
     movers: Vec<Waker>,
 }
 
+/// Another bytestream, with a machine of its own so far.
+pub(super) struct Fresh {
+    pub(super) machine: Machine,
+    pub(super) carrier: Option<Weak<dyn Carrier>>,
+    pub(super) transport: Option<TransportInfo>,
+}
+
 /// What the events say of the bytestream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
@@ -160,7 +167,7 @@ impl Inner {
             // What is waited for has to be read.
             Ok(false) if self.reading == Reading::Paused => self.wake_worker(wakes),
             Ok(false) => {}
-            Err(error) => return Poll::Ready(Err(self.failure().unwrap_or(error))),
+            Err(error) => return Poll::Ready(Err(error)),
         }
         remember(&mut self.senders, cx.waker());
         Poll::Pending
@@ -190,7 +197,7 @@ impl Inner {
         if self.flushed >= mark {
             return Poll::Ready(Ok(()));
         }
-        match (self.failure(), &self.task) {
+        match (self.machine.error().cloned(), &self.task) {
             (Some(error), _) => return Poll::Ready(Err(error)),
             (None, Task::Done(Err(error))) => return Poll::Ready(Err(error.clone())),
             (None, Task::Done(Ok(())) | Task::Kept(_)) => {
@@ -200,15 +207,6 @@ impl Inner {
         }
         remember(&mut self.others, cx.waker());
         Poll::Pending
-    }
-
-    /// Why the stream failed, with what it could not deliver.
-    fn failure(&self) -> Option<Error> {
-        let error = self.machine.error()?;
-        match self.machine.outcome() {
-            Some(Err(outcome)) => Some(outcome),
-            Some(Ok(())) | None => Some(error.clone()),
-        }
     }
 
     /// The next stanza; `None` after the last one of a stream that was closed in good order.
@@ -364,13 +362,11 @@ impl Inner {
     /// Goes on over the bytestream of a fresh machine. As [`Machine::adopt`].
     pub(super) fn adopt(
         &mut self,
-        fresh: Machine,
+        Fresh { machine, carrier, transport }: Fresh,
         outbound: &mut Outbound,
-        carrier: Option<Weak<dyn Carrier>>,
-        transport: Option<TransportInfo>,
         wakes: &mut Wakes,
     ) -> Result<(), Box<Machine>> {
-        self.machine.adopt(now(), fresh)?;
+        self.machine.adopt(now(), machine)?;
         self.go_on(outbound, carrier);
         self.show_resumption(transport, wakes);
         self.wake_all(wakes);
@@ -380,15 +376,13 @@ impl Inner {
     /// Goes on with a new stream. As [`Machine::begin_anew`].
     pub(super) fn begin_anew(
         &mut self,
-        fresh: Machine,
+        Fresh { machine, carrier, transport }: Fresh,
         outbound: &mut Outbound,
-        carrier: Option<Weak<dyn Carrier>>,
-        transport: Option<TransportInfo>,
         wakes: &mut Wakes,
     ) {
         let cause = self.machine.suspension().map(|suspension| suspension.cause.clone());
         let undelivered = Undelivered::new(cause, self.machine.hand_back());
-        self.machine.begin_anew(now(), fresh);
+        self.machine.begin_anew(now(), machine);
         self.go_on(outbound, carrier);
         wakes.0.extend(self.events.push(StreamEvent::Renewed { transport, undelivered }));
         self.events.hold();

@@ -277,10 +277,7 @@ impl Worker {
         if self.inbound.unread().is_empty() {
             match ready!(self.inbound.poll_fill(&mut self.io, cx)) {
                 Ok(0) => self.end(cut_off()),
-                Ok(_) => {
-                    self.shared.with(|inner, _| inner.machine.handle_alive(now()));
-                    self.decode();
-                }
+                Ok(_) => self.decode(),
                 Err(error) => {
                     let error = self.map_io(&error);
                     self.end(error);
@@ -317,6 +314,7 @@ impl Worker {
         self.inbound.consume(used);
         let (now, decoded) = (now(), &mut self.decoded);
         self.shared.with(|inner, wakes| {
+            inner.machine.handle_alive(now);
             for item in decoded.drain(..) {
                 inner.machine.handle(now, item);
             }

@@ -310,7 +310,7 @@ impl Machine {
                 self.fail(Error::Timeout(Step::StreamHeader, self.timeouts.stream_header));
             }
             State::Closing(Closing { deadline, .. }) if *deadline <= now => {
-                self.release_footer(now);
+                self.say_footer(now);
                 self.fail(Error::Timeout(Step::Close, self.timeouts.close));
             }
             State::Open(_) => {

@@ -6,12 +6,14 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     sync::watch,
+    time::sleep,
 };
 
 use super::{JULIET, ROMEO};
@@ -180,6 +182,8 @@ pub(super) enum Door {
     Usurped,
     /// The peer has forgotten the stream, and its user wants no other.
     Unwilling,
+    /// The peer has forgotten the stream, and its user takes a while to decide.
+    Slow,
 }
 
 /// Two ends, and the way between them.
@@ -267,7 +271,7 @@ impl World {
                 };
                 tokio::spawn(async move {
                     let find = |id: &str| match door {
-                        Door::Forgetful | Door::Usurped | Door::Unwilling => None,
+                        Door::Forgetful | Door::Usurped | Door::Unwilling | Door::Slow => None,
                         _ => world.streams.lock().unwrap().get(id).cloned(),
                     };
                     let _ = await_resume(theirs, responder, find).await;
@@ -282,6 +286,9 @@ impl World {
                     Door::Usurped => self.options(JULIET, ROMEO, &Identity::generate().unwrap()),
                     _ => self.juliet(),
                 };
+                if door == Door::Slow {
+                    sleep(Duration::from_secs(5)).await;
+                }
                 tokio::spawn(async move {
                     if let Ok(stream) = accept(theirs, responder).await {
                         world.accepted.lock().unwrap().push(stream);

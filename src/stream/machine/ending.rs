@@ -112,9 +112,14 @@ impl Machine {
     }
 
     /// Closes, and nobody receives any more: what is unread is not handled, so that the peer gets it back. Behind a goodbye of
-    /// either side it is ours already (XEP-0198 #acking), and stays for whoever receives after all.
+    /// either side it is ours already (XEP-0198 #acking), and stays for whoever receives after all; so it does behind an error.
     pub(crate) fn leave(&mut self, now: Instant) {
-        if !matches!(self.state, State::Closing(_) | State::Closed(_)) {
+        let is_ours = match &self.state {
+            State::Suspended(suspended) => !suspended.is_open(),
+            State::Closing(_) | State::Closed(_) | State::Failed(_) => true,
+            _ => false,
+        };
+        if !is_ours {
             let unread = self.unread();
             if let Management::Active(active) = &mut self.management {
                 active.incoming.abandon(unread);

@@ -45,16 +45,23 @@ impl Machine {
     }
 
     pub(super) fn release_footer(&mut self, now: Instant) {
-        let State::Closing(Closing { footer, .. }) = self.state else { return };
-        if footer == Footer::Sent {
-            return;
-        }
-        self.tell_news(now);
-        self.outbox.footer(now);
+        let Some(footer) = self.say_footer(now) else { return };
         match &mut self.state {
             State::Closing(closing) if footer == Footer::Held => closing.footer = Footer::Sent,
             _ => self.finish(Closer::Peer),
         }
+    }
+
+    /// Queues the footer, unless it is sent, or it is not its time; gives what became of it before. The state is the caller's
+    /// to set.
+    pub(super) fn say_footer(&mut self, now: Instant) -> Option<Footer> {
+        let State::Closing(Closing { footer, .. }) = self.state else { return None };
+        if footer == Footer::Sent {
+            return None;
+        }
+        self.tell_news(now);
+        self.outbox.footer(now);
+        Some(footer)
     }
 
     /// White space, where it is due; the footer has its place after that.

@@ -148,7 +148,7 @@ impl Machine {
         ) {
             self.outbox.footer(now);
         }
-        self.release_footer(now);
+        self.say_footer(now);
         self.fail(Error::Stream(failure));
     }
 

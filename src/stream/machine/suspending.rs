@@ -9,7 +9,6 @@ use super::{
     acking::{Active, Management, Resumption},
     cut_off,
     ending::too_high_error,
-    liveness::Vigil,
     management::{Resume, Suspension},
     reviving::{Reviving, Step as Revival, not_resumed},
 };
@@ -76,6 +75,11 @@ impl Machine {
             State::Suspended(Suspended { suspension, .. }) => Some(suspension),
             _ => None,
         }
+    }
+
+    /// Whether there is no bytestream at all.
+    pub(crate) fn is_adrift(&self) -> bool {
+        matches!(&self.state, State::Suspended(Suspended { link: Link::Lost, .. }))
     }
 
     /// Whether an error of the bytestream is none of the stream's.
@@ -322,7 +326,6 @@ impl Machine {
             _ => false,
         };
         self.state = State::Open(Open { id });
-        self.vigil = Vigil::new(now);
         // Either way something is written, which ends the waiting for what was queued before.
         if is_closing {
             self.part(now, Footer::Held);

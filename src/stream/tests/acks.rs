@@ -441,6 +441,20 @@ fn what_the_peer_was_told_at_its_goodbye_is_not_thrown_away_when_we_leave() {
 }
 
 #[test]
+fn what_is_our_responsibility_stays_so_when_the_way_is_lost() {
+    let (mut romeo, mut juliet) = pair();
+    romeo.says("taken later");
+    juliet.reads(romeo.written());
+    juliet.says("not acknowledged");
+    juliet.machine.close(juliet.now);
+    juliet.written();
+    juliet.machine.handle_end(crate::stream::machine::cut_off());
+    assert!(juliet.machine.suspension().is_some());
+    juliet.machine.leave(juliet.now);
+    assert_eq!(juliet.hears().unwrap(), "taken later");
+}
+
+#[test]
 fn an_acknowledgement_renews_the_time_of_a_close() {
     let (mut romeo, _) = pair();
     romeo.says("1");

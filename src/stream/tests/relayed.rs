@@ -235,3 +235,15 @@ fn a_stream_error_does_not_wait() {
     assert!(written.contains("<stream:error>") && written.ends_with(FOOTER), "{written}");
     assert_eq!(written.matches(FOOTER).count(), 1);
 }
+
+#[test]
+fn a_close_that_a_blocked_proxy_keeps_from_its_end_says_what_was_not_acknowledged() {
+    let (mut romeo, mut juliet) = super::acks::pair();
+    romeo.machine.set_path(romeo.now, Path::Relayed);
+    romeo.says(&"x".repeat(6000));
+    // None of it gets out, and the peer says goodbye.
+    juliet.machine.close(juliet.now);
+    romeo.reads(juliet.written());
+    romeo.after(Duration::from_secs(11));
+    assert_eq!(super::acks::undelivered(&romeo).len(), 1);
+}
