@@ -21,7 +21,7 @@ use support::{
     JULIET, ROMEO, World, body, jid, message,
     outages::{
         all_that_comes, both_acknowledge, both_resumed, converse, converse_while, resumed, sm, suspended,
-        undelivered,
+        unacked, undelivered,
     },
     s5b_config, streams,
     wire::{action, alter_content, drop_if, is_ibb},
@@ -374,6 +374,7 @@ async fn a_peer_that_ended_the_stream_is_not_asked_to_resume_it() {
 async fn closing_a_suspended_stream_tries_until_its_time_is_over_and_says_what_is_lost() {
     let short = || s5b_config().timeouts(support::timeouts(|t| t.close = Duration::from_millis(500)));
     let mut scene = Scene::of(short(), short()).await;
+    unacked(&scene.romeos, 0).await;
     scene.world.server.intercept(drop_if(|stanza| action(stanza) == Some("session-initiate")));
     within(scene.romeos.send(message("Juliet?"))).await.unwrap();
     scene.wires.reset();
