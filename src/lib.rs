@@ -83,6 +83,7 @@ mod driver;
 mod endpoint;
 mod error;
 pub mod manual;
+mod pauses;
 mod reason;
 pub mod security;
 mod session;

@@ -18,6 +18,7 @@ use tokio_xmpp::{
 };
 
 use super::now;
+use crate::pauses::Pauses;
 
 /// As long as this is held, the connector that came with it connects.
 #[derive(Debug)]
@@ -101,8 +102,8 @@ struct Progress {
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
     at: Instant,
-    /// What the next one waits for after this one began.
-    pause: Duration,
+    /// What the next ones wait for after this one began.
+    pauses: Pauses,
 }
 
 /// The first pause: a server that restarts is back in less than a second.
@@ -116,16 +117,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const HELD: Duration = Duration::from_secs(1);
 
 impl Pace {
-    /// When the next attempt is to be made, which counts as made. Bots that lost the same server come back at different
-    /// times: of a pause, the part above its half is by chance, 255 for all of it.
+    /// When the next attempt is to be made, which counts as made. What chance does, see [`Pauses::take`].
     fn next(&self, now: Instant, chance: u8) -> Instant {
         let Progress { last, session } = &mut *self.lock();
         let held = session.take().is_some_and(|since| now.saturating_duration_since(since) >= HELD);
         let next = match last.filter(|_| !held) {
-            None => Attempt { at: now, pause: FIRST_PAUSE },
-            Some(Attempt { at, pause }) => {
-                let wait = pause / 2 + pause / 2 * u32::from(chance) / u32::from(u8::MAX);
-                Attempt { at: now.max(at + wait), pause: LONGEST_PAUSE.min(pause * 2) }
+            None => Attempt { at: now, pauses: Pauses::new(FIRST_PAUSE, LONGEST_PAUSE) },
+            Some(Attempt { at, mut pauses }) => {
+                let wait = pauses.take(chance);
+                Attempt { at: now.max(at + wait), pauses }
             }
         };
         *last = Some(next);
@@ -139,8 +139,8 @@ impl Pace {
 
     /// The next attempt need not wait: the last one failed in a way that this one can't.
     pub(super) fn hurry(&self) {
-        if let Some(Attempt { at, pause }) = &mut self.lock().last
-            && let Some(earlier) = at.checked_sub(*pause)
+        if let Some(Attempt { at, pauses }) = &mut self.lock().last
+            && let Some(earlier) = at.checked_sub(pauses.peek())
         {
             *at = earlier;
         }

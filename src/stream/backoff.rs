@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::pauses::Pauses;
+
 /// The longest wait behind the first failed attempt.
 const FIRST: Duration = Duration::from_millis(100);
 
@@ -11,34 +13,30 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// What has held for so many times the next wait makes up for the attempts before it.
 const HELD: u32 = 4;
 
-/// Waits that double, each shortened by chance to between a half and all of it: streams that were lost together, with a proxy
-/// or a server, do not all come back together.
+/// What streams wait that were lost together, with a proxy or a server, and are not to come back together.
 #[derive(Debug)]
 pub(super) struct Backoff {
-    longest: Duration,
+    pauses: Pauses,
     dice: u64,
 }
 
 impl Backoff {
     /// The same seed gives the same waits.
     pub(super) fn new(seed: u64) -> Self {
-        Self { longest: FIRST, dice: seed }
+        Self { pauses: Pauses::new(FIRST, LONGEST), dice: seed }
     }
 
     /// How long to wait behind one more attempt that failed.
     pub(super) fn wait(&mut self) -> Duration {
-        let longest = self.longest;
-        self.longest = LONGEST.min(longest.saturating_mul(2));
-        let half = longest / 2;
-        let percent = u32::try_from(self.roll() % 101).unwrap_or(100);
-        half + (half * percent) / 100
+        let [chance, ..] = self.roll().to_be_bytes();
+        self.pauses.take(chance)
     }
 
     /// How long to wait behind an attempt that succeeded, when what it brought has held for so long; `None` if that makes up for
     /// the attempts before it.
     pub(super) fn wait_after(&mut self, held: Duration) -> Option<Duration> {
-        if held >= self.longest * HELD {
-            self.longest = FIRST;
+        if held >= self.pauses.peek() * HELD {
+            self.pauses = Pauses::new(FIRST, LONGEST);
             return None;
         }
         Some(self.wait())
