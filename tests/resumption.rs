@@ -277,6 +277,17 @@ impl Process {
     }
 }
 
+/// A stream to Juliet, who has not taken the three messages on it, and what is told of it.
+async fn with_three_said(romeo: &Endpoint) -> (E2eStream, StreamEvents) {
+    let mut romeos = within(romeo.connect(&jid(JULIET))).await.unwrap();
+    let told_romeo = romeos.events();
+    within(romeos.send_iq(IqRequest::Get(Ping.into()))).await.unwrap();
+    for number in 0..3 {
+        within(romeos.send(message(&number.to_string()))).await.unwrap();
+    }
+    (romeos, told_romeo)
+}
+
 #[tokio::test]
 async fn a_peer_that_was_restarted_has_forgotten_the_stream_and_all_comes_back() {
     let world = World::start().await;
@@ -284,12 +295,7 @@ async fn a_peer_that_was_restarted_has_forgotten_the_stream_and_all_comes_back()
     let identity = Identity::generate().unwrap();
     let config = || Config::new(identity.clone(), Trust::first_use()).s5b(support::s5b(|_| {}));
     let juliet = Process::start(&world.server, config()).await;
-    let mut romeos = within(romeo.connect(&jid(JULIET))).await.unwrap();
-    let mut told_romeo = romeos.events();
-    within(romeos.send_iq(IqRequest::Get(Ping.into()))).await.unwrap();
-    for number in 0..3 {
-        within(romeos.send(message(&number.to_string()))).await.unwrap();
-    }
+    let (mut romeos, mut told_romeo) = with_three_said(&romeo).await;
     let asking = romeos.sender();
     let asking = async move {
         let query = "<query xmlns='urn:example:never-answered'/>".parse().unwrap();
@@ -317,12 +323,7 @@ async fn a_new_stream_takes_its_place_if_the_user_wants_that() {
     let identity = Identity::generate().unwrap();
     let config = || Config::new(identity.clone(), Trust::first_use()).s5b(support::s5b(|_| {}));
     let juliet = Process::start(&world.server, config()).await;
-    let mut romeos = within(romeo.connect(&jid(JULIET))).await.unwrap();
-    let mut told_romeo = romeos.events();
-    within(romeos.send_iq(IqRequest::Get(Ping.into()))).await.unwrap();
-    for number in 0..3 {
-        within(romeos.send(message(&number.to_string()))).await.unwrap();
-    }
+    let (mut romeos, mut told_romeo) = with_three_said(&romeo).await;
 
     juliet.kill();
     suspended(&mut told_romeo).await;

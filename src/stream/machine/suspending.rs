@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Error, PeerMisbehaved, Reason, Step, StreamFailure, Terminated,
     stream::{
-        acks::{Entry, Incoming, Outgoing},
+        acks::{Entry, Outgoing},
         decode::Decoded,
         violation::Violation,
     },
@@ -344,7 +344,6 @@ impl Machine {
     pub(crate) fn hand_back(&mut self) -> Vec<Stanza> {
         let Management::Active(active) = &mut self.management else { return Vec::new() };
         let mut leftovers = mem::replace(&mut active.out, Outgoing::new()).into_leftovers();
-        active.incoming = Incoming::new();
         let cause = self.suspension().map_or_else(cut_off, |suspension| suspension.cause.clone());
         let error = not_resumed(cause, Terminated::new(Reason::Expired, None).into());
         leftovers.fail_receipts(&error);
