@@ -10,9 +10,12 @@
 
 mod support;
 
-use std::fs;
+use std::{fs, pin::pin};
 
-use futures::{SinkExt, StreamExt, future};
+use futures::{
+    SinkExt, StreamExt,
+    future::{self, Either},
+};
 use jingle_xmlstream::{
     Config, E2eStream, Error, Fingerprint, Identity, KnownPeers, Level, Reason, Secret, SecurityError, Trust,
     security::{Authorities, Questions, Verification},
@@ -277,6 +280,34 @@ async fn users_who_are_asked_see_that_their_codes_differ_and_refuse_him() {
     let is_refused = |error: &SecurityError| matches!(error, SecurityError::UserRefused { .. });
     future::join(verona.assert_caught(&couple, &mallory, is_refused), asked).await;
     assert_eq!(verona.written(), [None, None]);
+}
+
+#[tokio::test]
+async fn who_leaves_the_question_open_does_not_part_like_a_friend() {
+    let verona = Verona::start().await;
+    let (romeos, mut for_romeo) = Trust::ask(verona.romeo.known());
+    let juliets = Trust::from(verona.juliet.known());
+    let (romeo, juliet) =
+        verona.world.pair_of(verona.romeo.config(romeos), verona.juliet.config(juliets)).await;
+    let leaving = async {
+        let connecting = pin!(romeo.connect(&juliet.jid().unwrap()));
+        let asked = pin!(for_romeo.next());
+        let Either::Right((question, _)) = future::select(connecting, asked).await else {
+            panic!("nobody was asked")
+        };
+        // It would answer by being dropped, with the stream still wanted.
+        question.unwrap()
+    };
+    let answered = async {
+        let mut stream = juliet.accept().await.unwrap().accept().await.unwrap();
+        (stream.next().await, stream.close().await)
+    };
+    let (question, (heard, closed)) = within(future::join(leaving, answered)).await;
+    for end in [heard.unwrap().map(|_| ()), closed] {
+        assert_shape!(end, Err(Error::Stream(error)) if error.to_string().contains("not-authorized"));
+    }
+    drop(question);
+    assert_eq!(verona.romeo.written(), None);
 }
 
 #[tokio::test]

@@ -147,24 +147,24 @@ impl E2eStream {
 
     /// Asks the bot's user whether the peer is to be believed, for so long.
     pub(super) async fn ask(&mut self, established: Established, patience: Duration) -> Result<(), Error> {
-        let too_late = unanswered(&established.connection.presented);
+        let too_late = Error::from(unanswered(&established.connection.presented));
+        let mut refusal =
+            Refusal { shared: Arc::clone(&self.sender.handle.shared), error: Some(too_late.clone()) };
         let answer = timeout(patience, Remote::ask(established, self.sender.downgrade()));
         // Nothing is left to decide once the stream is over.
         let over = poll_fn(|cx| self.sender.handle.shared.with(|inner, _| inner.poll_flushed(u64::MAX, cx)));
         let answered = match select(pin!(answer), over).await {
-            Either::Left((answer, _)) => answer.unwrap_or_else(|_| Err(too_late.into())),
+            Either::Left((answer, _)) => answer.unwrap_or(Err(too_late)),
             Either::Right((over, _)) => Err(over.err().unwrap_or_else(|| ApiMisuse::StreamClosed.into())),
         };
         match answered {
             Ok(remote) => {
+                refusal.error = None;
                 self.sender.handle.shared.with(|inner, _| inner.remote = Some(remote));
                 Ok(())
             }
             Err(error) => {
-                self.sender.handle.shared.with(|inner, wakes| {
-                    inner.queue(wakes, |machine| machine.refuse(now(), error.clone()));
-                    inner.wake_worker(wakes);
-                });
+                refusal.error = Some(error.clone());
                 Err(error)
             }
         }
@@ -364,6 +364,24 @@ impl Stream for StreamReceiver {
             self.rest = Rest::Over;
         }
         next
+    }
+}
+
+/// What becomes of a stream whose peer was not believed, be it that nobody waits for an answer any more: it does not end
+/// like one that was.
+struct Refusal {
+    shared: Arc<Shared>,
+    error: Option<Error>,
+}
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        if let Some(error) = self.error.take() {
+            self.shared.with(|inner, wakes| {
+                inner.queue(wakes, |machine| machine.refuse(now(), error));
+                inner.wake_worker(wakes);
+            });
+        }
     }
 }
 
