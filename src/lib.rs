@@ -82,6 +82,9 @@ mod disco;
 mod driver;
 mod endpoint;
 mod error;
+#[cfg(any(test, feature = "internals"))]
+#[doc(hidden)]
+pub mod internals;
 pub mod manual;
 mod pauses;
 mod reason;

@@ -1,0 +1,1 @@
+//! The negotiation of a session between two machines.
