@@ -22,6 +22,7 @@ use common::{
     options::Options,
     outage_options::InitiatorOutageOptions,
     output::{Direction, Output},
+    progress::Progress,
     transport_options::InitiatorOptions,
 };
 use futures::{SinkExt, Stream, StreamExt, channel::mpsc, executor::block_on, future::join, stream};
@@ -95,6 +96,7 @@ async fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> {
     let talk = Talk {
         arguments,
         output,
+        progress: RefCell::default(),
         sent: Cell::default(),
         awaited: RefCell::default(),
         wrong: Cell::default(),
@@ -128,6 +130,8 @@ async fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> {
 struct Talk<'a> {
     arguments: &'a Arguments,
     output: Output,
+    /// Of what is sent in bulk.
+    progress: RefCell<Option<Progress>>,
     sent: Cell<Total>,
     /// What has not come back yet; the stream's back-pressure bounds it.
     awaited: RefCell<VecDeque<Sent>>,
@@ -177,7 +181,12 @@ impl Talk<'_> {
         let started = Instant::now();
         let changes = (stream.moves(), stream.events());
         let exchanged = async {
-            self.exchange(&mut stream).await?;
+            if let (Some(count), Output::Human) = (self.arguments.send, output) {
+                self.progress.replace(Some(Progress::of(count, self.arguments.size as u64)));
+            }
+            let exchanged = self.exchange(&mut stream).await;
+            self.progress.take();
+            exchanged?;
             let took = started.elapsed();
             stream.close().await.map_err(|error| self.failed(error))?;
             Ok::<_, Failure>(took)
@@ -290,6 +299,9 @@ impl Talk<'_> {
             None => {}
         }
         self.wrong.set(wrong);
+        if let Some(progress) = &*self.progress.borrow() {
+            progress.reached(self.sent.get().messages - awaited.len() as u64);
+        }
         Ok(())
     }
 

@@ -48,6 +48,15 @@ struct Start<'a> {
     secret: Option<&'a str>,
     /// A program that starts it.
     through: Through,
+    says: Says,
+}
+
+/// How a program is to say what it does.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Says {
+    #[default]
+    Json,
+    Sentences,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -96,9 +105,12 @@ impl Stage {
 
     fn start(&self, name: &str, own: &[&str], start: Start<'_>) -> Program {
         let server = self.world.server.addr().to_string();
-        let common = ["--server", &server, "--server-tls", "plaintext", "--transport", "ibb", "--json"];
+        let common = ["--server", &server, "--server-tls", "plaintext", "--transport", "ibb"];
         let mut words = vec![self.programs.join(name).into_os_string().into_string().unwrap()];
         words.extend(own.iter().chain(&common).chain(start.options).map(|&word| word.to_owned()));
+        if start.says == Says::Json {
+            words.push("--json".to_owned());
+        }
         let mut command = match start.through {
             Through::Nothing => Command::new(words.remove(0)),
             Through::NoTerminal => Command::new("setsid"),
@@ -111,8 +123,11 @@ impl Stage {
                 Command::new("script")
             }
         };
-        let command =
-            command.args(words).current_dir(self.folder.path()).env("XMPP_PASSWORD", mock_server::PASSWORD);
+        let command = command
+            .args(words)
+            .current_dir(self.folder.path())
+            .env("XMPP_PASSWORD", mock_server::PASSWORD)
+            .env("TERM", "xterm");
         match start.secret {
             Some(secret) => command.env(VARIABLE, secret),
             None => command.env_remove(VARIABLE),
@@ -392,6 +407,27 @@ async fn ctrl_c_is_an_answer_too() {
     romeo.assert_failed("interrupted", &[]);
     assert!(!stage.file("romeo.toml").exists());
     juliet.end().await.assert_was_refused();
+}
+
+// ---- how far it is ---------------------------------------------------------------------------
+
+#[tokio::test]
+async fn on_a_terminal_a_long_sending_shows_how_far_it_is() {
+    if Through::Terminal.is_missing() {
+        return;
+    }
+    let Some(stage) = Stage::set().await else { return };
+    let juliet = stage.listen(options(&[])).await;
+    let sending = Start { through: Through::Terminal, says: Says::Sentences, ..options(&[]) };
+    let mut romeo =
+        stage.start("connect", &["--jid", ROMEO, "--send", "3000", "--size", "700", JULIET], sending);
+    // A bar is drawn over the one before, so that all of them are one line.
+    let (bars, juliet) = tokio::join!(romeo.wait_for_text("/3000 messages"), juliet.end());
+    for part in ["% ", "/s  ", "B/s  ", " left"] {
+        assert!(bars.contains(part), "{part:?} is not in {bars:?}");
+    }
+    let romeo = romeo.end().await;
+    assert_eq!((romeo.code, juliet.code), (Some(0), Some(0)), "{romeo:#?}");
 }
 
 // ---- ending ----------------------------------------------------------------------------------

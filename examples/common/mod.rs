@@ -5,10 +5,11 @@ pub(crate) mod failure;
 pub(crate) mod options;
 pub(crate) mod outage_options;
 pub(crate) mod output;
+pub(crate) mod progress;
 pub(crate) mod transport_options;
 pub(crate) mod trust_options;
 
-use std::{env, io, time::Duration};
+use std::{env, time::Duration};
 
 use futures::StreamExt;
 use jid::{FullJid, Jid};
@@ -29,7 +30,7 @@ pub(crate) const WARNINGS: &str = "warn";
 /// Logs go to stderr; `RUST_LOG` says what is logged, in place of the default.
 pub(crate) fn start_logging(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| progress::Stderr).init();
 }
 
 /// Logs in as the options say; `more` adds those about streams.

@@ -25,6 +25,7 @@ use xmpp_parsers::{iq::Iq, stanza::Stanza};
 use super::{
     body,
     failure::{self, Failure},
+    progress,
 };
 
 /// Longer bodies are cut for people, and left out for programs, which get their length.
@@ -322,8 +323,10 @@ enum Change {
 
 /// Unlike `println!`, it does not mind if nobody listens any more (`| head`).
 fn say(line: &str) {
-    let mut stdout = io::stdout().lock();
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    progress::beside(|| {
+        let mut stdout = io::stdout().lock();
+        let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    });
 }
 
 /// What was negotiated, for people.
