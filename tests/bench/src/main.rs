@@ -1,6 +1,7 @@
 //! Benchmarks: ours and each reference by turns, in one run on one machine, so that what is compared is ratios.
 
 mod instructions;
+mod workloads;
 
 use std::process::ExitCode;
 
@@ -17,10 +18,14 @@ struct Arguments {
 enum What {
     /// Counts the instructions of fixed work, with valgrind, and compares them with the numbers that are kept.
     Instructions(instructions::Arguments),
+    /// Does one of those works so many times, and nothing else.
+    #[command(hide = true)]
+    Repeat(instructions::Repeat),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().what {
         What::Instructions(arguments) => instructions::run(&arguments),
+        What::Repeat(arguments) => instructions::repeat(&arguments),
     }
 }
