@@ -1,5 +1,7 @@
 //! The server's side of a SOCKS5 handshake (XEP-0065).
 
+mod common;
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use jingle_xmlstream::internals::socks5::handshake;
 
@@ -15,7 +17,7 @@ fn socks5(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = bench::short();
+    config = common::short();
     targets = socks5
 }
 criterion_main!(benches);

@@ -1,6 +1,15 @@
 //! Benchmarks: ours and each reference by turns, in one run on one machine, so that what is compared is ratios.
 
+mod bare;
 mod instructions;
+mod measures;
+mod plots;
+mod relay;
+mod rounds;
+mod run;
+mod servers;
+mod streams;
+mod table;
 mod workloads;
 
 use std::process::ExitCode;
@@ -16,6 +25,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Runs the end-to-end benchmarks, and says whether the goals are met.
+    Run(run::Arguments),
     /// Counts the instructions of fixed work, with valgrind, and compares them with the numbers that are kept.
     Instructions(instructions::Arguments),
     /// Does one of those works so many times, and nothing else.
@@ -25,6 +36,7 @@ enum What {
 
 fn main() -> ExitCode {
     match Arguments::parse().what {
+        What::Run(arguments) => run::run(&arguments),
         What::Instructions(arguments) => instructions::run(&arguments),
         What::Repeat(arguments) => instructions::repeat(&arguments),
     }

@@ -1,0 +1,193 @@
+//! In-band bytestreams through a real server that is near or far: the window that adapts against those that do not.
+
+use std::time::Duration;
+
+use bench_support::bots;
+use jingle_xmlstream::{Config, IbbConfig, Transports};
+
+use super::Outcome;
+use crate::{
+    plots::{Line, Plot},
+    relay::Relay,
+    rounds::Effort,
+    servers::{Brand, Limited, PASSWORD, Server, Skipped},
+    streams::Pair,
+    table::{Goal, Row, Spread},
+};
+
+/// What every other program does.
+pub(super) const NAIVE: (u16, usize) = (4096, 1);
+
+/// Settings of the block size and of the window, NAIVE first.
+const FIXED: [(u16, usize); 7] =
+    [NAIVE, (4096, 4), (4096, 16), (4096, 64), (65535, 1), (65535, 4), (65535, 16)];
+
+/// Round trips between the bots that are added, in milliseconds.
+const ROUND_TRIPS: [u64; 4] = [0, 10, 50, 200];
+
+/// The one that is to show what waiting costs.
+const FAR: u64 = 50;
+
+const OF_THE_BEST: f64 = 0.9;
+const OF_THE_NAIVE: f64 = 20.0;
+
+const BYTES: usize = 4096;
+
+/// Enough to learn the rate of a path.
+const PROBE: usize = 30;
+
+/// How long a single measurement takes, about.
+const SECONDS: f64 = 2.0;
+
+/// One setting, with a stream of its own.
+struct Variant {
+    name: String,
+    pair: Pair,
+    /// As much as passes in the time of a measurement.
+    count: usize,
+    megabytes: Vec<f64>,
+}
+
+impl Variant {
+    async fn connect(name: String, server: &Server, relay: &Relay, config: Config, effort: Effort) -> Self {
+        let mut pair =
+            Pair::connect(|| server.connector_at(relay.address()), PASSWORD, || config.clone()).await;
+        let rate = pair.goodput(&bots::message(BYTES), PROBE).await;
+        let seconds = if effort.is_quick() { 0.1 } else { SECONDS };
+        Self { name, pair, count: (rate * seconds) as usize + PROBE, megabytes: Vec::new() }
+    }
+
+    async fn measure(&mut self) {
+        let rate = self.pair.goodput(&bots::message(BYTES), self.count).await;
+        self.megabytes.push(rate * BYTES as f64 / 1e6);
+    }
+
+    fn median(&self) -> f64 {
+        Spread::of(self.megabytes.iter().copied()).median
+    }
+}
+
+/// What came out for one path.
+struct Path {
+    round_trip: u64,
+    adaptive: Variant,
+    fixed: Vec<Variant>,
+}
+
+impl Path {
+    async fn measure(server: &Server, round_trip: u64, effort: Effort) -> Self {
+        // Each bot's way is delayed in both directions.
+        let relay = Relay::start(server.address(), Duration::from_millis(round_trip) / 4).await;
+        let connect = |name, ibb| Variant::connect(name, server, &relay, config(ibb), effort);
+        let mut adaptive = connect("adaptive".to_owned(), None).await;
+        let mut fixed = Vec::new();
+        for (block, window) in FIXED {
+            fixed.push(connect(format!("{block} x {window}"), Some((block, window))).await);
+        }
+        let rounds = if round_trip == 0 || round_trip == FAR { effort.rounds } else { 1 };
+        for round in 0..rounds {
+            // Everybody is the first to begin at some time.
+            let order = fixed.iter_mut().chain([&mut adaptive]);
+            let mut order: Vec<_> = order.collect();
+            let begin = round % order.len();
+            order.rotate_left(begin);
+            for variant in order {
+                variant.measure().await;
+            }
+        }
+        Self { round_trip, adaptive, fixed }
+    }
+
+    fn best(&self) -> &Variant {
+        let best = self.fixed.iter().max_by(|one, other| one.median().total_cmp(&other.median()));
+        best.expect("there are fixed ones")
+    }
+
+    fn naive(&self) -> &Variant {
+        self.fixed.first().expect("the first one is the naive one")
+    }
+
+    fn row(&self, brand: Brand, reference: &Variant, against: &'static str, goal: f64) -> Row {
+        let path = format!("{brand:?}, {} ms", self.round_trip);
+        let mut row = Row::new(format!("IBB, {path} ({})", reference.name), "MB/s", Goal::AtLeast(goal))
+            .against(against);
+        let rounds = self.adaptive.megabytes.iter().zip(&reference.megabytes);
+        rounds.for_each(|(adaptive, reference)| row.push(*adaptive, *reference));
+        row
+    }
+
+    async fn close(self) {
+        futures::future::join_all(self.fixed.into_iter().map(|variant| variant.pair.close())).await;
+        self.adaptive.pair.close().await;
+    }
+}
+
+/// The settings of both bots; those of the library, where none are given.
+pub(super) fn config(fixed: Option<(u16, usize)>) -> Config {
+    let mut ibb = IbbConfig::default();
+    if let Some((block_size, window)) = fixed {
+        ibb.block_size = block_size;
+        ibb.window = window;
+        ibb.receive_buffer = ibb.receive_buffer.max(usize::from(block_size) * window);
+    }
+    bots::config().transports(Transports::Ibb).ibb(ibb)
+}
+
+pub(super) async fn paths(effort: Effort, brand: Brand) -> Result<Outcome, Skipped> {
+    let server = Server::start(brand, Limited::No).await?;
+    let mut paths = Vec::new();
+    for round_trip in ROUND_TRIPS.into_iter().filter(|ms| !effort.is_quick() || *ms == 0 || *ms == FAR) {
+        paths.push(Path::measure(&server, round_trip, effort).await);
+    }
+    let mut rows = Vec::new();
+    for path in paths.iter().filter(|path| path.adaptive.megabytes.len() == effort.rounds) {
+        rows.push(path.row(brand, path.best(), "the best fixed window", OF_THE_BEST));
+        if path.round_trip == FAR {
+            rows.push(path.row(brand, path.naive(), "one block in flight", OF_THE_NAIVE));
+        }
+    }
+    let plots =
+        if brand == Brand::Ejabberd { vec![by_window(&paths), by_round_trip(&paths)] } else { Vec::new() };
+    futures::future::join_all(paths.into_iter().map(Path::close)).await;
+    Ok(Outcome { rows, plots })
+}
+
+fn by_window(paths: &[Path]) -> Plot {
+    let far = paths.iter().find(|path| path.round_trip == FAR).expect("the far one was measured");
+    let of_block = |block: u16| {
+        let fixed = FIXED.iter().zip(&far.fixed).filter(|((of, _), _)| *of == block);
+        let points = fixed.map(|((_, window), variant)| (*window as f64, variant.median())).collect();
+        Line { name: format!("fixed window, blocks of {block}"), points }
+    };
+    let adaptive = far.adaptive.median();
+    Plot {
+        name: "goodput-by-window",
+        title: format!("IBB through ejabberd, {FAR} ms round trip added"),
+        x: "blocks in flight",
+        y: "MB/s",
+        lines: vec![
+            Line { name: "adaptive".to_owned(), points: vec![(1.0, adaptive), (64.0, adaptive)] },
+            of_block(4096),
+            of_block(65535),
+        ],
+    }
+}
+
+fn by_round_trip(paths: &[Path]) -> Plot {
+    let line = |name: &str, median: fn(&Path) -> f64| {
+        // Nothing is 0 ms away: what the server and the programs take is about a millisecond.
+        let points = paths.iter().map(|path| ((path.round_trip + 1) as f64, median(path)));
+        Line { name: name.to_owned(), points: points.collect() }
+    };
+    Plot {
+        name: "goodput-by-round-trip",
+        title: "IBB through ejabberd".to_owned(),
+        x: "round trip between the bots, ms",
+        y: "MB/s",
+        lines: vec![
+            line("adaptive", |path| path.adaptive.median()),
+            line("the best fixed window of each path", |path| path.best().median()),
+            line("one block of 4096 in flight", |path| path.naive().median()),
+        ],
+    }
+}

@@ -1,0 +1,156 @@
+//! From `connect` to the first stanza: in round trips, and in processor time.
+
+use std::time::{Duration, Instant};
+
+use bench_support::{
+    bots, cpu,
+    mock::{self, Mock},
+    tls::Configs,
+};
+use futures::SinkExt;
+use jid::Jid;
+use jingle_xmlstream::{Config, Endpoint, Start, Transports};
+use xmpp_parsers::presence::Presence;
+
+use super::Outcome;
+use crate::{
+    relay::Relay,
+    rounds::Effort,
+    servers::{Brand, Limited, PASSWORD, Server, Skipped},
+    table::{Goal, Row},
+};
+
+/// Each bot's way to the server, in one direction; a stanza from bot to bot takes two of them.
+const DELAY: Duration = Duration::from_millis(25);
+const ROUND_TRIP_MS: f64 = 100.0;
+
+/// Round trips that there have to be (XEP-0166, XEP-0047, TLS 1.3), and what else it may take.
+const IBB_GOAL: f64 = 3.5 * ALLOWANCE;
+const ALLOWANCE: f64 = 1.15;
+
+/// Timers and schedulers are not finer than some milliseconds.
+const NO_LATER: f64 = 1.05;
+
+/// Set-ups whose processor time is taken together.
+const SET_UPS: usize = 200;
+const CPU_GOAL: f64 = 3.0;
+
+/// For what is left to do when the last stream is up, and for as long as nothing happens, to see what that takes.
+const CALM: Duration = Duration::from_millis(500);
+
+/// With Prosody in the middle, and a round trip of 100 ms.
+pub(super) async fn time(effort: Effort) -> Result<Outcome, Skipped> {
+    let server = Server::start(Brand::Prosody, Limited::No).await?;
+    let relay = Relay::start(server.address(), DELAY).await;
+    let pair = async |resource: &str, config: fn() -> Config| {
+        let bot = |account: &str| {
+            let connector = server.connector_at(relay.address());
+            let jid = format!("{account}/{resource}");
+            async move { bots::bot(&jid, PASSWORD, connector, config()).await }
+        };
+        let (romeo, juliet) = tokio::join!(bot(bots::ROMEO), bot(bots::JULIET));
+        meet(&romeo, &juliet).await;
+        (romeo, juliet)
+    };
+    let ibb = pair("ibb", ibb_config).await;
+    let fast = pair("fast", fast_config).await;
+    let s5b = pair("s5b", bots::direct_config).await;
+    let round_trips = |name| Row::new(name, "ms", Goal::None).against("round trip");
+    let mut ibb_row = Row { goal: Goal::AtMost(IBB_GOAL), ..round_trips("set-up, IBB") };
+    let mut s5b_row = round_trips("set-up, S5B direct");
+    let mut fast_row = Row::new("set-up, Start::Fast", "ms", Goal::AtMost(NO_LATER)).against("set-up, IBB");
+    for _ in 0..effort.rounds {
+        let (by_ibb, by_s5b) = (first_stanza(&ibb).await, first_stanza(&s5b).await);
+        ibb_row.push(by_ibb, ROUND_TRIP_MS);
+        s5b_row.push(by_s5b, ROUND_TRIP_MS);
+        fast_row.push(first_stanza(&fast).await, by_ibb);
+    }
+    Ok(Outcome::of(vec![ibb_row, s5b_row, fast_row]))
+}
+
+/// Makes both know the other's capabilities, and all that is asked only once.
+async fn meet(romeo: &Endpoint, juliet: &Endpoint) {
+    for (one, other) in [(romeo, juliet), (juliet, romeo)] {
+        let there = Presence::available().with_to(Jid::from(bots::address(other)));
+        one.send_presence(there).await.expect("presence is sent");
+    }
+    drop(bots::streams(romeo, juliet).await);
+}
+
+/// Milliseconds until it is received.
+async fn first_stanza((romeo, juliet): &(Endpoint, Endpoint)) -> f64 {
+    let begun = Instant::now();
+    let initiating = async {
+        let mut stream = romeo.connect(&bots::address(juliet)).await.expect("a stream, at the initiator");
+        stream.send(bots::message(64).into()).await.expect("it is sent");
+        stream
+    };
+    let responding = async {
+        let incoming = juliet.accept().await.expect("the endpoint is open");
+        let mut stream = incoming.accept().await.expect("a stream, at the responder");
+        bots::receive(&mut stream, 1).await;
+        (begun.elapsed(), stream)
+    };
+    let (initiator, (took, responder)) = tokio::join!(initiating, responding);
+    // What was still to be said is of no interest.
+    let _ = tokio::join!(initiator.close(), responder.close());
+    took.as_secs_f64() * 1e3
+}
+
+/// Processor time of both ends, without the server's.
+pub(super) async fn processor(effort: Effort) -> Result<Outcome, Skipped> {
+    let mut rows = Vec::new();
+    for (name, config) in
+        [("set-up, IBB", ibb_config as fn() -> Config), ("set-up, S5B direct", bots::direct_config)]
+    {
+        let mut row = Row::new(format!("{name}, CPU"), "ms", Goal::AtMost(CPU_GOAL)).against("TLS handshake");
+        let count = effort.count(SET_UPS);
+        let ours = async || cpu_of_set_ups(config, count).await;
+        let handshake = async || cpu_of_handshakes(count);
+        effort.by_turns(ours, handshake, |ours, handshake| row.push(ours, handshake)).await;
+        rows.push(row);
+    }
+    Ok(Outcome::of(rows))
+}
+
+/// Milliseconds each.
+async fn cpu_of_set_ups(config: fn() -> Config, count: usize) -> f64 {
+    let mock = Mock::start();
+    let bot = |account| bots::bot(account, mock_server::PASSWORD, mock.connector(), config());
+    let (romeo, juliet) = tokio::join!(bot(bots::ROMEO), bot(bots::JULIET));
+    meet(&romeo, &juliet).await;
+    let before = (Instant::now(), cpu::used(mock::THREADS));
+    let mut streams = Vec::with_capacity(count);
+    for _ in 0..count {
+        streams.push(bots::streams(&romeo, &juliet).await);
+    }
+    tokio::time::sleep(CALM).await;
+    let (lasted, busy) = (before.0.elapsed(), cpu::used(mock::THREADS) - before.1);
+    let idle = idle_share(CALM).await;
+    drop(streams);
+    futures::future::join_all([romeo.close(), juliet.close()]).await;
+    (busy.as_secs_f64() - idle * lasted.as_secs_f64()) * 1e3 / count as f64
+}
+
+/// The share of a core that is taken while nothing happens.
+async fn idle_share(during: Duration) -> f64 {
+    let before = cpu::used(mock::THREADS);
+    tokio::time::sleep(during).await;
+    (cpu::used(mock::THREADS) - before).as_secs_f64() / during.as_secs_f64()
+}
+
+/// Milliseconds each, both ends together.
+fn cpu_of_handshakes(count: usize) -> f64 {
+    let configs = Configs::generate();
+    let before = cpu::used(mock::THREADS);
+    (0..count).for_each(|_| configs.handshake());
+    (cpu::used(mock::THREADS) - before).as_secs_f64() * 1e3 / count as f64
+}
+
+fn ibb_config() -> Config {
+    bots::config().transports(Transports::Ibb)
+}
+
+fn fast_config() -> Config {
+    bots::config().start(Start::Fast)
+}
