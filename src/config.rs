@@ -258,7 +258,7 @@ pub struct Timeouts {
     /// For the peer's stream header, and what is negotiated behind it (STARTTLS, SASL). Default 30 s. Features that it may
     /// leave out are waited for 3 s of it.
     pub stream_header: Duration,
-    /// For the acknowledgement of a block of in-band data; after that the peer is gone. Default 90 s:
+    /// For an acknowledgement, while blocks of in-band data wait for theirs; after that the peer is gone. Default 90 s:
     /// a rate-limited server delays a block by tens of seconds.
     pub block_ack: Duration,
     /// For the reply to an iq, on either stream. Default 60 s.
@@ -385,19 +385,24 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct IbbConfig {
-    /// The largest block to offer or accept, in bytes before base64, 1 to 65535. Default 4096, as
-    /// XEP-0047 #usage recommends.
+    /// The largest block to offer or accept, in bytes before base64, 1 to 65535. Default 65535: how much of it is used,
+    /// the path decides. A rate-limited server gets blocks of 2 KiB, a fast one such as fit its speed.
     pub block_size: u16,
-    /// Blocks in flight that wait for their acknowledgement, at least 1. Default 4: most of what a
-    /// larger one gives on a short path, and little queue in a rate-limited server.
-    pub window: usize,
-    /// Received bytes that wait to be read before acknowledgements are held back. Default 64 KiB.
+    /// Bytes at most that wait for their acknowledgement. How many do is found out from the acknowledgements' delays, so this
+    /// only matters where a path is both fast and long. Default 8 MiB, which is also what a larger number counts as: a
+    /// receiver has to be ready for it.
+    pub in_flight: usize,
+    /// So many blocks in flight, all of `block_size`, whatever the path is like; for comparisons. At least 1, at most 1024
+    /// and 8 MiB. Default none.
+    pub fixed_window: Option<usize>,
+    /// Received bytes that wait to be read before acknowledgements are held back. Default 256 KiB, four of the largest
+    /// blocks. A peer that is held back may send 9 MiB beyond it, all of its window; one that sends more loses the stream.
     pub receive_buffer: usize,
 }
 
 impl Default for IbbConfig {
     fn default() -> Self {
-        Self { block_size: 4096, window: 4, receive_buffer: 64 * 1024 }
+        Self { block_size: 65535, in_flight: 8 * 1024 * 1024, fixed_window: None, receive_buffer: 256 * 1024 }
     }
 }
 

@@ -9,4 +9,5 @@
 pub mod codec;
 pub mod ibb;
 pub mod session;
+pub mod simulator;
 pub mod socks5;

@@ -415,4 +415,21 @@
 //!
 //! A server's rate limit holds for the bytes of in-band bytestreams. With a default Prosody some 7 kB/s are left of its 10 kB/s for
 //! payload, with a default ejabberd some 2 kB/s of 3 kB/s; and while a block is on its way, the bot's other stanzas wait behind
-//! it. The window of 4 blocks of 4096 bytes is a compromise; [`IbbConfig`](crate::IbbConfig) has both.
+//! it.
+//!
+//! How many blocks are in flight, and how large they are, is found out from how long their acknowledgements take. Nothing else
+//! tells: a server that limits a rate reads more slowly, and what it has not read waits in its socket. Over a fast server the
+//! stream begins with two blocks of 2 KiB, and has within some ten round trips as much in flight as the path holds, at most
+//! [`IbbConfig::in_flight`](crate::IbbConfig::in_flight), in blocks of at most
+//! [`IbbConfig::block_size`](crate::IbbConfig::block_size). Behind a slow one it stays at two blocks of 2 KiB, which together are as
+//! much as the one block of 4096 bytes that other programs have in flight, and make others wait as long. Streams through the same
+//! server share it, none with less than half of what another one has.
+//!
+//! A receiver whose bot does not read holds its acknowledgements back. It may be sent [`IbbConfig::receive_buffer`](crate::IbbConfig::receive_buffer)
+//! and some 9 MiB: 8 MiB that a peer of this kind may have in flight, and 1 MiB that is acknowledged bit by bit, every half
+//! minute, so that the peer does not take the bot for dead. It is kept until it is read.
+//!
+//! Goodput and what others wait for, in the simulation that the window is tested in (`cargo run --release -p bench -- simulate`), with the
+//! window of this crate and with fixed ones, in blocks × bytes:
+//!
+#![doc = include_str!("manual/ibb-window.svg")]

@@ -11,9 +11,9 @@
 mod support;
 
 use futures::{SinkExt, StreamExt, future};
-use jingle_xmlstream::{E2eStream, Endpoint, Error, Level, Reason, Trust, security::Verification};
+use jingle_xmlstream::{E2eStream, Endpoint, Error, IbbConfig, Level, Reason, Trust, security::Verification};
 use support::{
-    JULIET, ROMEO, World, body, element, message,
+    JULIET, ROMEO, World, body, config, element, message,
     wire::{IBB, JINGLE, JINGLE_IBB, XMLSTREAM, XTLS, content_child},
     within,
 };
@@ -90,7 +90,7 @@ async fn each_stanza_says_what_the_specifications_show() {
     assert_eq!(content.attr("creator"), Some("initiator"));
     assert!(content.has_child("description", XMLSTREAM));
     let transport = content.get_child("transport", JINGLE_IBB).unwrap();
-    assert_eq!(transport.attr("block-size"), Some("4096"));
+    assert_eq!(transport.attr("block-size"), Some("65535"));
     let security = content.get_child("security", XTLS).unwrap();
     assert_eq!(announced(security), ("sha-256".to_owned(), own_fingerprint));
     assert_eq!(methods(security), ["x509"]);
@@ -111,7 +111,7 @@ async fn each_stanza_says_what_the_specifications_show() {
 
     let open = world.recorded("iq set ibb open").element;
     let open = open.get_child("open", IBB).unwrap();
-    assert_eq!((open.attr("block-size"), open.attr("sid")), (Some("4096"), transport.attr("sid")));
+    assert_eq!((open.attr("block-size"), open.attr("sid")), (Some("65535"), transport.attr("sid")));
     assert!(open.attr("stanza").is_none_or(|stanza| stanza == "iq"));
     let close = world.recorded("iq set ibb close").element;
     assert_eq!(close.get_child("close", IBB).unwrap().attr("sid"), transport.attr("sid"));
@@ -126,7 +126,9 @@ async fn each_stanza_says_what_the_specifications_show() {
 #[tokio::test]
 async fn blocks_are_counted_from_zero_in_each_direction_and_none_is_longer_than_agreed() {
     let world = World::start().await;
-    let (romeo, juliet) = world.usual_pair().await;
+    let mut narrow = IbbConfig::default();
+    narrow.block_size = 4096;
+    let (romeo, juliet) = world.pair_of(config(), config().ibb(narrow)).await;
     let (mut romeos, mut juliets) = support::streams(&romeo, &juliet).await;
     let speech = "But, soft! what light through yonder window breaks? ".repeat(1000);
     romeos.send(message(&speech)).await.unwrap();

@@ -181,7 +181,7 @@ impl Ibb {
 
     fn new(offer: Offer, state: State, config: &IbbConfig, timeouts: &Timeouts) -> Self {
         Self {
-            sender: Sender::new(offer.block_size, config.window),
+            sender: Sender::new(offer.block_size, config),
             receiver: Receiver::new(config.receive_buffer),
             sid: offer.sid,
             block_size: offer.block_size,
@@ -320,7 +320,7 @@ impl Ibb {
                 }
             }
             (Request::Data, Ok(())) => {
-                self.sender.acknowledged();
+                self.sender.acknowledged(now);
                 self.pump(now);
             }
             // An answer of `item-not-found` means that the peer closed it first (XEP-0047 #close).

@@ -2,13 +2,24 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
-/// What a peer may have sent beyond the receive buffer, before it counts as one that does not wait
-/// for acknowledgements. No known peer has more than 16 blocks of 64 KiB in flight.
-const OVERRUN_BYTES: usize = 2 * 1024 * 1024;
-/// The same in blocks, for small ones.
-const OVERRUN_BLOCKS: usize = 1024;
+use super::ibb_window::{MAX_BLOCKS, MAX_IN_FLIGHT};
+
+/// Bytes that are acknowledged at most although the reader is behind, so that the peer does not take us for dead.
+const MERCY_BYTES: usize = 1024 * 1024;
+/// The same each time: as many blocks as this holds, and one at least. A peer with a large window waits all the longer.
+const MERCY_AT_ONCE: usize = 64 * 1024;
+
+/// What a peer may have sent beyond the receive buffer, before it counts as one that does not wait for acknowledgements: all
+/// that may be acknowledged out of mercy, and the largest window of this crate. No other known peer has more than 16 blocks of
+/// 64 KiB in flight.
+const OVERRUN_BYTES: usize = MERCY_BYTES + MERCY_AT_ONCE + MAX_IN_FLIGHT;
+/// The same in blocks, for small ones, whose acknowledgements are to be kept in mind.
+const OVERRUN_BLOCKS: usize = MAX_BLOCKS;
+
+/// Blocks are joined while they have no more bytes than this together: a block costs more to keep than a few bytes do.
+const JOINED: usize = 4096;
 
 /// Length of the id of a block in bytes, which is kept until the block is acknowledged. Programs use less than 100;
 /// servers let 256 KiB pass, and a thousand of those would be more than all else that a peer may have us keep.
@@ -17,12 +28,23 @@ const MAX_ID: usize = 1024;
 /// Received blocks, in order, until they are read.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    blocks: VecDeque<Bytes>,
+    blocks: VecDeque<BytesMut>,
     buffered: usize,
     capacity: usize,
     expected_seq: u16,
-    /// The ids of blocks whose acknowledgement is held back until the reader has caught up.
-    unacknowledged: VecDeque<(String, Instant)>,
+    /// The blocks whose acknowledgement is held back until the reader has caught up.
+    unacknowledged: VecDeque<Unacknowledged>,
+    /// The bytes in them.
+    held: usize,
+    /// When mercy was shown last.
+    mercy: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Unacknowledged {
+    id: String,
+    came: Instant,
+    length: usize,
 }
 
 /// Why a block can't be taken.
@@ -44,6 +66,8 @@ impl Receiver {
             capacity,
             expected_seq: 0,
             unacknowledged: VecDeque::new(),
+            held: 0,
+            mercy: None,
         }
     }
 
@@ -66,10 +90,13 @@ impl Receiver {
     pub(super) fn take(&mut self, now: Instant, id: String, seq: u16, bytes: Vec<u8>) {
         self.expected_seq = seq.wrapping_add(1);
         self.buffered += bytes.len();
-        if !bytes.is_empty() {
-            self.blocks.push_back(bytes.into());
+        self.held += bytes.len();
+        self.unacknowledged.push_back(Unacknowledged { id, came: now, length: bytes.len() });
+        match self.blocks.back_mut() {
+            Some(last) if last.len() + bytes.len() <= JOINED => last.extend_from_slice(&bytes),
+            _ if bytes.is_empty() => {}
+            _ => self.blocks.push_back(Bytes::from(bytes).into()),
         }
-        self.unacknowledged.push_back((id, now));
     }
 
     fn is_next(&self, seq: u16) -> bool {
@@ -84,19 +111,36 @@ impl Receiver {
 
     /// The id of a block that was not acknowledged yet, whether the reader keeps up or not.
     pub(super) fn take_unacknowledged(&mut self) -> Option<String> {
-        self.unacknowledged.pop_front().map(|(id, _)| id)
+        let block = self.unacknowledged.pop_front()?;
+        self.held -= block.length;
+        Some(block.id)
     }
 
-    /// When the oldest block that was not acknowledged came, if there is room for more than the reader keeps up with.
-    pub(super) fn oldest_unacknowledged(&self) -> Option<Instant> {
-        let room = self.buffered < self.capacity + OVERRUN_BYTES / 2;
-        self.unacknowledged.front().filter(|_| room).map(|(_, came)| *came)
+    /// Since when the peer waits for an acknowledgement that it may be given although the reader is behind: the oldest
+    /// block came, or another one was acknowledged out of mercy.
+    pub(super) fn waiting_for_mercy(&self) -> Option<Instant> {
+        let oldest = self.unacknowledged.front()?;
+        let acknowledged = self.buffered.saturating_sub(self.held);
+        let room = acknowledged < self.capacity + MERCY_BYTES;
+        room.then(|| self.mercy.map_or(oldest.came, |last| last.max(oldest.came)))
     }
 
-    /// The id of a block that came no later than that and was not acknowledged yet.
-    pub(super) fn take_unacknowledged_since(&mut self, latest: Option<Instant>) -> Option<String> {
-        let due = self.oldest_unacknowledged().zip(latest).is_some_and(|(came, latest)| came <= latest);
-        if due { self.take_unacknowledged() } else { None }
+    /// The ids of blocks to acknowledge although the reader is behind: the peer waits since that time or longer.
+    pub(super) fn show_mercy(&mut self, now: Instant, latest: Option<Instant>) -> Vec<String> {
+        let mut ids = Vec::new();
+        let mut bytes = 0;
+        if self.waiting_for_mercy().zip(latest).is_none_or(|(since, latest)| since > latest) {
+            return ids;
+        }
+        while let Some(block) = self.unacknowledged.front()
+            && latest.is_some_and(|latest| block.came <= latest)
+            && (ids.is_empty() || bytes + block.length <= MERCY_AT_ONCE)
+        {
+            bytes += block.length;
+            ids.extend(self.take_unacknowledged());
+        }
+        self.mercy = Some(now);
+        ids
     }
 
     /// Reads what is there; 0 if nothing is.

@@ -1,23 +1,19 @@
 //! The sending direction of an in-band bytestream: blocks, sequence numbers, the window.
 
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 
-/// Bytes that may wait for the window; a writer that is ahead of it waits. Four blocks of the
-/// largest size.
-const SEND_BUFFER: usize = 256 * 1024;
+use super::ibb_window::Window;
+use crate::IbbConfig;
 
 /// Blocks are cut from a buffer, numbered, and counted until they are acknowledged.
 #[derive(Debug)]
 pub(super) struct Sender {
-    block_size: usize,
-    window: usize,
+    window: Window,
     buffer: BytesMut,
     next_seq: u16,
-    /// When each block in flight was sent, oldest first.
-    in_flight: VecDeque<Instant>,
-    /// Whether a block shorter than `block_size` may be sent.
+    /// Whether a block shorter than the window wants it may be sent.
     flush: bool,
 }
 
@@ -29,20 +25,18 @@ pub(super) struct Block {
 }
 
 impl Sender {
-    pub(super) fn new(block_size: u16, window: usize) -> Self {
-        Self {
-            block_size: usize::from(block_size.max(1)),
-            window: window.max(1),
-            buffer: BytesMut::new(),
-            next_seq: 0,
-            in_flight: VecDeque::new(),
-            flush: false,
-        }
+    pub(super) fn new(block_size: u16, config: &IbbConfig) -> Self {
+        let block_size = block_size.max(1);
+        let window = match config.fixed_window {
+            Some(blocks) => Window::fixed(block_size, blocks),
+            None => Window::adaptive(block_size, config.in_flight),
+        };
+        Self { window, buffer: BytesMut::new(), next_seq: 0, flush: false }
     }
 
     /// Takes what fits into the buffer.
     pub(super) fn write(&mut self, bytes: &[u8]) -> usize {
-        let room = SEND_BUFFER.saturating_sub(self.buffer.len());
+        let room = self.window.ready().saturating_sub(self.buffer.len());
         let taken = bytes.get(..room).unwrap_or(bytes);
         self.buffer.extend_from_slice(taken);
         self.flush = false;
@@ -56,16 +50,18 @@ impl Sender {
 
     /// The next block that the window and the flush mark let go.
     pub(super) fn next_block(&mut self, now: Instant) -> Option<Block> {
-        let full = self.buffer.len() >= self.block_size;
+        let size = self.window.block();
+        let full = self.buffer.len() >= size;
         let due = full || (self.flush && !self.buffer.is_empty());
-        if !due || self.in_flight.len() >= self.window {
+        let length = size.min(self.buffer.len());
+        if !due || !self.window.admits(length) {
             return None;
         }
-        let bytes = self.buffer.split_to(self.block_size.min(self.buffer.len()));
+        let bytes = self.buffer.split_to(length);
         let seq = self.next_seq;
         // XEP-0047 #send: after 65535 the counter starts again at 0.
         self.next_seq = self.next_seq.wrapping_add(1);
-        self.in_flight.push_back(now);
+        self.window.sent(now, length);
         Some(Block { seq, bytes })
     }
 
@@ -74,20 +70,19 @@ impl Sender {
         self.buffer.split()
     }
 
-    /// A block was acknowledged. Only the number in flight matters: a receiver that acknowledges
-    /// out of order is no reason to send otherwise.
-    pub(super) fn acknowledged(&mut self) {
-        self.in_flight.pop_front();
+    /// A block was acknowledged.
+    pub(super) fn acknowledged(&mut self, now: Instant) {
+        self.window.acknowledged(now);
     }
 
-    /// When the oldest block in flight was sent.
-    pub(super) fn oldest_in_flight(&self) -> Option<Instant> {
-        self.in_flight.front().copied()
+    /// Since when an acknowledgement is waited for.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.window.waiting_since()
     }
 
     /// What is in flight counts as sent now.
     pub(super) fn restart_clock(&mut self, now: Instant) {
-        self.in_flight.iter_mut().for_each(|sent| *sent = now);
+        self.window.restart_clock(now);
     }
 
     /// Whether all that was written went out in blocks.
@@ -97,11 +92,11 @@ impl Sender {
 
     /// Whether all that was written was also acknowledged.
     pub(super) fn is_idle(&self) -> bool {
-        self.buffer.is_empty() && self.in_flight.is_empty()
+        self.buffer.is_empty() && self.window.is_idle()
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.buffer.len() < SEND_BUFFER
+        self.buffer.len() < self.window.ready()
     }
 
     #[cfg(test)]

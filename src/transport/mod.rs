@@ -6,6 +6,7 @@
 pub(crate) mod ibb;
 mod ibb_receiver;
 mod ibb_sender;
+pub(crate) mod ibb_window;
 mod info;
 pub(crate) mod io;
 mod moving;

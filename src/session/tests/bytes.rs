@@ -89,7 +89,7 @@ fn a_block_out_of_order_ends_the_session() {
 fn blocks_fill_the_agreed_size_and_never_exceed_the_window() {
     let (mut pair, romeos, juliets) = Pair::open_with(|side, mut config| {
         config.ibb.block_size = if side == Romeo { 100 } else { 60 };
-        config.ibb.window = 3;
+        config.ibb.fixed_window = Some(3);
         config
     });
     let sent: Vec<u8> = (0..1000_u32).map(|n| n as u8).collect();

@@ -101,7 +101,7 @@ fn a_session_accept_that_is_not_acknowledged_times_out_unless_the_peer_goes_on()
         if goes_on {
             let sid = transport.attr("sid").unwrap();
             let open =
-                format!("<open xmlns='http://jabber.org/protocol/ibb' block-size='4096' sid='{sid}'/>");
+                format!("<open xmlns='http://jabber.org/protocol/ibb' block-size='65535' sid='{sid}'/>");
             assert_eq!(pair.end(Juliet).hears(now, ROMEO, &open), ["result"]);
         }
         pair.end(Juliet).sessions.handle_timeout(now + timeouts.jingle_ack);

@@ -84,7 +84,12 @@ fn a_stream_moves_to_a_socket_while_it_goes_on() {
 #[test]
 fn a_reader_that_is_slow_does_not_end_a_stream_that_moves() {
     let (mut pair, mut romeo, mut juliet) = fast(|_, mut config| {
-        config.ibb = crate::IbbConfig { block_size: 100, window: 2, receive_buffer: 100 };
+        config.ibb = crate::IbbConfig {
+            block_size: 100,
+            fixed_window: Some(2),
+            receive_buffer: 100,
+            ..Default::default()
+        };
         config
     });
     juliet.say(&mut pair, &[7; 1000]);

@@ -40,9 +40,9 @@ impl Game {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let (block_size, receive_buffer) = (8 + random.below(60) as u16, 1 + random.below(200));
-        let window = 1 + random.below(4);
+        let fixed_window = Some(1 + random.below(4));
         let mut pair = Pair::s5b(|_, mut config| {
-            config.ibb = IbbConfig { block_size, window, receive_buffer };
+            config.ibb = IbbConfig { block_size, fixed_window, receive_buffer, ..IbbConfig::default() };
             config.start(Start::Fast)
         });
         for side in [Romeo, Juliet] {

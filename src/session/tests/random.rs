@@ -39,7 +39,12 @@ enum Servers {
 impl Game {
     fn new(seed: u64, servers: Servers) -> Self {
         let pair = Pair::with(|_, mut config| {
-            config.ibb = crate::IbbConfig { block_size: 8, window: 2, receive_buffer: 16 };
+            config.ibb = crate::IbbConfig {
+                block_size: 8,
+                fixed_window: Some(2),
+                receive_buffer: 16,
+                ..Default::default()
+            };
             config.limits.sessions = 4;
             config
         });

@@ -46,7 +46,7 @@ impl Ibb {
             return None;
         }
         let mercy =
-            self.receiver.oldest_unacknowledged().filter(|_| self.is_receiving()).map(|came| came + MERCY);
+            self.receiver.waiting_for_mercy().filter(|_| self.is_receiving()).map(|since| since + MERCY);
         self.state_deadline().into_iter().chain(self.block_deadline()).chain(mercy).min()
     }
 
@@ -66,7 +66,7 @@ impl Ibb {
 
     fn block_deadline(&self) -> Option<Instant> {
         let sending = matches!(self.state, State::Open | State::Draining | State::PeerClosing { .. });
-        self.sender.oldest_in_flight().filter(|_| sending).map(|sent| sent + self.timeouts.block_ack)
+        self.sender.waiting_since().filter(|_| sending).map(|since| since + self.timeouts.block_ack)
     }
 
     pub(in crate::transport) fn handle_timeout(&mut self, now: Instant) {
@@ -76,10 +76,10 @@ impl Ibb {
         if self.block_deadline().is_some_and(|due| now >= due) {
             return self.fail(Error::Timeout(Step::BlockAck, self.timeouts.block_ack));
         }
-        while self.is_receiving()
-            && let Some(id) = self.receiver.take_unacknowledged_since(now.checked_sub(MERCY))
-        {
-            self.reply(id, Ok(()));
+        if self.is_receiving() {
+            for id in self.receiver.show_mercy(now, now.checked_sub(MERCY)) {
+                self.reply(id, Ok(()));
+            }
         }
         if self.state_deadline().is_none_or(|due| now < due) {
             return;

@@ -75,12 +75,13 @@ fn a_reader_that_never_reads_again_is_not_buffered_for_without_end() {
     assert!(matches!(pair.failure(Romeo), Error::Timeout(Step::BlockAck, _)));
     assert!(pair.failed[1].is_none(), "it is for the sender to decide how long it waits");
     let buffered = pair.drain(Juliet).0.len();
-    assert!((1024 * 1024..2 * 1024 * 1024).contains(&buffered), "{buffered}");
+    let mercy = 1024 * 1024;
+    assert!((mercy..mercy + 4 * 65535 + 65535).contains(&buffered), "{buffered}");
 }
 
 #[test]
 fn a_writer_that_is_ahead_of_the_window_has_to_wait() {
-    const SEND_BUFFER: usize = 256 * 1024;
+    const SEND_BUFFER: usize = 64 * 1024;
     let mut pair = Pair::small();
     let much = vec![b'x'; SEND_BUFFER + 100];
     assert_eq!(pair.write(Romeo, &much).unwrap(), SEND_BUFFER);
@@ -91,7 +92,7 @@ fn a_writer_that_is_ahead_of_the_window_has_to_wait() {
 #[test]
 fn a_peer_that_does_not_wait_for_acknowledgements_is_cut_off() {
     let big = IbbConfig { block_size: 65535, ..small() };
-    for (size, at_most) in [(65535, 33), (1, 1041)] {
+    for (size, at_most) in [(65535, 147), (1, 1041)] {
         let mut pair = Pair::new(big, big);
         pair.run();
         pair.take_log();
@@ -129,7 +130,7 @@ fn each_acknowledgement_gives_the_next_block_its_time() {
     let due = pair.end(Romeo).poll_timeout().unwrap();
     pair.deliver(Juliet);
     pair.deliver(Romeo);
-    assert_eq!(pair.end(Romeo).poll_timeout(), Some(due + second));
+    assert_eq!(pair.end(Romeo).poll_timeout(), Some(due + second), "from the acknowledgement on");
     pair.run();
     assert_eq!(pair.end(Romeo).poll_timeout(), None, "nothing is in flight");
 }

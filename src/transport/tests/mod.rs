@@ -239,7 +239,7 @@ impl Pair {
 }
 
 fn small() -> IbbConfig {
-    IbbConfig { block_size: 4, window: 4, receive_buffer: 16 }
+    IbbConfig { block_size: 4, fixed_window: Some(4), receive_buffer: 16, ..IbbConfig::default() }
 }
 
 fn name(side: Side) -> &'static str {
@@ -380,12 +380,13 @@ fn an_offer_needs_a_sid_and_a_block_size_and_iqs() {
         assert_eq!(judge(attributes).unwrap_err(), complaint, "{attributes}");
     }
     let huge = judge("sid='a' block-size='4000000000'").unwrap();
-    assert_eq!(huge.to_element().attr("block-size"), Some("4096"));
+    assert_eq!(huge.to_element().attr("block-size"), Some("65535"));
 }
 
 #[test]
 fn an_answer_may_narrow_the_offer_and_nothing_else() {
-    let offer = ibb::Offer::new("a".to_owned(), InBand::V1, &IbbConfig::default());
+    let config = IbbConfig { block_size: 4096, ..IbbConfig::default() };
+    let offer = ibb::Offer::new("a".to_owned(), InBand::V1, &config);
     let judge = |element: &str| {
         let answer = element.parse().unwrap();
         offer.narrowed(&answer).map(|agreed| agreed.to_element().attr("block-size").unwrap().to_owned())

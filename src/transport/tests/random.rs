@@ -44,8 +44,9 @@ impl Game {
         let mut random = Random::new(seed);
         let mut config = || IbbConfig {
             block_size: 1 + random.below(9) as u16,
-            window: 1 + random.below(6),
+            fixed_window: (random.below(3) > 0).then(|| 1 + random.below(6)),
             receive_buffer: random.below(40),
+            ..IbbConfig::default()
         };
         let (romeo, juliet) = (config(), config());
         let mut game = Self { pair: Pair::new(romeo, juliet), users: Default::default(), random };

@@ -8,6 +8,7 @@ mod relay;
 mod rounds;
 mod run;
 mod servers;
+mod simulate;
 mod streams;
 mod table;
 mod workloads;
@@ -32,6 +33,8 @@ enum What {
     /// Does one of those works so many times, and nothing else.
     #[command(hide = true)]
     Repeat(instructions::Repeat),
+    /// Shows what the window of in-band bytestreams reaches on simulated paths.
+    Simulate(simulate::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -39,5 +42,6 @@ fn main() -> ExitCode {
         What::Run(arguments) => run::run(&arguments),
         What::Instructions(arguments) => instructions::run(&arguments),
         What::Repeat(arguments) => instructions::repeat(&arguments),
+        What::Simulate(arguments) => simulate::run(&arguments),
     }
 }

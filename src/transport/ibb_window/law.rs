@@ -1,0 +1,292 @@
+//! The law: how much to have in flight, from the delays of acknowledgements alone.
+//!
+//! XEP-0047 gives a sender one signal, the acknowledgement of each block. Nothing is ever lost, and a server that limits the
+//! rate of a session says so by reading more slowly: what it does not read waits in its socket, and every other stanza of the
+//! bot waits behind it. So the delay has to tell how much is enough.
+//!
+//! Each block remembers what was in flight when it was sent, itself included: `flight`. With its `delay`, that gives two numbers
+//! that belong together however the window changed meanwhile:
+//!
+//! ```text
+//!   rate   = flight / delay               what the path carried
+//!   queued = flight − rate × path         what of it did not travel, but wait
+//! ```
+//!
+//! `path` is the shortest delay of late, less the time that the server took for that one block; acknowledgements that follow each
+//! other closely show how long that is ([`Base`]). The window that fits is what the path holds and a small queue:
+//!
+//! ```text
+//!   fits = rate × path × 5/4 + min(30 × √rate, rate × 0.1 s),   at least two small blocks
+//! ```
+//!
+//! Twice in each window, the acknowledgement with the shortest delay decides. Where less than half of the allowed queue is there,
+//! the window grows, to twice what was in flight, and beyond 64 KiB to four times; where more is there, it becomes what fits. That
+//! is no step towards a goal but the goal itself, so it takes one round trip to shrink, and no constant says how fast.
+//!
+//! - **The queue** is a multiple of the square root of the rate. In proportion to the rate, of two streams through one server the
+//!   one that has more would keep more; a constant one is too much for 3 kB/s or too little for 50 MB/s.
+//! - **The quarter** of the path is there because paths vary: a delay that is 20 % longer than the shortest is no queue.
+//! - **Blocks** are a third of the queue, in powers of two from 4096 on. A server that takes 7 kB/s gets 1920 bytes, which it needs
+//!   0.3 s for; one that takes 30 MB/s gets 32 KiB or more, and has fewer stanzas to look at.
+//! - **What is proved** bounds all of it: the window grows on what was in flight, not on what might have been, so a sender that has
+//!   little to send gets no larger one. Until 16 KiB were acknowledged it does not grow at all: a rate limit lets a burst of that
+//!   size pass first. After five idle seconds everything begins anew.
+//! - **The path is measured again** when nothing has confirmed it for 20 s: the window is half of what the path holds, or one block,
+//!   until a block that was sent so is acknowledged. Then a stream that came later, and has never seen the path without the queue
+//!   of the first one, sees it.
+//! - **A reader that pauses** looks like a server that has become very slow. The window shrinks; if the first block sent in the
+//!   smaller one comes back without a queue, it was a pause, and the window is what it was before.
+//!
+//! # Why not another one
+//!
+//! - *A fixed window.* The best one differs by two orders of magnitude from path to path (`bench simulate` prints it): 16 blocks of
+//!   4096 bytes carry 0.3 MB/s over 200 ms where 35 MB/s are possible, and make a stanza behind a default ejabberd wait half a minute.
+//! - *BBR* keeps twice of what the path holds in flight, or paces with timers. Its shortest delay includes the time that one block
+//!   takes, which with 3 kB/s is a second or two, so that it would keep two to four blocks where one is enough; and it looks for
+//!   more bandwidth by sending a quarter more than fits, which behind a rate limit somebody always waits for.
+//! - *LEDBAT* has a queue of 100 ms as its goal: less than one block of a slow server, so that it would always think it has too
+//!   much, and more than a fast one needs. It grows by a block in each round trip, which takes 50 s to fill 400 ms at 20 MB/s. And of two
+//!   such streams the later one starves the first.
+
+use std::time::{Duration, Instant};
+
+use super::{STANZA, base::Base};
+
+/// The sizes of blocks. The smallest is the largest of which two in flight make another stanza of the bot wait less than 1.5
+/// times as long as one of 4096 bytes does; doubling keeps the size steady while the rate is not.
+const BLOCKS: [usize; 6] = [1920, 4096, 8192, 16384, 32768, 65535];
+
+/// The least that may be in flight: two of the smallest blocks, so that the server has one while the other's acknowledgement is
+/// on its way.
+const LEAST: usize = 2 * (BLOCKS[0] + STANZA);
+
+/// The queue that we want in the server, as a multiple of the square root of the rate in bytes per second: 26 kB at 1 MB/s,
+/// 180 kB at 50 MB/s. It grows slower than the rate, so that of two streams the slower one gains on the faster one.
+const QUEUE: f64 = 30.0;
+
+/// And at most what the server takes in so many seconds.
+const QUEUE_TIME: f64 = 0.1;
+
+/// By how much the window grows at most while the last one has been in flight, as a multiple of it: up to [`BOLD`], and beyond
+/// that, where no server is known to have a rate limit with a burst that looks like a fast path.
+const GROWTH: [usize; 2] = [1, 3];
+const BOLD: usize = 64 * 1024;
+
+/// What the path may vary without being taken for a queue, as a part of its delay.
+const TOLERANCE: f64 = 0.25;
+
+/// What has to be acknowledged before more than [`LEAST`] may be in flight. Rate limits let a burst pass before they show:
+/// 20 kB on the wire with a default Prosody and ejabberd.
+const PROOF: usize = 16 * 1024;
+
+/// A delay without queue that nothing has confirmed for so long is measured again.
+const BASE_AGE: Duration = Duration::from_secs(20);
+
+/// A window of few blocks.
+const FEW: usize = 2 * LEAST;
+
+/// After such a time with nothing in flight, what was known about the path is history.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What the acknowledgement of a block shows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    number: u64,
+    pub(super) cost: usize,
+    flight: usize,
+    /// In seconds.
+    pub(super) delay: f64,
+    /// The same from the acknowledgement before it, if that came while it was in flight.
+    gap: f64,
+}
+
+impl Sample {
+    pub(super) fn new(number: u64, cost: usize, flight: usize, delay: Duration, gap: Duration) -> Self {
+        // No clock tells less apart, and nothing is divided by zero.
+        let seconds = |time: Duration| time.as_secs_f64().max(1e-6);
+        Self { number, cost, flight, delay: seconds(delay), gap: seconds(gap.min(delay)) }
+    }
+
+    /// Bytes per second that the server can take, as far as the time since the last acknowledgement shows.
+    pub(super) fn capacity(&self) -> f64 {
+        self.cost as f64 / self.gap
+    }
+
+    /// Bytes per second while it was in flight.
+    pub(super) fn rate(&self) -> f64 {
+        self.flight as f64 / self.delay
+    }
+}
+
+/// Decides, from the delays of acknowledgements, what may be in flight.
+#[derive(Debug)]
+pub(super) struct Law {
+    largest_block: usize,
+    most: usize,
+    window: usize,
+    /// What the window grows to, by no more than what is acknowledged.
+    goal: usize,
+    block: usize,
+    /// What was acknowledged since the beginning, or the last idle time.
+    proved: usize,
+    rate: f64,
+    base: Option<Base>,
+    /// What was acknowledged since the last decision, and the sample with the shortest delay among it.
+    credit: usize,
+    best: Option<Sample>,
+    phase: Phase,
+    /// When a window was last given back behind a stall.
+    restored: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Each decision is about the window.
+    Steady,
+    /// The queue is let run empty, to see the delay without it.
+    Measuring { before: usize, from: u64 },
+    /// Acknowledgements came much too late. Whether that is how it is from now on, or a reader that had paused, the first
+    /// block sent since then will show.
+    Stalled { before: usize, from: u64 },
+}
+
+impl Law {
+    pub(super) fn new(largest_block: usize, most: usize) -> Self {
+        Self {
+            largest_block,
+            most: most.max(1),
+            window: LEAST,
+            goal: LEAST,
+            block: BLOCKS[0].min(largest_block),
+            proved: 0,
+            rate: 0.0,
+            base: None,
+            credit: 0,
+            best: None,
+            phase: Phase::Steady,
+            restored: None,
+        }
+    }
+
+    pub(super) fn window(&self) -> usize {
+        self.window.min(self.most)
+    }
+
+    pub(super) fn block(&self) -> usize {
+        self.block
+    }
+
+    /// A block is sent with nothing in flight, so long after the last acknowledgement.
+    pub(super) fn resume(&mut self, idle: Option<Duration>) {
+        if idle.is_none_or(|idle| idle < IDLE) {
+            return;
+        }
+        let base = self.base.take();
+        *self = Self { base, ..Self::new(self.largest_block, self.most) };
+    }
+
+    /// A block was acknowledged; `next` is the number of the next one to be sent.
+    pub(super) fn acknowledged(&mut self, now: Instant, next: u64, sample: Sample) {
+        self.proved = self.proved.saturating_add(sample.cost);
+        if self.window < self.goal {
+            self.window = self.goal.min(self.window + self.growth() * sample.cost);
+        }
+        match self.phase {
+            Phase::Measuring { before, from } => {
+                if sample.number >= from {
+                    self.base = Some(Base::new(now, &sample, self.rate));
+                    self.set(before);
+                    self.begin(Phase::Steady);
+                }
+                return;
+            }
+            Phase::Stalled { from, .. } if sample.number < from => return,
+            Phase::Stalled { .. } | Phase::Steady => {}
+        }
+        let rate = self.rate;
+        self.base.get_or_insert_with(|| Base::new(now, &sample, rate)).observe(now, &sample, rate);
+        self.credit += sample.cost;
+        if self.best.is_none_or(|best| sample.delay <= best.delay) {
+            self.best = Some(sample);
+        }
+        if self.credit * 2 >= self.window
+            && let Some(best) = self.best
+        {
+            self.decide(now, next, &best);
+        }
+    }
+
+    fn decide(&mut self, now: Instant, next: u64, sample: &Sample) {
+        let Some(base) = &self.base else { return };
+        let (path, age) = (base.path(), base.age(now, self.window < FEW));
+        let rate = sample.rate();
+        let fits = (rate * path * (1.0 + TOLERANCE) + queue(rate)).max(LEAST as f64);
+        let allowed = fits - rate * path;
+        let queued = sample.flight as f64 - rate * path;
+        let before = self.window;
+        let phase = self.phase;
+        self.begin(Phase::Steady);
+        if queued > allowed.min(sample.flight as f64) / 2.0 {
+            self.rate = rate;
+            self.set(fits as usize);
+            if self.window < before / 2 && matches!(phase, Phase::Steady) && !self.is_restored(now, sample) {
+                self.phase = Phase::Stalled { before, from: next };
+            } else if age > BASE_AGE {
+                self.phase = Phase::Measuring { before: self.window, from: next };
+                self.set((rate * path / 2.0) as usize);
+            }
+        } else {
+            self.rate = self.rate.max(rate);
+            if let Phase::Stalled { before, .. } = phase {
+                self.set(before);
+                self.restored = Some(now);
+            }
+            self.goal = self.window.max((1 + self.growth()) * sample.flight).min(self.bound());
+        }
+        self.choose_block();
+    }
+
+    /// Whether a window was given back just now: if it was too large, it is not given back again.
+    fn is_restored(&self, now: Instant, sample: &Sample) -> bool {
+        let while_ago = IDLE.as_secs_f64().max(8.0 * sample.delay);
+        self.restored.is_some_and(|at| now.saturating_duration_since(at).as_secs_f64() < while_ago)
+    }
+
+    fn begin(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.credit = 0;
+        self.best = None;
+    }
+
+    fn set(&mut self, window: usize) {
+        self.window = window.min(self.bound());
+        self.goal = self.window;
+    }
+
+    fn growth(&self) -> usize {
+        let [careful, bold] = GROWTH;
+        if self.window < BOLD { careful } else { bold }
+    }
+
+    /// No more than this whatever the delays say.
+    fn bound(&self) -> usize {
+        if self.proved < PROOF { LEAST.min(self.most) } else { self.most }
+    }
+
+    /// A third of the queue that we want, so that a window has some of them.
+    fn choose_block(&mut self) {
+        let part = queue(self.rate).min(self.window as f64) / 3.0;
+        let fits = |size: &&usize| (**size + STANZA) as f64 <= part;
+        let size = BLOCKS.iter().rev().find(fits).unwrap_or(&BLOCKS[0]);
+        // A rate that varies does not change the size back and forth.
+        let steady = *size < self.block && (self.block + STANZA) as f64 * 0.75 <= part;
+        if !steady {
+            self.block = (*size).min(self.largest_block);
+        }
+    }
+}
+
+/// The queue that we want at this rate.
+fn queue(rate: f64) -> f64 {
+    (QUEUE * rate.sqrt()).min(QUEUE_TIME * rate)
+}
