@@ -86,8 +86,18 @@ pub struct Undelivered {
 }
 
 impl Undelivered {
-    pub(crate) fn new(cause: Option<Error>, stanzas: Vec<Stanza>) -> Self {
+    pub(crate) fn new(cause: Option<Error>, stanzas: impl Into<Arc<[Stanza]>>) -> Self {
         Self { cause: cause.map(Arc::new), stanzas: stanzas.into() }
+    }
+
+    /// There is no stream, and these were to be said on it first.
+    pub(crate) fn unsaid(error: Error, stanzas: Arc<[Stanza]>) -> Error {
+        let cause = match error {
+            // Some of them, or all.
+            Error::Undelivered(Self { cause, .. }) => cause,
+            other => Some(Arc::new(other)),
+        };
+        Error::Undelivered(Self { cause, stanzas })
     }
 
     /// The stanzas as they were given to be sent, in that order.
@@ -99,11 +109,6 @@ impl Undelivered {
     /// The same, to be sent again, say.
     #[must_use]
     pub fn to_stanzas(&self) -> Vec<Stanza> {
-        let copy = |stanza: &Stanza| match stanza {
-            Stanza::Iq(iq) => Stanza::Iq(iq.clone()),
-            Stanza::Message(message) => Stanza::Message(message.clone()),
-            Stanza::Presence(presence) => Stanza::Presence(presence.clone()),
-        };
         self.stanzas.iter().map(copy).collect()
     }
 
@@ -111,6 +116,15 @@ impl Undelivered {
     #[must_use]
     pub fn cause(&self) -> Option<&Error> {
         self.cause.as_deref()
+    }
+}
+
+/// `Stanza` can't be cloned, what it is made of can.
+pub(crate) fn copy(stanza: &Stanza) -> Stanza {
+    match stanza {
+        Stanza::Iq(iq) => Stanza::Iq(iq.clone()),
+        Stanza::Message(message) => Stanza::Message(message.clone()),
+        Stanza::Presence(presence) => Stanza::Presence(presence.clone()),
     }
 }
 

@@ -96,6 +96,44 @@
 //! is there is shown by TLS; what others can achieve is that there is no SOCKS5 bytestream. Strangers cost at most 128 connections,
 //! 10 s each.
 //!
+//! # Round trips
+//!
+//! How long a stream takes to come about, counted in R, a round trip between the bots through their servers. In band, with the
+//! peer's presence known:
+//!
+//! ```text
+//!   initiator                                                     responder        by the letter   early data
+//!     │ session-initiate ───────────────────────────────────────────► │
+//!     │ ◄────────────────────────────────────────────── session-accept│                    1           1
+//!     │ security-info, <open/> ─────────────────────────────────────► │
+//!     │ ◄────────────────────────────────────── the result of <open/> │                    2           –
+//!     │ ClientHello ════════════════════════════════════════════════► │
+//!     │ ◄════════════════════════ ServerHello, certificate, Finished  │                    3           2
+//!     │ certificate, Finished, <stream:stream>, the first stanzas ══► │ they are there     3½          2½
+//!     │ ◄══════════════════════ <stream:stream><stream:features/>     │ connect resolves   4           3
+//! ```
+//!
+//! - No acknowledgement of a Jingle request is waited for. What belongs to one flight goes into one block, as far as it fits.
+//! - Capabilities (XEP-0115) that are known, or that are our own, are not asked about; others take one R, once by program and
+//!   version. Bots see them in each other's presence, which both have to send ([`Endpoint::send_presence`](crate::Endpoint::send_presence)).
+//! - [`Connecting::first`](crate::Connecting::first) has stanzas sent with the stream header. Without it they wait for the stream, and come
+//!   one R later. The responder has not judged our certificate by then, and may refuse us; then the stanzas come back. Nothing is sent like
+//!   that to a peer that has to show more than its certificate, nor where we have a secret for it, nor before STARTTLS.
+//! - [`Start::Fast`](crate::Start::Fast) takes no longer than in-band bytestreams alone: whatever is looked for goes beside or behind.
+//!
+//! XEP-0047 #send has data wait for the result of `<open/>`, and RFC 6120 §4.3.5 stanzas for the features. A program that announces the feature
+//! `https://crates.io/crates/jingle-xmlstream#early-data` by disco#info, as this crate does, takes both earlier:
+//!
+//! - Blocks right behind the `<open/>` of an in-band bytestream that it has accepted by Jingle. A server keeps the order
+//!   of stanzas between two full JIDs. If the `<open/>` is refused all the same, so are the blocks, and the bytestream has failed.
+//! - Stanzas and `<enable/>` (XEP-0198) right behind the initiator's stream header. If it wants the initiator to authenticate (SASL), and
+//!   does not insist on it, it drops them, and the initiator sends them again on the stream that follows; if it insists, the stream fails.
+//!
+//! To others, nothing goes behind `<open/>`. The first stanzas do go behind the header, without `<enable/>`, though XEP-0246
+//! #exchange would wait for the other header: who reads in order finds them behind the first all the same. They have no number then, and the first
+//! acknowledgement shows that they arrived, because the peer has read past them. If such a peer wants anything negotiated first, the stream fails with
+//! [`PeerIncompatible::MandatoryFeature`](crate::PeerIncompatible::MandatoryFeature): sending them again could deliver them twice.
+//!
 //! # Losing nothing
 //!
 //! With a peer that has it too, a stream counts its stanzas and acknowledges them (XEP-0198), and it outlives its bytestream.
@@ -374,6 +412,7 @@
 //! | a peer that seems to have gone (XEP-0166 #session-terminate) | unavailable presence and ten silent seconds end what goes through the server: with `connectivity-error` and not `gone`, because a peer that is there after all may carry on its stream |
 //! | JIDs of sessions | full on both sides; services without a resource are left out |
 //! | XEP-0198's client and server | the initiator of the first session, which also initiates all that carry the stream on; and the responder |
+//! | stanzas before the responder's features | only those of [`Connecting::first`](crate::Connecting::first), see [Round trips](#round-trips); a responder takes them from everybody |
 //! | `<enable/>` before `<enabled/>` came | stanzas follow at once. What the responder sent before `<enabled/>` has no number; the peer's first acknowledgement shows that it arrived |
 //! | what is handled (XEP-0198 #acking) | what was taken by the bot, where others count what they have received: what lies in an inbox can be lost with its process |
 //! | the SM-ID after a resumption | stays the same, as XEP-0198 #resumption has it |

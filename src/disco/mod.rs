@@ -20,7 +20,7 @@ use self::peers::Peers;
 pub(crate) use self::{
     peers::Lookup,
     proxies::{Ask, Proxies},
-    support::{InBand, Needs, Support},
+    support::{EarlyData, InBand, Needs, Support},
 };
 use crate::{
     Transports,
@@ -34,7 +34,7 @@ pub(crate) mod support;
 mod verify;
 
 /// What this crate adds to what a bot can do, whatever the transports.
-const FEATURES: [&str; 6] = [
+const FEATURES: [&str; 7] = [
     ns::CAPS,
     ns::DISCO_INFO,
     // XEP-0261 #support: every version that is understood. XEP-0247 knows the old ones alone.
@@ -42,6 +42,7 @@ const FEATURES: [&str; 6] = [
     ns::JINGLE,
     ns::XMLSTREAM,
     ns::XTLS,
+    ns::EARLY_DATA,
 ];
 const IN_BAND: [&str; 3] = [ns::IBB, ns::JINGLE_IBB_0, ns::JINGLE_IBB];
 // Not XEP-0065's own feature: bytestreams that Jingle did not negotiate are not for us.
@@ -63,7 +64,9 @@ impl Disco {
         #[expect(clippy::expect_used, reason = "hash_caps fails for unknown algorithms alone")]
         let hash = hash_caps(&compute_disco(&own), Algo::Sha_1).expect("SHA-1 is known");
         let caps_node = format!("{}#{}", config.node, hash.to_base64());
-        Self { own, caps: Caps::new(config.node.as_str(), hash), caps_node, peers: Peers::default() }
+        let caps = Caps::new(config.node.as_str(), hash);
+        let support = Support::of(own.features.iter().map(String::as_str));
+        Self { own, peers: Peers::knowing(&caps, support), caps, caps_node }
     }
 
     /// The features of this crate alone, for a bot that answers disco#info itself.
@@ -203,7 +206,13 @@ mod tests {
         let needs = support.require(true).unwrap();
         assert_eq!(
             needs,
-            Needs { dialect: Default::default(), ibb: Some(InBand::V1), s5b: true, xtls: true }
+            Needs {
+                dialect: Default::default(),
+                ibb: Some(InBand::V1),
+                s5b: true,
+                xtls: true,
+                early_data: EarlyData::Announced
+            }
         );
     }
 }

@@ -58,6 +58,13 @@ impl Default for Peers {
 }
 
 impl Peers {
+    /// Whoever has the capabilities of our own need not be asked about them.
+    pub(super) fn knowing(own: &Caps, support: Support) -> Self {
+        let mut peers = Self::default();
+        peers.hashes.insert(key(own), support);
+        peers
+    }
+
     pub(super) fn handle_presence(&mut self, presence: &Presence) {
         let Some(Ok(jid)) = presence.from.clone().map(jid::Jid::try_into_full) else { return };
         match presence.type_ {
@@ -111,8 +118,12 @@ impl Peer {
     }
 
     fn key(&self) -> HashKey {
-        (self.caps.hash.clone(), self.caps.ver.clone())
+        key(&self.caps)
     }
+}
+
+fn key(caps: &Caps) -> HashKey {
+    (caps.hash.clone(), caps.ver.clone())
 }
 
 /// A map that forgets what was inserted first when it is full.

@@ -16,8 +16,16 @@ use crate::{
 pub(crate) const MAX_FEATURES: usize = 512;
 
 /// The features that anybody here asks about; others are not kept.
-const RELEVANT: [&str; 7] =
-    [ns::JINGLE, ns::JINGLE_0, ns::XMLSTREAM, ns::JINGLE_IBB, ns::JINGLE_IBB_0, ns::JINGLE_S5B, ns::XTLS];
+const RELEVANT: [&str; 8] = [
+    ns::JINGLE,
+    ns::JINGLE_0,
+    ns::XMLSTREAM,
+    ns::JINGLE_IBB,
+    ns::JINGLE_IBB_0,
+    ns::JINGLE_S5B,
+    ns::XTLS,
+    ns::EARLY_DATA,
+];
 
 /// The features of a peer, reduced to those that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +42,16 @@ pub(crate) enum InBand {
     V0,
 }
 
+/// Whether a peer takes what is sent before it has answered: data behind `<open/>`, stanzas behind a stream header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum EarlyData {
+    /// It says so.
+    Announced,
+    /// Nothing is known of it.
+    #[default]
+    Unknown,
+}
+
 /// What a session with a peer will use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Needs {
@@ -45,6 +63,7 @@ pub(crate) struct Needs {
     pub(crate) s5b: bool,
     /// Whether the peer does XTLS.
     pub(crate) xtls: bool,
+    pub(crate) early_data: EarlyData,
 }
 
 impl Support {
@@ -59,8 +78,13 @@ impl Support {
                 "the answer to disco#info lists more than {MAX_FEATURES} features"
             )));
         }
-        let named: BTreeSet<_> = features().filter_map(|feature| feature.attr("var")).collect();
-        Ok(Self { features: RELEVANT.into_iter().filter(|feature| named.contains(feature)).collect() })
+        Ok(Self::of(features().filter_map(|feature| feature.attr("var"))))
+    }
+
+    /// Of these features, what matters here.
+    pub(super) fn of<'a>(features: impl Iterator<Item = &'a str>) -> Self {
+        let named: BTreeSet<_> = features.collect();
+        Self { features: RELEVANT.into_iter().filter(|feature| named.contains(feature)).collect() }
     }
 
     fn has(&self, feature: &str) -> bool {
@@ -96,7 +120,8 @@ impl Support {
         if xtls_required && !xtls {
             return Err(missing(ns::XTLS));
         }
-        Ok(Needs { dialect, ibb, s5b, xtls })
+        let early_data = if self.has(ns::EARLY_DATA) { EarlyData::Announced } else { EarlyData::Unknown };
+        Ok(Needs { dialect, ibb, s5b, xtls, early_data })
     }
 }
 
@@ -115,6 +140,19 @@ mod tests {
         Support::parse(&answer(features)).unwrap()
     }
 
+    fn uses(dialect: Dialect, ibb: Option<InBand>, s5b: bool, xtls: bool) -> Needs {
+        Needs { dialect, ibb, s5b, xtls, early_data: EarlyData::Unknown }
+    }
+
+    #[test]
+    fn early_data_is_for_those_who_say_that_they_take_it() {
+        let usual = [ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB, ns::XTLS];
+        assert_eq!(support(&usual).require(true).unwrap().early_data, EarlyData::Unknown);
+
+        let all = [ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB, ns::XTLS, ns::EARLY_DATA];
+        assert_eq!(support(&all).require(true).unwrap().early_data, EarlyData::Announced);
+    }
+
     #[test]
     fn the_first_missing_feature_is_named() {
         let all = [ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB, ns::XTLS];
@@ -129,30 +167,30 @@ mod tests {
     #[test]
     fn xtls_may_be_missing_where_it_is_not_required() {
         let needs = support(&[ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB]).require(false).unwrap();
-        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb: Some(InBand::V1), s5b: false, xtls: false });
+        assert_eq!(needs, uses(Dialect::V1, Some(InBand::V1), false, false));
     }
 
     #[test]
     fn the_namespaces_that_xep_0247_prints_are_enough() {
         let needs =
             support(&[ns::JINGLE_0, ns::XMLSTREAM, ns::JINGLE_IBB_0, ns::XTLS]).require(true).unwrap();
-        assert_eq!(needs, Needs { dialect: Dialect::V0, ibb: Some(InBand::V0), s5b: false, xtls: true });
+        assert_eq!(needs, uses(Dialect::V0, Some(InBand::V0), false, true));
     }
 
     #[test]
     fn the_registered_namespaces_are_preferred() {
         let all = [ns::JINGLE_0, ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB_0, ns::JINGLE_IBB];
         let needs = support(&all).require(false).unwrap();
-        assert_eq!(needs, Needs { dialect: Dialect::V1, ibb: Some(InBand::V1), s5b: false, xtls: false });
+        assert_eq!(needs, uses(Dialect::V1, Some(InBand::V1), false, false));
     }
 
     #[test]
     fn one_transport_is_enough() {
         let needs = support(&[ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_IBB, ns::JINGLE_S5B]).require(false);
-        assert_eq!(needs, Ok(Needs { dialect: Dialect::V1, ibb: Some(InBand::V1), s5b: true, xtls: false }));
+        assert_eq!(needs, Ok(uses(Dialect::V1, Some(InBand::V1), true, false)));
 
         let needs = support(&[ns::JINGLE, ns::XMLSTREAM, ns::JINGLE_S5B]).require(false);
-        assert_eq!(needs, Ok(Needs { dialect: Dialect::V1, ibb: None, s5b: true, xtls: false }));
+        assert_eq!(needs, Ok(uses(Dialect::V1, None, true, false)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use super::resuming::Whereabouts;
 use crate::{
     Error, Reason, TransportInfo,
+    disco::EarlyData,
     driver::SessionHandle,
     session::Progress,
     stream::{Carrier, Flow},
@@ -38,6 +39,11 @@ impl Carried {
     pub(super) fn new(session: Arc<SessionHandle>, whereabouts: Option<Arc<Whereabouts>>) -> Self {
         let load = whereabouts.map_or(Load::Anything, Load::Stream);
         Self { session, load: Mutex::new(load) }
+    }
+
+    /// Whether the peer takes stanzas before it has answered.
+    pub(super) fn early_data(&self) -> EarlyData {
+        self.session.with(|sessions, id, _| sessions.early_data(id))
     }
 
     /// From now on it carries the stream with this peer, which is found by that.

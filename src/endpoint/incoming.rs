@@ -76,7 +76,7 @@ impl Incoming {
         let session = Arc::new(self.session);
         session.with(|sessions, id, now| sessions.accept(now, id))?;
         session.opened().await?;
-        secure::open(session, First { endpoint: self.endpoint, candidates: self.candidates }).await
+        secure::open(session, First::accepted(self.endpoint, self.candidates)).await
     }
 
     /// Declines, for this reason: [`Reason::Decline`] or [`Reason::Busy`], usually (XEP-0166 #session-terminate).

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jid::FullJid;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::Instrument as _;
+use xmpp_parsers::stanza::Stanza;
 
 use super::{
     Endpoint,
@@ -16,7 +17,7 @@ use crate::{
     driver::SessionHandle,
     security::tls_io::{self, Announced, Expectation, Secured},
     session::{Announced as Security, Role},
-    stream::{self, E2eStream, Established, Negotiated, Revival, StreamOptions},
+    stream::{self, E2eStream, Established, FirstStanzas, Negotiated, Revival, StreamOptions},
     transport::io::Bytestream,
 };
 
@@ -47,6 +48,14 @@ pub(super) struct First {
     pub(super) endpoint: Endpoint,
     /// The addresses that the peer is shown, if not the usual ones.
     pub(super) candidates: Option<Candidates>,
+    /// What our user wants said before it has the stream.
+    pub(super) first: Arc<[Stanza]>,
+}
+
+impl First {
+    pub(super) fn accepted(endpoint: Endpoint, candidates: Option<Candidates>) -> Self {
+        Self { endpoint, candidates, first: Arc::default() }
+    }
 }
 
 impl Purpose for First {
@@ -74,11 +83,15 @@ impl Purpose for First {
         role: Role,
         io: IO,
         options: StreamOptions,
-        _carried: &Carried,
+        carried: &Carried,
     ) -> Result<E2eStream, Error>
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let options = match self.first.is_empty() {
+            true => options,
+            false => options.first(FirstStanzas { stanzas: self.first, responder: carried.early_data() }),
+        };
         let stream = match role {
             Role::Initiator => stream::initiate(io, options).await?,
             Role::Responder => stream::accept(io, options).await?,

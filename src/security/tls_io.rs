@@ -3,7 +3,7 @@
 
 use std::{fmt, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector, TlsStream,
     rustls::{
@@ -23,7 +23,7 @@ use tokio_rustls::{
 use zeroize::Zeroizing;
 
 pub(crate) use self::failure::error_from_io;
-use self::failure::error_from_tls;
+use self::{failure::error_from_tls, flights::Flights};
 pub(crate) use super::verify::{Announced, Expectation};
 use super::{
     code::CodeKey,
@@ -35,6 +35,7 @@ use super::{
 use crate::error::{ApiMisuse, Error, PeerMisbehaved, Step};
 
 mod failure;
+mod flights;
 
 /// How long the alert that tells the peer of a failed handshake may take to be written. The failure is reported
 /// after that all the same: a peer that stops reading must not turn it into a timeout.
@@ -50,7 +51,7 @@ const VERIFICATION_CODE: &[u8] = b"EXPERIMENTAL jingle-xmlstream verification co
 /// An encrypted bytestream, and who is at the other end of it.
 #[derive(Debug)]
 pub(crate) struct Secured<IO> {
-    pub(crate) io: TlsStream<IO>,
+    pub(crate) io: TlsStream<Flights<IO>>,
     pub(crate) connection: Connection,
 }
 
@@ -66,7 +67,7 @@ pub(crate) struct Connection {
 /// Runs the handshake as the Jingle initiator, who is the TLS client.
 ///
 /// In TLS 1.3 this ends before the responder has judged our certificate. Its refusal comes with the first read;
-/// [`error_from_io`] understands it. Sets no deadline. Cancel safe in that nothing is remembered of a
+/// [`error_from_io`] understands it. The last flight leaves with whatever is written next. Sets no deadline. Cancel safe in that nothing is remembered of a
 /// handshake that is dropped; the bytestream is lost with it.
 ///
 /// # Errors
@@ -82,8 +83,11 @@ where
     let config = initiator_config(Arc::clone(&expectation))?;
     // The responder has no name, and an address is never sent to it.
     let nameless = ServerName::from(std::net::IpAddr::from(Ipv4Addr::UNSPECIFIED));
-    match TlsConnector::from(Arc::new(config)).connect(nameless, io).into_fallible().await {
-        Ok(stream) => Secured::new(stream.into(), &expectation),
+    match TlsConnector::from(Arc::new(config)).connect(nameless, Flights::new(io)).into_fallible().await {
+        Ok(mut stream) => {
+            stream.get_mut().0.pass();
+            Secured::new(stream.into(), &expectation)
+        }
         Err((error, io)) => Err(failed(&error, io).await),
     }
 }
@@ -101,8 +105,11 @@ where
 {
     let expectation = Arc::new(expectation);
     let config = responder_config(Arc::clone(&expectation))?;
-    match TlsAcceptor::from(Arc::new(config)).accept(io).into_fallible().await {
-        Ok(stream) => Secured::new(stream.into(), &expectation),
+    match TlsAcceptor::from(Arc::new(config)).accept(Flights::new(io)).into_fallible().await {
+        Ok(mut stream) => {
+            stream.get_mut().0.finish().await.map_err(|error| error_from_io(&error))?;
+            Secured::new(stream.into(), &expectation)
+        }
         Err((error, io)) => Err(failed(&error, io).await),
     }
 }
@@ -123,7 +130,7 @@ pub(crate) async fn in_time<IO>(
 }
 
 impl<IO> Secured<IO> {
-    fn new(io: TlsStream<IO>, expectation: &Expectation) -> Result<Self, Error> {
+    fn new(io: TlsStream<Flights<IO>>, expectation: &Expectation) -> Result<Self, Error> {
         let (_, connection) = io.get_ref();
         let presented = expectation.confirm(connection.peer_certificates().unwrap_or_default())?;
         let tls = TlsInfo::new(connection, &expectation.options, &presented)?;
@@ -214,7 +221,8 @@ impl fmt::Display for TlsInfo {
 }
 
 /// Sees that the alert leaves a bytestream that gathers what is written.
-async fn failed<IO: AsyncWrite + Unpin>(error: &io::Error, mut io: IO) -> Error {
+async fn failed<IO: AsyncRead + AsyncWrite + Unpin>(error: &io::Error, mut io: Flights<IO>) -> Error {
+    io.pass();
     // Whether it arrives changes nothing: the handshake has failed.
     let _ = tokio::time::timeout(ALERT_DEADLINE, io.flush()).await;
     error_from_io(error)

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     ApiMisuse, Error,
+    disco::EarlyData,
     transport::{
         self, Ibb, Transport,
         s5b::{self, S5b},
@@ -145,6 +146,12 @@ impl Sessions {
             // Its end is judged by whoever waits for it.
             s5b::Output::Open | s5b::Output::Failed(_) => {}
         }
+    }
+
+    /// Whether the peer takes what is sent before it has answered; nothing is known of one that began the session.
+    pub(crate) fn early_data(&self, id: SessionId) -> EarlyData {
+        let needs = self.table.get(id).and_then(|session| session.needs);
+        needs.map(|needs| needs.early_data).unwrap_or_default()
     }
 
     // ---- the bytestream as its user sees it ----------------------------------------------

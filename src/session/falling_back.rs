@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Error, Reason, Transports,
     disco::Needs,
-    transport::{Offer, Transport, ibb},
+    transport::{Offer, Transport},
     wire::jingle::{Jingle, ReasonElement},
 };
 
@@ -35,13 +35,13 @@ impl Sessions {
             return;
         };
         let replaceable = *role == Role::Initiator && active.replaces < MAX_REPLACES;
-        let in_band = needs.and_then(|needs| needs.ibb).filter(|_| replaceable);
+        let in_band = needs.filter(|needs| replaceable && needs.ibb.is_some());
         active.transport = Transport::Failed { error: error.clone(), deadline };
         match (*role, in_band) {
             // XEP-0260 #fallback: it is the initiator's to replace the transport, or to end the session.
             (Role::Responder, _) => self.watch(id),
-            (Role::Initiator, Some(version)) => {
-                let offer = Offer::Ibb(ibb::Offer::new(super::random_id(), version, &self.config.ibb));
+            (Role::Initiator, Some(needs)) => {
+                let offer = self.in_band(needs);
                 self.replace(now, id, offer);
             }
             (Role::Initiator, None) => self.retry_in_band(now, id, error),

@@ -154,11 +154,11 @@ impl Sessions {
         match (self.config.transports, needs) {
             (Transports::Auto, Needs { ibb: Some(_), s5b: false, .. }) => self.offer_ibb(now, id, needs),
             (Transports::Auto, Needs { ibb: Some(_), .. }) if start == Start::Fast => {
+                self.offer_ibb(now, id, needs);
                 if self.candidates_for(id) != Candidates::None {
                     // For the move; later, the answers would queue behind what is said in band.
                     self.look_for_proxies(now);
                 }
-                self.offer_ibb(now, id, needs);
             }
             (Transports::Auto | Transports::S5b, Needs { s5b: true, .. }) => {
                 let gather = self.gather(now, id);
@@ -185,9 +185,14 @@ impl Sessions {
     }
 
     pub(super) fn offer_ibb(&mut self, now: Instant, id: SessionId, needs: Needs) {
-        let version = needs.ibb.unwrap_or_default();
-        let offer = Offer::Ibb(ibb::Offer::new(random_id(), version, &self.config.ibb));
+        let offer = self.in_band(needs);
         self.initiate(now, id, needs, offer);
+    }
+
+    /// An in-band bytestream for a peer that needs this.
+    pub(super) fn in_band(&self, needs: Needs) -> Offer {
+        let version = needs.ibb.unwrap_or_default();
+        Offer::Ibb(ibb::Offer::new(random_id(), version, &self.config.ibb).early_data(needs.early_data))
     }
 
     pub(super) fn offer_s5b(&mut self, now: Instant, id: SessionId, gathered: &Gathered) {

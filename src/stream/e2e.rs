@@ -170,6 +170,15 @@ impl E2eStream {
         }
     }
 
+    /// Queues these, as much as that may be, before the user has the stream.
+    pub(super) fn say(&self, stanzas: Vec<Stanza>) -> Result<(), Error> {
+        self.sender.handle.shared.with(|inner, wakes| {
+            inner.queue(wakes, |machine| {
+                stanzas.into_iter().try_for_each(|stanza| machine.send(now(), stanza))
+            })
+        })
+    }
+
     /// Our address, if known.
     #[must_use]
     pub fn local(&self) -> Option<&Jid> {

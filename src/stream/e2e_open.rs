@@ -5,6 +5,7 @@ use std::{fmt::Write as _, future::poll_fn, io, sync::Arc};
 use aws_lc_rs::rand;
 use jid::Jid;
 use tokio::io::{AsyncRead, AsyncWrite};
+use xmpp_parsers::stanza::Stanza;
 
 use super::{
     e2e::E2eStream,
@@ -13,12 +14,13 @@ use super::{
     e2e_resume::another,
     e2e_shared::now,
     e2e_worker::{Bare, Opening, Round, Worker},
+    encode::Encoder,
     machine::{
-        Role,
+        Machine, Role,
         management::{Plan, Resume},
     },
     negotiation::{Agenda, Next},
-    options::{Established, Protection, Session, StreamInfo, StreamOptions},
+    options::{Established, FirstStanzas, Protection, Session, StreamInfo, StreamOptions},
 };
 use crate::{
     ApiMisuse, Error, SecurityError,
@@ -79,9 +81,11 @@ pub(super) async fn open(
     early: &[u8],
     role: Role,
     session: Session,
-    options: StreamOptions,
+    mut options: StreamOptions,
 ) -> Result<E2eStream, Error> {
-    let opened = negotiate(io, early, role, session, options, Purpose::Begin).await?;
+    let first = options.first.take();
+    let opened = negotiate(io, early, role, session, options, Purpose::Begin(first.clone())).await?;
+    let unsaid = first.filter(|_| opened.first == Said::NotYet);
     let Judged { worker, remote, to_be_asked, tls } = opened.judge().await?;
     let decision = worker.options.timeouts.decision;
     let carrier = worker.session.carrier();
@@ -101,13 +105,34 @@ pub(super) async fn open(
     if let Some(established) = to_be_asked {
         stream.ask(*established, decision).await?;
     }
+    if let Some(first) = unsaid {
+        stream.say(first.copies())?;
+    }
     Ok(stream)
+}
+
+/// Whether a stanza can be written at all.
+///
+/// # Errors
+///
+/// [`ApiMisuse::BadStanza`] says why not.
+pub(crate) fn check_stanza(stanza: &Stanza) -> Result<(), ApiMisuse> {
+    Encoder::new().stanza(stanza, &mut Vec::new()).map_err(ApiMisuse::BadStanza)
 }
 
 /// An XML stream that is up, and what was proved on the way.
 pub(super) struct Opened {
     pub(super) worker: Worker,
     proof: Option<Proof>,
+    first: Said,
+}
+
+/// What the user wants said first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    /// Or there is nothing to say.
+    NotYet,
+    WithTheHeader,
 }
 
 /// An XML stream that is up, and who is at its other end.
@@ -121,7 +146,7 @@ pub(super) struct Judged {
 
 impl Opened {
     pub(super) async fn judge(self) -> Result<Judged, Error> {
-        let Self { mut worker, proof } = self;
+        let Self { mut worker, proof, .. } = self;
         let tls = worker.options.protection.tls().cloned();
         let judgement = match std::mem::replace(&mut worker.options.protection, Protection::None) {
             Protection::Tls(established) => Some(Remote::judge(*established, proof).await),
@@ -150,8 +175,8 @@ impl Opened {
 /// What a bytestream is negotiated for.
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
-    /// A new stream.
-    Begin,
+    /// A new stream, on which this is to be said first.
+    Begin(Option<FirstStanzas>),
     /// As initiator: a new stream, with the peer that has this certificate.
     BeginAnew(Certificate),
     /// As initiator: an earlier stream, with the peer that has this certificate.
@@ -164,7 +189,7 @@ impl Purpose {
     /// What the next XML stream is for.
     fn agenda(&self, options: &StreamOptions, role: Role) -> Result<Agenda, Error> {
         Ok(match (self, options.agenda(role)?) {
-            (Self::Begin | Self::BeginAnew(_), agenda) => agenda,
+            (Self::Begin(_) | Self::BeginAnew(_), agenda) => agenda,
             (_, Agenda::Starttls) => Agenda::Starttls,
             // The certificate says it all: it was judged when the stream began.
             (Self::Resume(..) | Self::AwaitResume, _) => Agenda::Nothing,
@@ -175,10 +200,26 @@ impl Purpose {
         Ok(match (self, agenda) {
             // Nothing is managed in the clear.
             (_, Agenda::Starttls) => Plan::Off,
-            (Self::Begin | Self::BeginAnew(_), _) => options.management(nonce()?),
+            (Self::Begin(_) | Self::BeginAnew(_), _) => options.management(nonce()?),
             (Self::Resume(resume, _), _) => Plan::Resume(resume.clone()),
             (Self::AwaitResume, _) => Plan::AwaitResume,
         })
+    }
+
+    /// Says with the header what is to be said first, to a peer that is believed without another question: its certificate is
+    /// all that it has to show, and both sides know all that they want of each other, as far as we know.
+    fn say_first(&self, worker: &Worker, agenda: &Agenda) -> Result<Said, Error> {
+        let Self::Begin(Some(first)) = self else { return Ok(Said::NotYet) };
+        let is_believed = match &worker.options.protection {
+            Protection::Tls(established) => Remote::is_believed(established) && !agenda.has_secret(),
+            Protection::None | Protection::Starttls(_) | Protection::Settled(_) => false,
+        };
+        if worker.role == Role::Responder || !is_believed {
+            return Ok(Said::NotYet);
+        }
+        let say = |machine: &mut Machine| machine.say_early(now(), first.copies(), first.responder);
+        worker.shared.with(|inner, _| say(&mut inner.machine))?;
+        Ok(Said::WithTheHeader)
     }
 
     /// Whether this is the peer, before anything is said to it that others must not know.
@@ -186,7 +227,7 @@ impl Purpose {
         let expected = match self {
             Self::Resume(_, expected) | Self::BeginAnew(expected) => Some(expected),
             Self::AwaitResume => None,
-            Self::Begin => return Ok(()),
+            Self::Begin(_) => return Ok(()),
         };
         match (&options.protection, options.protection.channel()) {
             (Protection::Starttls(_), _) => Ok(()),
@@ -222,10 +263,11 @@ pub(super) async fn negotiate(
             return Err(error);
         }
         let management = purpose.management(&agenda, &options)?;
-        let round = Round { agenda, nonce: nonce()?, management };
+        let round = Round { agenda: agenda.clone(), nonce: nonce()?, management };
         let mut worker = Worker::new(io, &early, role, session, options, round);
+        let first = purpose.say_first(&worker, &agenda)?;
         let next = match poll_fn(|cx| worker.poll_open(cx)).await {
-            Ok(Opening::Open | Opening::Resumption) => return Ok(Opened { worker, proof }),
+            Ok(Opening::Open | Opening::Resumption) => return Ok(Opened { worker, proof, first }),
             Ok(Opening::Negotiated(next)) => next,
             Err(error) => {
                 // Telling the peer may take a while.

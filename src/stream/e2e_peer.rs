@@ -32,6 +32,17 @@ impl Remote {
         }
     }
 
+    /// Whether the certificate is all that the peer has to show.
+    pub(super) fn is_believed(established: &Established) -> bool {
+        let Established { options, connection } = established;
+        let presented = &connection.presented;
+        let is_settled = match presented.standing() {
+            Standing::Accepted(_) | Standing::FirstUse => true,
+            Standing::Unproven | Standing::ToBeAsked => false,
+        };
+        is_settled && check(options, presented, Trust::level(presented, None)).is_ok()
+    }
+
     /// Asks the bot's user about a peer; the stream is up, and nobody has it yet.
     pub(super) async fn ask(established: Established, stream: WeakSender) -> Result<Arc<Self>, Error> {
         let presented = &established.connection.presented;

@@ -14,6 +14,7 @@
 //! ```
 
 mod acking;
+mod early;
 mod ending;
 mod liveness;
 pub(crate) mod management;
@@ -33,6 +34,7 @@ use xmpp_parsers::{stanza::Stanza, stream_error::DefinedCondition};
 
 use self::{
     acking::Management,
+    early::Early,
     liveness::Vigil,
     management::Plan,
     relay::Relay,
@@ -132,6 +134,7 @@ pub(crate) struct Machine {
     audience: Audience,
     services: Services,
     agenda: Agenda,
+    early: Early,
     management: Management,
     vigil: Vigil,
     /// How often the bytestream was lost while we close, since the peer last acknowledged something.
@@ -244,6 +247,7 @@ impl Machine {
             nonce,
             services: Services::new(role, channel.as_ref()),
             agenda,
+            early: Early::Nothing,
             management: Management::planned(management),
             vigil: Vigil::new(now),
             closing_losses: 0,

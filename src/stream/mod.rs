@@ -64,9 +64,10 @@ pub use self::{
 };
 pub(crate) use self::{
     e2e_closer::Closer,
+    e2e_open::check_stanza,
     e2e_resume::{Goal, Reconnect, Reconnected, Registry, Resumable, Revival, await_resume, renew, resume},
     e2e_sender::WeakSender,
-    options::Established,
+    options::{Established, FirstStanzas},
 };
 
 use std::task::{Context, Poll};

@@ -162,4 +162,9 @@ impl Agenda {
             Self::Sasl(credentials) => credentials.is_required(),
         }
     }
+
+    /// Whether there is a secret that the peer may have to prove, or we.
+    pub(super) fn has_secret(&self) -> bool {
+        matches!(self, Self::Sasl(credentials) if credentials.secret.is_some())
+    }
 }

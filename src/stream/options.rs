@@ -9,6 +9,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use jid::Jid;
+use xmpp_parsers::stanza::Stanza;
 
 use super::{
     Carrier, Flow, Path,
@@ -23,6 +24,8 @@ use super::{
 };
 use crate::{
     ApiMisuse, Error, Limits, Reason, SmConfig, Timeouts, TransportInfo,
+    disco::EarlyData,
+    error::copy,
     security::{Level, Standing, TlsInfo, TlsOptions, tls_io::Connection},
 };
 
@@ -52,6 +55,21 @@ pub struct StreamOptions {
     pub(crate) protection: Protection,
     pub(crate) sm: SmConfig,
     pub(crate) revival: Revival,
+    pub(crate) first: Option<FirstStanzas>,
+}
+
+/// What the user wants said as soon as that can be.
+#[derive(Clone, Debug)]
+pub(crate) struct FirstStanzas {
+    pub(crate) stanzas: Arc<[Stanza]>,
+    /// Whether the responder takes them before it has answered.
+    pub(crate) responder: EarlyData,
+}
+
+impl FirstStanzas {
+    pub(super) fn copies(&self) -> Vec<Stanza> {
+        self.stanzas.iter().map(copy).collect()
+    }
 }
 
 /// What protects a stream.
@@ -143,6 +161,7 @@ impl StreamOptions {
             protection: Protection::None,
             sm: SmConfig::default(),
             revival: Revival::None,
+            first: None,
         }
     }
 
@@ -185,6 +204,12 @@ impl StreamOptions {
     /// What carries the stream on when its bytestream is lost.
     pub(crate) fn revival(mut self, revival: Revival) -> Self {
         self.revival = revival;
+        self
+    }
+
+    /// What is to be said before the user has the stream.
+    pub(crate) fn first(mut self, first: FirstStanzas) -> Self {
+        self.first = Some(first);
         self
     }
 

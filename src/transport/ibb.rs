@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     Error, IbbConfig, PeerMisbehaved, SignallingError, Timeouts, TransportError,
-    disco::InBand,
+    disco::{EarlyData, InBand},
     wire::{
         errors,
         ibb::{Close, Data, IbbMalformed, IbbTransport, Open, data_element},
@@ -41,12 +41,20 @@ pub(crate) struct Offer {
     sid: String,
     block_size: u16,
     version: InBand,
+    /// Whether data may go right behind `<open/>`.
+    early_data: EarlyData,
 }
 
 impl Offer {
     /// A new offer with an unguessable name.
     pub(crate) fn new(sid: String, version: InBand, config: &IbbConfig) -> Self {
-        Self { sid, block_size: config.block_size.max(1), version }
+        Self { sid, block_size: config.block_size.max(1), version, early_data: EarlyData::Unknown }
+    }
+
+    /// To a peer of which this is known.
+    pub(crate) fn early_data(mut self, early_data: EarlyData) -> Self {
+        self.early_data = early_data;
+        self
     }
 
     pub(super) fn check(element: &Element) -> Result<(), String> {
@@ -75,7 +83,7 @@ impl Offer {
         // Never larger than either side's.
         let block_size = u16::try_from(offered).unwrap_or(u16::MAX).min(at_most);
         let version = if wire.v0 { InBand::V0 } else { InBand::V1 };
-        Ok(Self { sid, block_size, version })
+        Ok(Self { sid, block_size, version, early_data: EarlyData::Unknown })
     }
 
     /// What remains of our offer after the responder's `<transport/>`: a smaller block-size is its
@@ -134,6 +142,10 @@ enum State {
     Opening {
         deadline: Instant,
     },
+    /// The initiator sent `<open/>` to a responder that takes data right behind it.
+    OpenEarly {
+        deadline: Instant,
+    },
     Open,
     /// Our user is done: what is left goes out, and has to be acknowledged, before `<close/>`. However long
     /// that takes with a slow server: only a block that stays unacknowledged ends it.
@@ -165,11 +177,19 @@ enum Done {
 
 impl Ibb {
     /// As initiator of the transport: opens the negotiated bytestream.
+    ///
+    /// XEP-0047 #send has data follow once the responder has agreed. To one that announces that it takes data earlier,
+    /// the bytestream is open with that; if it refuses it all the same, it has failed with what was written.
     pub(crate) fn open(offer: Offer, now: Instant, config: &IbbConfig, timeouts: &Timeouts) -> Self {
         let open = Open { block_size: offer.block_size.into(), sid: offer.sid.clone(), message_mode: false };
-        let state = State::Opening { deadline: now + timeouts.transport };
+        let deadline = now + timeouts.transport;
+        let (state, is_open) = match offer.early_data {
+            EarlyData::Unknown => (State::Opening { deadline }, None),
+            EarlyData::Announced => (State::OpenEarly { deadline }, Some(Output::Open)),
+        };
         let mut ibb = Self::new(offer, state, config, timeouts);
         ibb.outputs.push_back(Output::Request(Request::Open, open.to_element()));
+        ibb.outputs.extend(is_open);
         ibb
     }
 
@@ -243,7 +263,7 @@ impl Ibb {
     /// Takes a block, or refuses it and, where XEP-0047 #send says so, closes the bytestream.
     pub(crate) fn handle_data(&mut self, now: Instant, id: String, data: Result<Data, IbbMalformed>) {
         match &mut self.state {
-            State::Open | State::Draining => {}
+            State::OpenEarly { .. } | State::Open | State::Draining => {}
             State::Closing { deadline } => *deadline = now + self.timeouts.close,
             State::PeerClosing { .. } => {
                 let refusal = errors::unexpected_request("the bytestream was closed by its sender");
@@ -289,7 +309,7 @@ impl Ibb {
     /// XEP-0047 #close: it is answered once we have sent what we still have.
     pub(crate) fn handle_close(&mut self, now: Instant, id: String) {
         match self.state {
-            State::Open => {
+            State::OpenEarly { .. } | State::Open => {
                 let done = Done::NotYet { deadline: now + self.timeouts.close };
                 self.state = State::PeerClosing { id, done };
                 self.outputs.push_back(Output::Progress);
@@ -312,13 +332,15 @@ impl Ibb {
     /// The peer, or a server in between, answered one of our requests.
     pub(super) fn handle_reply(&mut self, now: Instant, request: Request, reply: Result<(), StanzaError>) {
         match (request, reply) {
-            (Request::Open, Ok(())) => {
-                if let State::Opening { .. } = self.state {
+            (Request::Open, Ok(())) => match self.state {
+                State::Opening { .. } => {
                     self.state = State::Open;
                     self.outputs.push_back(Output::Open);
                     self.pump(now);
                 }
-            }
+                State::OpenEarly { .. } => self.state = State::Open,
+                _ => {}
+            },
             (Request::Data, Ok(())) => {
                 self.sender.acknowledged(now);
                 self.pump(now);
@@ -329,11 +351,11 @@ impl Ibb {
                     self.finish(State::Closed);
                 }
             }
-            (Request::Open | Request::Data, Err(error)) => self.refused(error),
+            (Request::Open | Request::Data, Err(error)) => self.refused(request, error),
         }
     }
 
-    fn refused(&mut self, error: StanzaError) {
+    fn refused(&mut self, request: Request, error: StanzaError) {
         if let State::Closed | State::Failed(_) = self.state {
             return;
         }
@@ -347,8 +369,8 @@ impl Ibb {
         if undeliverable {
             return self.fail(Error::Signalling(SignallingError::PeerUnreachable(error.into())));
         }
-        // XEP-0047 #send: the sender closes the bytestream, unless the peer did.
-        if let State::Open | State::Draining = self.state {
+        // XEP-0047 #send: the sender closes the bytestream, unless the peer did, or never opened it.
+        if let (Request::Data, State::Open | State::Draining) = (request, &self.state) {
             self.send_close();
         }
         self.fail(Error::Transport(TransportError::Refused(error.into())));
@@ -358,7 +380,7 @@ impl Ibb {
 
     pub(super) fn write(&mut self, now: Instant, bytes: &[u8]) -> Result<usize, Error> {
         match &self.state {
-            State::Open | State::PeerClosing { done: Done::NotYet { .. }, .. } => {
+            State::OpenEarly { .. } | State::Open | State::PeerClosing { done: Done::NotYet { .. }, .. } => {
                 let taken = self.sender.write(bytes);
                 self.pump(now);
                 Ok(taken)
@@ -396,7 +418,7 @@ impl Ibb {
 
     pub(super) fn shutdown(&mut self, now: Instant) -> Result<bool, Error> {
         match &mut self.state {
-            State::Open => self.state = State::Draining,
+            State::OpenEarly { .. } | State::Open => self.state = State::Draining,
             State::PeerClosing { done, .. } => *done = Done::Yes,
             // Nothing was ever opened, so there is nothing to close.
             State::AwaitingOpen { .. } | State::Opening { .. } => self.finish(State::Closed),
@@ -439,9 +461,16 @@ impl Ibb {
         self.outputs.pop_front()
     }
 
+    fn is_sending(&self) -> bool {
+        matches!(
+            self.state,
+            State::OpenEarly { .. } | State::Open | State::Draining | State::PeerClosing { .. }
+        )
+    }
+
     /// Sends what the window lets go, and takes the next step of a close that waits for it.
     fn pump(&mut self, now: Instant) {
-        if !matches!(self.state, State::Open | State::Draining | State::PeerClosing { .. }) {
+        if !self.is_sending() {
             return;
         }
         let had_room = self.sender.has_room();
@@ -481,7 +510,7 @@ impl Ibb {
     /// bytestream.
     fn refuse(&mut self, id: String, refusal: StanzaError, what: String) {
         self.reply(id, Err(refusal));
-        if let State::Open | State::Draining = self.state {
+        if let State::OpenEarly { .. } | State::Open | State::Draining = self.state {
             self.send_close();
         }
         self.fail(PeerMisbehaved::Bytestream(what).into());

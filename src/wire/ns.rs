@@ -41,6 +41,8 @@ pub(crate) const CAPS: &str = "http://jabber.org/protocol/caps";
 pub(crate) const SM: &str = "urn:xmpp:sm:3";
 /// Marks a session whose XML stream carries on an earlier one; of this crate.
 pub(crate) const RESUMPTION: &str = "https://crates.io/crates/jingle-xmlstream#resumption";
+/// Says that its bearer takes data right behind `<open/>` and stanzas right behind a stream header; of this crate.
+pub(crate) const EARLY_DATA: &str = "https://crates.io/crates/jingle-xmlstream#early-data";
 /// XMPP ping (XEP-0199).
 pub(crate) const PING: &str = "urn:xmpp:ping";
 

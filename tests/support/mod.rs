@@ -13,6 +13,7 @@ pub mod mallory;
 pub mod outages;
 pub mod s5b;
 pub mod verona;
+pub mod virtual_world;
 pub mod wire;
 pub mod wires;
 

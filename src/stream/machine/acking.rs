@@ -46,6 +46,8 @@ pub(super) enum Management {
     Offered(Enabling),
     /// As responder: something came before `<enable/>`. What is said before `<enabled/>` is not kept.
     Passed(Enable),
+    /// As initiator: stanzas went out before it is known whether the responder acknowledges any.
+    Early(Enabling),
     Enabling(Enabling),
     Active(Active),
     /// The stream is over. For all that the peer knows, it could have been carried on.
@@ -107,7 +109,9 @@ impl Management {
                     self.pass();
                 }
             }
-            Self::Enabling(Enabling { enable, out }) => out.push(now, entry, &enable.config),
+            Self::Early(Enabling { enable, out }) | Self::Enabling(Enabling { enable, out }) => {
+                out.push(now, entry, &enable.config);
+            }
             Self::Active(active) => active.out.push(now, entry, &active.config),
             _ => {}
         }
@@ -185,11 +189,16 @@ impl Machine {
 
     /// The initiator has seen that the responder offers it. Nothing waits for the answer.
     pub(super) fn ask_to_enable(&mut self, now: Instant) {
-        let Management::Planned(enable) = &self.management else { return };
+        let (enable, mut out) = match mem::replace(&mut self.management, Management::Off) {
+            Management::Planned(enable) => (enable, Outgoing::new()),
+            Management::Early(Enabling { enable, out }) => (enable, out),
+            other => return self.management = other,
+        };
+        out.begin_counting();
         let time = enable.id.as_ref().map(|_| enable.config.resumption).filter(|time| !time.is_zero());
         let max = time.map(seconds);
         self.outbox.negotiation(now, &Nonza::Enable { max, resume: time.is_some() }.to_element());
-        self.management = Management::Enabling(Enabling { enable: enable.clone(), out: Outgoing::new() });
+        self.management = Management::Enabling(Enabling { enable, out });
     }
 
     /// As responder: the offer went out.

@@ -84,6 +84,10 @@ impl Machine {
 
     pub(super) fn fail(&mut self, cause: Error) {
         let mut leftovers = self.take_leftovers();
+        if self.is_unheard() {
+            // There was no stream, and who wants one has them.
+            leftovers.stanzas.clear();
+        }
         let error = match undelivered(Some(cause.clone()), &mut leftovers) {
             Some(undelivered) => Error::Undelivered(undelivered),
             None => cause,

@@ -90,6 +90,9 @@ impl Machine {
                 {
                     return self.check_mandatory(now, Some(name));
                 }
+                if self.has_spoken_out_of_turn() {
+                    return self.check_mandatory(now, features::mandatory(features).or(Some("mechanisms")));
+                }
                 self.outbox.negotiation(now, &say);
                 self.state = State::Negotiating(Negotiating { deadline, step });
             }
@@ -137,6 +140,12 @@ impl Machine {
 
     /// Something was read while nothing but the negotiation may be.
     pub(super) fn handle_negotiating(&mut self, now: Instant, read: Result<Decoded, Violation>) {
+        let State::Negotiating(Negotiating { step, .. }) = &self.state else { return };
+        if let Ok(Decoded::Stanza { .. } | Decoded::BadStanza(_) | Decoded::Management(_)) = &read
+            && self.is_too_early(step)
+        {
+            return tracing::debug!("dropped what came before the negotiation: it comes again behind that");
+        }
         let came = match read {
             Ok(Decoded::Negotiation { element, behind }) => return self.take_turn(now, &element, behind),
             Ok(Decoded::StreamError(error)) => return self.handle_stream_error(now, error),

@@ -2,6 +2,7 @@
 
 mod acks;
 mod codec;
+mod early;
 mod hostile;
 mod ladder;
 mod liveness;

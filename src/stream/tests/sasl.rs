@@ -3,9 +3,10 @@
 use jid::BareJid;
 use zeroize::Zeroizing;
 
-use super::support::{FOOTER, HEADER, JULIET, ROMEO, Side, header_with, jid, setup};
+use super::support::{FOOTER, HEADER, JULIET, ROMEO, Side, header_with, jid, message, setup};
 use crate::{
     Error, PeerIncompatible, SecurityError, Step, Timeouts,
+    disco::EarlyData,
     security::{Proof, Secret, sasl::Binding},
     stream::{
         machine::Role,
@@ -458,4 +459,39 @@ fn who_does_not_authenticate_in_time_is_left() {
     let (mut juliet, _) = juliet(Footing::Unverified, Some(SECRET));
     juliet.after(Timeouts::default().stream_header);
     assert!(matches!(juliet.machine.error(), Some(Error::Timeout(Step::StreamHeader, _))));
+}
+
+#[test]
+fn what_an_initiator_says_too_early_is_dropped_and_comes_again_behind_sasl() {
+    let (mut romeo, mut juliet) = (
+        side(Role::Initiator, Footing::Verified, None),
+        side(Role::Responder, Footing::Verified, Some(SECRET)),
+    );
+    romeo.machine.say_early(romeo.now, vec![message("too early")], EarlyData::Announced).unwrap();
+    talk(&mut romeo, &mut juliet);
+    // Both go on with another stream, on which Romeo says it again.
+    for side in [&romeo, &juliet] {
+        assert!(matches!(side.machine.negotiated(), Some(Next::Restart(_))));
+    }
+    assert_eq!(juliet.hears(), None);
+}
+
+#[test]
+fn an_initiator_that_has_spoken_out_of_turn_does_not_say_it_again() {
+    let mut romeo = side(Role::Initiator, Footing::Verified, None);
+    romeo.machine.say_early(romeo.now, vec![message("too early")], EarlyData::Unknown).unwrap();
+    romeo.reads(HEADER);
+    romeo.reads(features(&mechanisms("<mechanism>EXTERNAL</mechanism>")));
+    let error = romeo.machine.error();
+    assert!(
+        matches!(error, Some(Error::PeerIncompatible(PeerIncompatible::MandatoryFeature(name))) if name == "mechanisms"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn who_has_to_authenticate_is_told_so_at_once() {
+    let (mut juliet, _) = juliet(Footing::Unverified, Some(SECRET));
+    juliet.reads("<message><body>too early</body></message>");
+    assert!(matches!(security(&juliet), SecurityError::Sasl { .. }));
 }

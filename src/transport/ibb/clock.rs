@@ -34,10 +34,12 @@ impl Ibb {
         }
         self.clock = Clock::Running;
         self.sender.restart_clock(now);
-        if let State::Closing { deadline } | State::PeerClosing { done: Done::NotYet { deadline }, .. } =
-            &mut self.state
-        {
-            *deadline = now + self.timeouts.close;
+        match &mut self.state {
+            State::Closing { deadline } | State::PeerClosing { done: Done::NotYet { deadline }, .. } => {
+                *deadline = now + self.timeouts.close;
+            }
+            State::OpenEarly { deadline } => *deadline = now + self.timeouts.transport,
+            _ => {}
         }
     }
 
@@ -51,13 +53,14 @@ impl Ibb {
     }
 
     fn is_receiving(&self) -> bool {
-        matches!(self.state, State::Open | State::Draining | State::Closing { .. })
+        matches!(self.state, State::OpenEarly { .. } | State::Open | State::Draining | State::Closing { .. })
     }
 
     fn state_deadline(&self) -> Option<Instant> {
         match &self.state {
             State::AwaitingOpen { deadline }
             | State::Opening { deadline }
+            | State::OpenEarly { deadline }
             | State::Closing { deadline }
             | State::PeerClosing { done: Done::NotYet { deadline }, .. } => Some(*deadline),
             _ => None,
@@ -65,8 +68,7 @@ impl Ibb {
     }
 
     fn block_deadline(&self) -> Option<Instant> {
-        let sending = matches!(self.state, State::Open | State::Draining | State::PeerClosing { .. });
-        self.sender.waiting_since().filter(|_| sending).map(|since| since + self.timeouts.block_ack)
+        self.sender.waiting_since().filter(|_| self.is_sending()).map(|since| since + self.timeouts.block_ack)
     }
 
     pub(in crate::transport) fn handle_timeout(&mut self, now: Instant) {
@@ -85,7 +87,7 @@ impl Ibb {
             return;
         }
         match &mut self.state {
-            State::AwaitingOpen { .. } | State::Opening { .. } => {
+            State::AwaitingOpen { .. } | State::Opening { .. } | State::OpenEarly { .. } => {
                 self.fail(Error::Timeout(Step::Transport, self.timeouts.transport));
             }
             State::Closing { .. } => self.fail(Error::Timeout(Step::Close, self.timeouts.close)),

@@ -1,6 +1,7 @@
 //! In-band bytestreams between two ends in memory, in virtual time.
 
 mod closing;
+mod early;
 mod limits;
 mod random;
 mod sequence;
