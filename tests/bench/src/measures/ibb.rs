@@ -19,8 +19,8 @@ use crate::{
 pub(super) const NAIVE: (u16, usize) = (4096, 1);
 
 /// Settings of the block size and of the window, NAIVE first.
-const FIXED: [(u16, usize); 7] =
-    [NAIVE, (4096, 4), (4096, 16), (4096, 64), (65535, 1), (65535, 4), (65535, 16)];
+const FIXED: [(u16, usize); 8] =
+    [NAIVE, (4096, 4), (4096, 16), (4096, 64), (65535, 1), (65535, 4), (65535, 16), (65535, 64)];
 
 /// Round trips between the bots that are added, in milliseconds.
 const ROUND_TRIPS: [u64; 4] = [0, 10, 50, 200];
@@ -127,7 +127,7 @@ pub(super) fn config(fixed: Option<(u16, usize)>) -> Config {
     let mut ibb = IbbConfig::default();
     if let Some((block_size, window)) = fixed {
         ibb.block_size = block_size;
-        ibb.window = window;
+        ibb.fixed_window = Some(window);
         ibb.receive_buffer = ibb.receive_buffer.max(usize::from(block_size) * window);
     }
     bots::config().transports(Transports::Ibb).ibb(ibb)
