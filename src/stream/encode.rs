@@ -10,6 +10,7 @@ use rxml::{
 use xmpp_parsers::{minidom::Element, stanza::Stanza, stream_error::StreamError};
 use xso::AsXml;
 
+use super::text;
 use crate::wire::ns;
 
 /// Writes one stream, appending to a buffer.
@@ -126,9 +127,32 @@ impl Encoder {
         let items = value.as_xml_iter().map_err(|error| error.to_string())?;
         for item in items {
             let item = item.map_err(|error| error.to_string())?;
-            self.xml.encode(item.as_rxml_item(), out).map_err(|error| error.to_string())?;
+            match item.as_rxml_item() {
+                Item::Text(text) => self.text(text, out),
+                item => self.xml.encode(item, out),
+            }
+            .map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    fn text(&mut self, mut text: &str, out: &mut Vec<u8>) -> Result<(), rxml::Error> {
+        // Whether there may be text at all.
+        self.xml.encode(Item::Text(""), out)?;
+        loop {
+            let unescaped = text::unescaped(text);
+            out.extend_from_slice(unescaped.as_bytes());
+            let rest = text.get(unescaped.len()..).unwrap_or_default();
+            let mut characters = rest.chars();
+            let Some(special) = characters.next() else { return Ok(()) };
+            text = characters.as_str();
+            match special {
+                '<' => out.extend_from_slice(b"&lt;"),
+                '>' => out.extend_from_slice(b"&gt;"),
+                '&' => out.extend_from_slice(b"&amp;"),
+                other => self.xml.encode(Item::Text(other.encode_utf8(&mut [0; 4])), out)?,
+            }
+        }
     }
 }
 

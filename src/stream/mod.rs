@@ -42,6 +42,7 @@ mod negotiation;
 mod options;
 mod outbox;
 mod source;
+mod text;
 mod violation;
 
 #[cfg(test)]
@@ -68,6 +69,15 @@ pub(crate) use self::{
     e2e_sender::WeakSender,
     options::Established,
 };
+
+/// The codec without a stream around it.
+#[cfg(any(test, feature = "internals"))]
+pub(crate) mod codec {
+    pub(crate) use super::{
+        decode::{Decoded, Decoder},
+        encode::{Encoder, OwnHeader},
+    };
+}
 
 use std::task::{Context, Poll};
 

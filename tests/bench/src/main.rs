@@ -1,5 +1,6 @@
 //! Benchmarks: ours and each reference by turns, in one run on one machine, so that what is compared is ratios.
 
+mod direct;
 mod instructions;
 
 use std::process::ExitCode;
@@ -15,12 +16,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// A direct stream, against the codec alone and against `tokio_xmpp::xmlstream` over the same kind of pipe.
+    Direct(direct::Arguments),
     /// Counts the instructions of fixed work, with valgrind, and compares them with the numbers that are kept.
     Instructions(instructions::Arguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().what {
+        What::Direct(arguments) => direct::run(&arguments),
         What::Instructions(arguments) => instructions::run(&arguments),
     }
 }
