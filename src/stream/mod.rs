@@ -46,6 +46,8 @@ mod text;
 mod violation;
 
 #[cfg(test)]
+mod e2e_batch_tests;
+#[cfg(test)]
 mod e2e_relayed_tests;
 #[cfg(test)]
 mod e2e_revive_tests;

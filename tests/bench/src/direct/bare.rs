@@ -61,16 +61,19 @@ pub(super) async fn ping(count: usize) -> Result<Duration, Failure> {
         }
         Ok::<_, Failure>(())
     });
-    let mut times = Vec::new();
-    for number in 0..count {
-        let begin = Instant::now();
-        let id = format!("romeo-{number}");
-        let ping = Iq::Get { from: None, to: None, id, payload: Ping.into() };
-        SinkExt::<&Stanza>::send(&mut romeo, &Stanza::Iq(ping)).await?;
-        read(&mut romeo).await?;
-        times.push(begin.elapsed());
-    }
-    answering.await??;
+    let pinging = tokio::spawn(async move {
+        let mut times = Vec::new();
+        for number in 0..count {
+            let begin = Instant::now();
+            let id = format!("romeo-{number}");
+            let ping = Iq::Get { from: None, to: None, id, payload: Ping.into() };
+            SinkExt::<&Stanza>::send(&mut romeo, &Stanza::Iq(ping)).await?;
+            read(&mut romeo).await?;
+            times.push(begin.elapsed());
+        }
+        Ok::<_, Failure>(times)
+    });
+    let (mut times, ()) = (pinging.await??, answering.await??);
     times.sort();
     Ok(times.get(count / 2).copied().unwrap_or_default())
 }

@@ -38,12 +38,16 @@ pub(super) async fn send(count: usize, size: usize) -> Result<Duration, Failure>
 /// The median of so many.
 pub(super) async fn ping(count: usize) -> Result<Duration, Failure> {
     let (romeo, juliet) = streams().await?;
-    let mut times = Vec::new();
-    for _ in 0..count {
-        let begin = Instant::now();
-        romeo.send_iq(IqRequest::Get(Ping.into())).await?;
-        times.push(begin.elapsed());
-    }
+    let pinging = tokio::spawn(async move {
+        let mut times = Vec::new();
+        for _ in 0..count {
+            let begin = Instant::now();
+            romeo.send_iq(IqRequest::Get(Ping.into())).await?;
+            times.push(begin.elapsed());
+        }
+        Ok::<_, Failure>((romeo, times))
+    });
+    let (romeo, mut times) = pinging.await??;
     tokio::try_join!(romeo.close(), juliet.close())?;
     times.sort();
     Ok(times.get(count / 2).copied().unwrap_or_default())
