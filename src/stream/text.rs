@@ -41,7 +41,7 @@ pub(super) fn missing(bytes: &[u8]) -> Option<usize> {
 
 /// The front of a text that is written as it is.
 pub(super) fn unescaped(text: &str) -> &str {
-    let end = position(text.as_bytes(), |byte| byte == b'>' || is_special(byte), |rest| is_harmless(rest));
+    let end = position(text.as_bytes(), |byte| byte == b'>' || is_special(byte), is_harmless);
     text.get(..end).unwrap_or_default()
 }
 

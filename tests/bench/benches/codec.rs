@@ -1,5 +1,4 @@
 //! XML of a stream, without a stream around it: messages of four sizes, written and read.
-#![expect(missing_docs, reason = "it is made by a macro")]
 
 use std::time::Duration;
 
