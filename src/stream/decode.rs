@@ -3,6 +3,8 @@
 //! Size and depth are counted here, before an event reaches a builder: builders recurse, and a stack
 //! overflow would end the process.
 
+mod stanza;
+
 use std::mem;
 
 use rxml::{AttrMap, Event, Namespace, QName, xml_lang::XmlLangStack};
@@ -15,6 +17,7 @@ use xmpp_parsers::{
 };
 use xso::{Context, FromEventsBuilder, FromXml, error::FromEventsError};
 
+use self::stanza::{Kind, StanzaBuilder};
 use super::{
     addressing::Claims,
     header::{Header, HeaderReader},
@@ -153,14 +156,13 @@ struct Content {
     child: Child,
 }
 
-type StanzaResult = Result<Stanza, xso::error::Error>;
 type StreamErrorResult = Result<StreamError, xso::error::Error>;
 
 /// The child of the stream that is being read.
 enum Child {
     None,
     Stanza {
-        builder: Box<<StanzaResult as FromXml>::Builder>,
+        builder: StanzaBuilder,
         name: &'static str,
         waiting: Waiting,
         claims: Claims,
@@ -261,12 +263,7 @@ impl Child {
     }
 
     fn begin(name: QName, attributes: AttrMap, context: &Context<'_>) -> Result<Self, Violation> {
-        let kind = match name.1.as_str() {
-            "message" => Some("message"),
-            "presence" => Some("presence"),
-            "iq" => Some("iq"),
-            _ => None,
-        };
+        let kind = Kind::of(name.1.as_str());
         match (name.0.as_str(), name.1.as_str(), kind) {
             (ns::CLIENT, _, Some(kind)) => Self::begin_stanza(kind, name, attributes, context),
             (ns::CLIENT, local, None) => {
@@ -298,18 +295,21 @@ impl Child {
     }
 
     fn begin_stanza(
-        kind: &'static str,
+        kind: Kind,
         name: QName,
         mut attributes: AttrMap,
         context: &Context<'_>,
     ) -> Result<Self, Violation> {
-        let waiting = if kind == "iq" { Waiting::for_iq(&attributes) } else { Waiting::Nobody };
+        let waiting = match kind {
+            Kind::Iq => Waiting::for_iq(&attributes),
+            Kind::Message | Kind::Presence => Waiting::Nobody,
+        };
         // The builder would refuse all of the stanza for an address that is none.
         let mut take = |name: &str| attributes.remove(Namespace::none(), name);
         let claims = Claims { from: take("from"), to: take("to") };
-        start(StanzaResult::from_events(name, attributes, context), |builder| Self::Stanza {
-            builder: Box::new(builder),
-            name: kind,
+        start(StanzaBuilder::begin(kind, name, attributes, context), |builder| Self::Stanza {
+            builder,
+            name: kind.name(),
             waiting,
             claims,
             children: 0,

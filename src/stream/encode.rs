@@ -1,5 +1,7 @@
 //! The writing half of the codec: stanzas in, bytes out.
 
+mod message;
+
 use std::borrow::Cow;
 
 use rxml::{
@@ -10,6 +12,7 @@ use rxml::{
 use xmpp_parsers::{minidom::Element, stanza::Stanza, stream_error::StreamError};
 use xso::AsXml;
 
+use super::text;
 use crate::wire::ns;
 
 /// Writes one stream, appending to a buffer.
@@ -93,12 +96,16 @@ impl Encoder {
 
     /// Appends all of the stanza, or nothing and an error that says why it can't be XML.
     pub(crate) fn stanza(&mut self, stanza: &Stanza, out: &mut Vec<u8>) -> Result<(), String> {
-        self.append(stanza, out)
+        self.append(out, |encoder, out| match stanza {
+            Stanza::Message(message) => encoder.message(message, out),
+            Stanza::Presence(presence) => encoder.items(presence, out),
+            Stanza::Iq(iq) => encoder.items(iq, out),
+        })
     }
 
     /// RFC 6120 §4.9.
     pub(crate) fn stream_error(&mut self, error: &StreamError, out: &mut Vec<u8>) -> Result<(), String> {
-        self.append(error, out)
+        self.append(out, |encoder, out| encoder.items(error, out))
     }
 
     /// RFC 6120 §4.4.
@@ -111,9 +118,13 @@ impl Encoder {
         out.push(b' ');
     }
 
-    fn append<T: AsXml>(&mut self, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+    fn append(
+        &mut self,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Self, &mut Vec<u8>) -> Result<(), String>,
+    ) -> Result<(), String> {
         let start = out.len();
-        let result = self.try_append(value, out);
+        let result = write(self, out);
         if result.is_err() {
             // The encoder stopped in the middle of an element; start one that has not.
             out.truncate(start);
@@ -122,13 +133,36 @@ impl Encoder {
         result
     }
 
-    fn try_append<T: AsXml>(&mut self, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+    fn items<T: AsXml>(&mut self, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
         let items = value.as_xml_iter().map_err(|error| error.to_string())?;
         for item in items {
             let item = item.map_err(|error| error.to_string())?;
-            self.xml.encode(item.as_rxml_item(), out).map_err(|error| error.to_string())?;
+            match item.as_rxml_item() {
+                Item::Text(text) => self.text(text, out),
+                item => self.xml.encode(item, out),
+            }
+            .map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    fn text(&mut self, mut text: &str, out: &mut Vec<u8>) -> Result<(), rxml::Error> {
+        // Whether there may be text at all.
+        self.xml.encode(Item::Text(""), out)?;
+        loop {
+            let unescaped = text::unescaped(text);
+            out.extend_from_slice(unescaped.as_bytes());
+            let rest = text.get(unescaped.len()..).unwrap_or_default();
+            let mut characters = rest.chars();
+            let Some(special) = characters.next() else { return Ok(()) };
+            text = characters.as_str();
+            match special {
+                '<' => out.extend_from_slice(b"&lt;"),
+                '>' => out.extend_from_slice(b"&gt;"),
+                '&' => out.extend_from_slice(b"&amp;"),
+                other => self.xml.encode(Item::Text(other.encode_utf8(&mut [0; 4])), out)?,
+            }
+        }
     }
 }
 

@@ -42,8 +42,11 @@ mod negotiation;
 mod options;
 mod outbox;
 mod source;
+mod text;
 mod violation;
 
+#[cfg(test)]
+mod e2e_batch_tests;
 #[cfg(test)]
 mod e2e_relayed_tests;
 #[cfg(test)]
@@ -69,6 +72,15 @@ pub(crate) use self::{
     e2e_sender::WeakSender,
     options::{Established, FirstStanzas},
 };
+
+/// The codec without a stream around it.
+#[cfg(any(test, feature = "internals"))]
+pub(crate) mod codec {
+    pub(crate) use super::{
+        decode::{Decoded, Decoder},
+        encode::{Encoder, OwnHeader},
+    };
+}
 
 use std::task::{Context, Poll};
 

@@ -1,8 +1,8 @@
 //! The XML parser under the decoder, fed in windows and counted.
 
-use rxml::{Event, Parse as _, Parser, error::EndOrError};
+use rxml::{Event, Parse as _, Parser, error::EndOrError, parser::EventMetrics};
 
-use super::violation::Violation;
+use super::{text, violation::Violation};
 
 /// The parser gets at most this much at a time: for every piece of text it scans all of what it was
 /// given, so that larger windows are slower.
@@ -17,6 +17,18 @@ pub(super) struct Source {
     parser: Parser,
     taken: usize,
     unfinished: usize,
+    place: Place,
+}
+
+/// Where in the document the next byte is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Where only the parser knows.
+    Parser,
+    /// Behind a tag, or in the text that follows: the parser has nothing of that text, and may be passed by.
+    Text,
+    /// In a character of such text. The parser has the front of it, and so many bytes are missing.
+    Character { missing: usize },
 }
 
 /// Why [`Source::next`] gave no event.
@@ -35,7 +47,7 @@ impl Source {
         let mut parser = Parser::new();
         // There is no text outside of stanzas; if there is, it is to be reported at once.
         parser.set_text_buffering(false);
-        Self { parser, taken: 0, unfinished: 0 }
+        Self { parser, taken: 0, unfinished: 0, place: Place::Parser }
     }
 
     /// Bytes taken since [`count_anew`](Self::count_anew).
@@ -66,12 +78,13 @@ impl Source {
     /// The next event; takes bytes up to its end and not one more. Never takes more than one byte
     /// beyond `limit`, however the bytes were cut into pieces.
     pub(super) fn next(&mut self, bytes: &mut &[u8], limit: usize) -> Result<Event, Stop> {
+        if let Some(event) = self.text(bytes, limit) {
+            return Ok(event);
+        }
         loop {
-            let left = limit.saturating_sub(self.taken).min(TAG_BYTES.saturating_sub(self.unfinished));
-            let size = bytes.len().min(WINDOW).min(left.saturating_add(1));
-            let (mut window, _) = bytes.split_at_checked(size).unwrap_or((bytes, &[]));
-            let result = self.parser.parse(&mut window, false);
-            let used = size - window.len();
+            let size = self.window(bytes, limit);
+            let (window, _) = bytes.split_at_checked(size).unwrap_or((bytes, &[]));
+            let (result, used) = self.parse(window);
             *bytes = bytes.get(used..).unwrap_or_default();
             self.taken += used;
             self.unfinished += used;
@@ -93,6 +106,68 @@ impl Source {
                     }
                 }
             }
+        }
+    }
+
+    /// Text that is read without the parser, if it is such that comes next.
+    fn text(&mut self, bytes: &mut &[u8], limit: usize) -> Option<Event> {
+        if !matches!(self.place, Place::Text) || !self.parser.text_buffering() {
+            return None;
+        }
+        let most = limit.saturating_sub(self.taken).saturating_add(1);
+        let (text, used) = text::read(bytes.get(..most).unwrap_or(bytes));
+        if used == 0 {
+            return None;
+        }
+        *bytes = bytes.get(used..).unwrap_or_default();
+        self.taken += used;
+        Some(Event::Text(EventMetrics::new(used), text))
+    }
+
+    /// How many bytes the parser may have.
+    fn window(&self, bytes: &[u8], limit: usize) -> usize {
+        let left = limit.saturating_sub(self.taken).min(TAG_BYTES.saturating_sub(self.unfinished));
+        let most = match self.place {
+            Place::Character { missing } => missing,
+            Place::Parser | Place::Text => WINDOW,
+        };
+        bytes.len().min(most).min(left.saturating_add(1))
+    }
+
+    /// Gives the parser a window. Says how much of it was used, too.
+    fn parse(&mut self, window: &[u8]) -> (Result<Option<Event>, EndOrError>, usize) {
+        let mut rest = window;
+        let is_character = matches!(self.place, Place::Character { .. });
+        if is_character {
+            // So that it gives the character as soon as it has all of it, and keeps nothing.
+            self.parser.set_text_buffering(false);
+        }
+        let result = self.parser.parse(&mut rest, false);
+        if is_character {
+            self.parser.set_text_buffering(true);
+        }
+        let used = window.len() - rest.len();
+        self.place = self.place_behind(&result, window.get(..used).unwrap_or_default());
+        (result, used)
+    }
+
+    fn place_behind(&self, result: &Result<Option<Event>, EndOrError>, used: &[u8]) -> Place {
+        match (result, self.place) {
+            // The end of an empty element comes without a byte, and before it the parser must not be passed by.
+            (Ok(Some(Event::StartElement(..))), _) => match used {
+                [.., b'/', b'>'] | [_] | [] => Place::Parser,
+                _ => Place::Text,
+            },
+            (Ok(Some(Event::EndElement(_))), _) => Place::Text,
+            (Ok(Some(Event::Text(..))), Place::Character { missing }) if missing == used.len() => Place::Text,
+            (Err(EndOrError::NeedMoreData), Place::Text) if used.is_empty() => Place::Text,
+            (Err(EndOrError::NeedMoreData), Place::Text) => {
+                text::missing(used).map_or(Place::Parser, |missing| Place::Character { missing })
+            }
+            (Err(EndOrError::NeedMoreData), Place::Character { missing }) if missing > used.len() => {
+                Place::Character { missing: missing - used.len() }
+            }
+            _ => Place::Parser,
         }
     }
 }
@@ -119,3 +194,6 @@ pub(super) fn is_space(byte: u8) -> bool {
 pub(super) fn too_large(what: &str, limit: usize) -> Violation {
     Violation::policy(format!("{what} is larger than {limit} bytes"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! XML of a stream, without a stream around it: messages of four sizes, written and read.
+
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use jingle_xmlstream::internals::codec::Codec;
+use xmpp_parsers::{
+    message::{Lang, Message},
+    stanza::Stanza,
+};
+
+/// Bytes of body.
+const SIZES: [usize; 4] = [64, 1024, 16 * 1024, 64 * 1024];
+
+fn message(size: usize) -> Stanza {
+    let words = "But, soft! what light through yonder window breaks? It is the east, and Juliet is the sun. ";
+    let body = words.chars().cycle().take(size).collect();
+    Stanza::Message(Message::chat(None).with_body(Lang::new(), body))
+}
+
+fn encode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("encode");
+    for size in SIZES {
+        let (mut codec, mut bytes, stanza) = (Codec::new(), Vec::new(), message(size));
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter(|| {
+                bytes.clear();
+                codec.encode(&stanza, &mut bytes)
+            });
+        });
+    }
+}
+
+fn decode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    for size in SIZES {
+        let (mut codec, mut bytes) = (Codec::new(), Vec::new());
+        let written = codec.encode(&message(size), &mut bytes);
+        assert_eq!((written, codec.decode(&bytes)), (Ok(()), 1), "it is read as it was written");
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter(|| codec.decode(&bytes));
+        });
+    }
+}
+
+criterion_group! {
+    name = codec;
+    config = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    targets = encode, decode
+}
+criterion_main!(codec);
