@@ -155,6 +155,8 @@ impl Endpoint {
     ///
     /// If the peer does the same at the same time, both get the same stream (XEP-0166 #def-action-ties).
     ///
+    /// What is to be said first can go out earlier than this resolves: [`Connecting::first`].
+    ///
     /// Cancel safe: dropping the future ends the session on the wire.
     ///
     /// # Errors

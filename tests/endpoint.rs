@@ -322,7 +322,9 @@ async fn a_bot_may_answer_service_discovery_itself() {
 async fn capabilities_in_presence_save_the_second_question() {
     let world = World::start().await;
     let (romeo, mut events) = world.bot_with_events(ROMEO, config()).await;
-    let juliet = world.bot(JULIET, config()).await;
+    // Something that Romeo has not.
+    let more = || config().disco(disco(|disco| disco.features.push("urn:xmpp:ping".to_owned())));
+    let juliet = world.bot(JULIET, more()).await;
     romeo.send_presence(Presence::available()).await.unwrap();
     juliet.send_presence(Presence::available()).await.unwrap();
     let Stanza::Presence(presence) = next_stanza(&mut events).await else { panic!("no presence") };
@@ -338,7 +340,7 @@ async fn capabilities_in_presence_save_the_second_question() {
     assert!(node.is_some_and(|node| node.starts_with("https://crates.io/crates/jingle-xmlstream#")));
 
     // The nurse announces the same, so she need not be asked at all.
-    let nurse = world.bot(NURSE, config()).await;
+    let nurse = world.bot(NURSE, more()).await;
     nurse.send_presence(Presence::available()).await.unwrap();
     let Stanza::Presence(_) = next_stanza(&mut events).await else { panic!("no presence") };
     let (mut romeos, mut nurses) = support::streams(&romeo, &nurse).await;
