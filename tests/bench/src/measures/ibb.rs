@@ -52,9 +52,9 @@ impl Variant {
     async fn connect(name: String, server: &Server, relay: &Relay, config: Config, effort: Effort) -> Self {
         let mut pair =
             Pair::connect(|| server.connector_at(relay.address()), PASSWORD, || config.clone()).await;
-        let rate = pair.goodput(&bots::message(BYTES), PROBE).await;
-        let seconds = if effort.is_quick() { 0.1 } else { SECONDS };
-        Self { name, pair, count: (rate * seconds) as usize + PROBE, megabytes: Vec::new() }
+        let (probe, seconds) = if effort.is_quick() { (5, 0.1) } else { (PROBE, SECONDS) };
+        let rate = pair.goodput(&bots::message(BYTES), probe).await;
+        Self { name, pair, count: (rate * seconds) as usize + probe, megabytes: Vec::new() }
     }
 
     async fn measure(&mut self) {
