@@ -14,6 +14,7 @@ use crate::{
     streams::Pair,
     table::{Goal, Row, Spread},
 };
+use plotters::chart::SeriesLabelPosition;
 
 /// What every other program does.
 pub(super) const NAIVE: (u16, usize) = (4096, 1);
@@ -165,6 +166,7 @@ fn by_window(paths: &[Path]) -> Plot {
         title: format!("IBB through ejabberd, {FAR} ms round trip added"),
         x: "blocks in flight",
         y: "MB/s",
+        legend: SeriesLabelPosition::LowerRight,
         lines: vec![
             Line { name: "adaptive".to_owned(), points: vec![(1.0, adaptive), (64.0, adaptive)] },
             of_block(4096),
@@ -184,6 +186,7 @@ fn by_round_trip(paths: &[Path]) -> Plot {
         title: "IBB through ejabberd".to_owned(),
         x: "round trip between the bots, ms",
         y: "MB/s",
+        legend: SeriesLabelPosition::LowerLeft,
         lines: vec![
             line("adaptive", |path| path.adaptive.median()),
             line("the best fixed window of each path", |path| path.best().median()),

@@ -12,6 +12,7 @@ use crate::{
     servers::Skipped,
     table::{Goal, Row},
 };
+use plotters::chart::SeriesLabelPosition;
 
 const STREAMS: usize = 1_000;
 
@@ -85,6 +86,7 @@ fn plot(steps: &[Found], tls: &Found) -> Plot {
         title: "Memory of both ends of so many streams in one process".to_owned(),
         x: "streams",
         y: "MiB",
+        legend: SeriesLabelPosition::UpperLeft,
         lines: vec![
             line("with a trickle", &|found| found.number("trickle_bytes")),
             line("idle", &|found| found.number("idle_bytes")),
