@@ -5,13 +5,14 @@ use std::path::Path;
 use plotters::prelude::*;
 
 /// One picture.
-#[derive(Debug)]
 pub(crate) struct Plot {
     /// The file's name, without its ending.
     pub(crate) name: &'static str,
     pub(crate) title: String,
     pub(crate) x: &'static str,
     pub(crate) y: &'static str,
+    /// The corner without lines.
+    pub(crate) legend: SeriesLabelPosition,
     pub(crate) lines: Vec<Line>,
 }
 
@@ -23,6 +24,8 @@ pub(crate) struct Line {
 }
 
 const SIZE: (u32, u32) = (760, 440);
+/// Told apart by everybody, and in grey.
+const COLOURS: [RGBColor; 3] = [RGBColor(0, 90, 181), RGBColor(220, 50, 32), RGBColor(110, 110, 110)];
 const FONT: (&str, u32) = ("sans-serif", 15);
 const TITLE: (&str, u32) = ("sans-serif", 18);
 
@@ -47,14 +50,14 @@ fn try_draw(plot: &Plot, path: &Path) -> Result<(), Box<dyn std::error::Error>> 
         .y_label_area_size(70)
         .build_cartesian_2d(xs.log_scale(), ys.log_scale())?;
     chart.configure_mesh().x_desc(plot.x).y_desc(plot.y).label_style(FONT).light_line_style(WHITE).draw()?;
-    for (index, line) in plot.lines.iter().enumerate() {
-        let style = Palette99::pick(index).stroke_width(2);
+    for (line, colour) in plot.lines.iter().zip(COLOURS.iter().cycle()) {
+        let style = colour.stroke_width(2);
         let series = LineSeries::new(line.points.iter().copied(), style).point_size(3);
         let key = move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style);
         chart.draw_series(series)?.label(&line.name).legend(key);
     }
     let mut labels = chart.configure_series_labels();
-    labels.position(SeriesLabelPosition::UpperLeft).background_style(WHITE.mix(0.8)).label_font(FONT);
+    labels.position(plot.legend.clone()).background_style(WHITE.mix(0.8)).label_font(FONT);
     labels.border_style(BLACK.mix(0.3)).draw()?;
     root.present()?;
     Ok(())

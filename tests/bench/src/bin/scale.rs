@@ -20,9 +20,11 @@ static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
 
 /// No end of a stream has more than one stanza a second.
 const TRICKLE: Duration = Duration::from_secs(1);
+const TOGETHER: usize = 10;
 
-/// What was begun ends in less: acknowledgements, and buffers that are given back.
-const CALM: Duration = Duration::from_secs(3);
+/// Such a part of the time they are watched is enough for what was begun to end: acknowledgements, and buffers that are given
+/// back.
+const CALM: u32 = 10;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -60,17 +62,17 @@ async fn hold_streams(arguments: &Arguments, config: Config) -> serde_json::Valu
     let connector = mock::connector(arguments.server);
     let bot = |account| bots::bot(account, mock_server::PASSWORD, connector.clone(), config.clone());
     let (romeo, juliet) = tokio::join!(bot(bots::ROMEO), bot(bots::JULIET));
+    let watched = Duration::from_secs(arguments.seconds);
     // What is needed only once is needed by now.
     let first = bots::streams(&romeo, &juliet).await;
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(watched / CALM).await;
 
     let empty = MEMORY.allocated();
     let begun = Instant::now();
     let (mut streams, failed) = burst(&romeo, &juliet, arguments.count).await;
     let burst_seconds = begun.elapsed().as_secs_f64();
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(watched / CALM).await;
     let idle_bytes = MEMORY.allocated().saturating_sub(empty);
-    let watched = Duration::from_secs(arguments.seconds);
     let before = cpu::used(mock::THREADS);
     tokio::time::sleep(watched).await;
     let idle_cpu = cpu::used(mock::THREADS) - before;
@@ -116,21 +118,22 @@ async fn burst(
     (both.collect(), failed)
 }
 
-/// One stanza a second on each stream, evenly, for so long; how many there were.
+/// One stanza a second on each stream, ten at a time, for so long; how many there were.
 async fn trickle(streams: &mut [(E2eStream, E2eStream)], during: Duration) -> usize {
     let message = bots::message(64);
-    let begun = Instant::now();
+    let end = Instant::now() + during;
+    let pause = TRICKLE / u32::try_from(streams.len().div_ceil(TOGETHER)).unwrap_or(u32::MAX);
+    let mut due = tokio::time::interval(pause);
     let mut sent = 0;
-    while !streams.is_empty() && begun.elapsed() < during {
-        let pause = TRICKLE / u32::try_from(streams.len()).unwrap_or(u32::MAX);
-        for (number, (sender, _)) in streams.iter_mut().enumerate() {
-            sender.send(message.clone().into()).await.expect("it is sent");
-            sent += 1;
-            if number % 10 == 9 {
-                tokio::time::sleep(10 * pause).await;
+    while Instant::now() < end {
+        for some in streams.chunks_mut(TOGETHER) {
+            due.tick().await;
+            for (sender, _) in some {
+                sender.send(message.clone().into()).await.expect("it is sent");
+                sent += 1;
             }
         }
-        // Both ends are of the same number, but not of the same stream.
+        // The other ends are all here, but not in the same order.
         for (_, receiver) in streams.iter_mut() {
             bots::receive(receiver, 1).await;
         }

@@ -14,6 +14,7 @@ use crate::{
     streams::Pair,
     table::{Goal, Row, Spread},
 };
+use plotters::chart::SeriesLabelPosition;
 
 /// What every other program does.
 pub(super) const NAIVE: (u16, usize) = (4096, 1);
@@ -52,9 +53,9 @@ impl Variant {
     async fn connect(name: String, server: &Server, relay: &Relay, config: Config, effort: Effort) -> Self {
         let mut pair =
             Pair::connect(|| server.connector_at(relay.address()), PASSWORD, || config.clone()).await;
-        let rate = pair.goodput(&bots::message(BYTES), PROBE).await;
-        let seconds = if effort.is_quick() { 0.1 } else { SECONDS };
-        Self { name, pair, count: (rate * seconds) as usize + PROBE, megabytes: Vec::new() }
+        let (probe, seconds) = if effort.is_quick() { (5, 0.1) } else { (PROBE, SECONDS) };
+        let rate = pair.goodput(&bots::message(BYTES), probe).await;
+        Self { name, pair, count: (rate * seconds) as usize + probe, megabytes: Vec::new() }
     }
 
     async fn measure(&mut self) {
@@ -165,6 +166,7 @@ fn by_window(paths: &[Path]) -> Plot {
         title: format!("IBB through ejabberd, {FAR} ms round trip added"),
         x: "blocks in flight",
         y: "MB/s",
+        legend: SeriesLabelPosition::LowerRight,
         lines: vec![
             Line { name: "adaptive".to_owned(), points: vec![(1.0, adaptive), (64.0, adaptive)] },
             of_block(4096),
@@ -184,6 +186,7 @@ fn by_round_trip(paths: &[Path]) -> Plot {
         title: "IBB through ejabberd".to_owned(),
         x: "round trip between the bots, ms",
         y: "MB/s",
+        legend: SeriesLabelPosition::LowerLeft,
         lines: vec![
             line("adaptive", |path| path.adaptive.median()),
             line("the best fixed window of each path", |path| path.best().median()),

@@ -19,7 +19,6 @@ use crate::{
 };
 
 /// What came out of a measurement.
-#[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) rows: Vec<Row>,
     pub(crate) plots: Vec<Plot>,

@@ -12,6 +12,7 @@ use crate::{
     servers::Skipped,
     table::{Goal, Row},
 };
+use plotters::chart::SeriesLabelPosition;
 
 const STREAMS: usize = 1_000;
 
@@ -49,50 +50,49 @@ impl Found {
 }
 
 pub(super) async fn thousand(effort: Effort) -> Result<Outcome, Skipped> {
-    let seconds = effort.count(WATCHED_SECONDS).min(if effort.is_quick() { 2 } else { WATCHED_SECONDS });
+    let seconds = if effort.is_quick() { 1 } else { WATCHED_SECONDS };
     let most = effort.count(STREAMS);
-    let measure = |what, count| hold(what, count, seconds);
-    let tls = measure("tls", most)?;
-    let ibb = measure("ibb", most)?;
-    let steps = STEPS.map(|count| count.min(most)).map(|count| measure("direct", count));
-    let [one, _, _, many] = &steps;
-    let (one, many) = (one.as_ref().map_err(Clone::clone)?, many.as_ref().map_err(Clone::clone)?);
+    let steps: &[usize] = if effort.is_quick() { &[1, most] } else { &STEPS };
+    let tls = hold("tls", most, seconds)?;
+    let ibb = hold("ibb", most, seconds)?;
+    let steps = steps.iter().map(|count| hold("direct", *count, seconds));
+    let steps = steps.collect::<Result<Vec<_>, _>>()?;
+    let ([one, ..], [.., fewer, many]) = (&steps[..], &steps[..]) else {
+        unreachable!("there are at least two steps");
+    };
 
     let mut rows = Vec::new();
     for (name, found) in [("S5B direct", many), ("IBB", &ibb)] {
         rows.push(opened(name, found, most));
         // In-band bytestreams have no sockets of their own, and the same TLS.
         for (when, key) in [("idle", "idle_bytes"), ("with a trickle", "trickle_bytes")] {
-            rows.push(memory(
-                &format!("memory of an end, {name}, {when}"),
-                found.kib(key) - tls.kib("idle_bytes"),
-            ));
+            let beyond = found.kib(key) - tls.kib("idle_bytes");
+            rows.push(memory(&format!("memory of an end, {name}, {when}"), beyond));
         }
     }
     rows.push(idle(one, many, seconds));
-    let mut linear = Row::new(format!("CPU by stanza, a trickle on {most}"), "µs", Goal::AtMost(LINEAR))
-        .against("a trickle on 100");
-    if let Ok(hundred) = &steps[2] {
-        linear.push(many.microseconds_by_stanza(), hundred.microseconds_by_stanza());
-    }
-    rows.push(linear);
-    let points = |key: &str| {
-        let found = STEPS.iter().zip(&steps).filter_map(|(_, found)| found.as_ref().ok());
-        found.map(|found| (found.number("opened"), found.number(key) / 1024.0 / 1024.0)).collect()
+    rows.push(linear(fewer, many));
+    Ok(Outcome { rows, plots: vec![plot(&steps, &tls)] })
+}
+
+fn plot(steps: &[Found], tls: &Found) -> Plot {
+    let line = |name: &str, bytes: &dyn Fn(&Found) -> f64| {
+        let points = steps.iter().map(|found| (found.number("opened"), bytes(found) / 1024.0 / 1024.0));
+        Line { name: name.to_owned(), points: points.collect() }
     };
-    let of_tls = |count: &usize| (*count as f64, 2.0 * tls.kib("idle_bytes") * *count as f64 / 1024.0);
-    let plot = Plot {
+    let of_tls = tls.number("idle_bytes") / tls.number("opened");
+    Plot {
         name: "memory-by-streams",
         title: "Memory of both ends of so many streams in one process".to_owned(),
         x: "streams",
         y: "MiB",
+        legend: SeriesLabelPosition::UpperLeft,
         lines: vec![
-            Line { name: "with a trickle".to_owned(), points: points("trickle_bytes") },
-            Line { name: "idle".to_owned(), points: points("idle_bytes") },
-            Line { name: "of it, TLS and sockets".to_owned(), points: STEPS.iter().map(of_tls).collect() },
+            line("with a trickle", &|found| found.number("trickle_bytes")),
+            line("idle", &|found| found.number("idle_bytes")),
+            line("of it, TLS and sockets", &|found| found.number("opened") * of_tls),
         ],
-    };
-    Ok(Outcome { rows, plots: vec![plot] })
+    }
 }
 
 fn opened(name: &str, found: &Found, asked: usize) -> Row {
@@ -114,6 +114,13 @@ fn idle(one: &Found, many: &Found, seconds: usize) -> Row {
     let mut row = Row::new("CPU of idle streams, beyond that of one", "% of a core", Goal::AtMost(1.0))
         .against("allowed as noise");
     row.push(percent(many) - percent(one), IDLE_GOAL_PERCENT);
+    row
+}
+
+fn linear(fewer: &Found, many: &Found) -> Row {
+    let name = format!("CPU by stanza, a trickle on {}", many.number("opened"));
+    let mut row = Row::new(name, "µs", Goal::AtMost(LINEAR)).against("a trickle on a tenth of them");
+    row.push(many.microseconds_by_stanza(), fewer.microseconds_by_stanza());
     row
 }
 

@@ -63,12 +63,13 @@ fn configuration(folder: &Path, limited: Limited, port: u16) -> String {
     let hosts: String = HOSTS.iter().map(|host| format!("  - {host}\n")).collect();
     let folder = folder.display();
     // As in /etc/ejabberd/ejabberd.yml of Debian 12.
-    let shaper = if limited == Limited::AsByDefault { "    shaper: normal\n" } else { "" };
+    let shaper = if limited == Limited::AsByDefault { "    shaper: c2s_shaper\n" } else { "" };
     format!(
         "hosts:\n{hosts}\
          loglevel: info\n\
          certfiles:\n  - {folder}/cert.pem\n  - {folder}/key.pem\n\
          shaper:\n  normal:\n    rate: 3000\n    burst_size: 20000\n\
+         shaper_rules:\n  c2s_shaper: normal\n\
          listen:\n  -\n    port: {port}\n    ip: \"127.0.0.1\"\n    module: ejabberd_c2s\n    \
          max_stanza_size: 262144\n    starttls_required: true\n{shaper}\
          modules:\n  mod_caps: {{}}\n  mod_disco: {{}}\n  mod_ping: {{}}\n  mod_roster: {{}}\n  mod_stream_mgmt: {{}}\n"

@@ -12,6 +12,7 @@ use std::{
 };
 
 use jingle_xmlstream::Connector;
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use tokio_rustls::rustls::{RootCertStore, pki_types::CertificateDer};
 
@@ -131,10 +132,14 @@ impl Drop for Process {
 /// A new folder with `cert.pem` and `key.pem`.
 fn folder() -> (TempDir, CertificateDer<'static>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let made = rcgen::generate_simple_self_signed(HOSTS.map(str::to_owned)).expect("randomness");
-    write(folder.path(), "cert.pem", &made.cert.pem());
-    write(folder.path(), "key.pem", &made.signing_key.serialize_pem());
-    (folder, made.cert.der().clone())
+    let mut parameters = CertificateParams::new(HOSTS.map(str::to_owned)).expect("the hosts have names");
+    // ejabberd sets a timer for the end of a certificate, which can't be rcgen's, in the year 4096.
+    parameters.not_after = rcgen::date_time_ymd(2096, 1, 1);
+    let key = KeyPair::generate().expect("randomness");
+    let certificate = parameters.self_signed(&key).expect("a certificate");
+    write(folder.path(), "cert.pem", &certificate.pem());
+    write(folder.path(), "key.pem", &key.serialize_pem());
+    (folder, certificate.der().clone())
 }
 
 fn write(folder: &Path, name: &str, text: &str) {
