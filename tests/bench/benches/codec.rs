@@ -1,6 +1,6 @@
 //! XML of a stream, without a stream around it: messages of four sizes, written and read.
 
-use std::time::Duration;
+mod common;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use jingle_xmlstream::internals::codec::Codec;
@@ -47,10 +47,7 @@ fn decode(criterion: &mut Criterion) {
 
 criterion_group! {
     name = codec;
-    config = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2));
+    config = common::short();
     targets = encode, decode
 }
 criterion_main!(codec);

@@ -65,11 +65,11 @@ fn compare(arguments: &Arguments) -> io::Result<bool> {
     let mut is_good = true;
     println!("{:32} {:>14} {:>14} {:>7}", "instructions for", "kept", "now", "ratio");
     for workload in workloads::all() {
-        if !arguments.names.is_empty() && !arguments.names.iter().any(|name| name == workload.name) {
+        if !arguments.names.is_empty() && !arguments.names.iter().any(|name| *name == workload.name) {
             continue;
         }
         let now = count(&workload)?;
-        let before = kept.insert(workload.name.to_owned(), now);
+        let before = kept.insert(workload.name.clone(), now);
         let ratio = before.map(|before| now as f64 / before.max(1) as f64);
         let verdict = match ratio {
             None if arguments.update => "new",
@@ -101,7 +101,7 @@ fn instructions(workload: &Workload, times: usize) -> io::Result<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(env::current_exe()?)
-        .args(["repeat", workload.name, &times.to_string()])
+        .args(["repeat", &workload.name, &times.to_string()])
         .output()
         .map_err(|error| io::Error::new(error.kind(), format!("valgrind: {error}")))?;
     let said = String::from_utf8_lossy(&output.stderr);

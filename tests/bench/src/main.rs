@@ -1,7 +1,6 @@
 //! Benchmarks: ours and each reference by turns, in one run on one machine, so that what is compared is ratios.
 
 mod bare;
-mod direct;
 mod instructions;
 mod measures;
 mod plots;
@@ -29,8 +28,6 @@ struct Arguments {
 enum What {
     /// Runs the end-to-end benchmarks, and says whether the goals are met.
     Run(run::Arguments),
-    /// A direct stream, against the codec alone and against `tokio_xmpp::xmlstream` over the same kind of pipe.
-    Direct(direct::Arguments),
     /// Counts the instructions of fixed work, with valgrind, and compares them with the numbers that are kept.
     Instructions(instructions::Arguments),
     /// Does one of those works so many times, and nothing else.
@@ -43,7 +40,6 @@ enum What {
 fn main() -> ExitCode {
     match Arguments::parse().what {
         What::Run(arguments) => run::run(&arguments),
-        What::Direct(arguments) => direct::run(&arguments),
         What::Instructions(arguments) => instructions::run(&arguments),
         What::Repeat(arguments) => instructions::repeat(&arguments),
         What::Simulate(arguments) => simulate::run(&arguments),

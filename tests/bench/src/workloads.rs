@@ -1,22 +1,80 @@
 //! Work that is the same each time, whose instructions are counted.
 
-use jingle_xmlstream::internals;
+use std::cell::RefCell;
+
+use bench_support::bots;
+use jingle_xmlstream::internals::{codec::Codec, ibb, session::Ends, socks5};
+use xmpp_parsers::stanza::Stanza;
 
 pub(crate) struct Workload {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// How often it is done to be counted.
     pub(crate) times: usize,
     /// Gives something that depends on all that was done.
     pub(crate) work: Box<dyn Fn() -> usize>,
 }
 
-pub(crate) fn all() -> Vec<Workload> {
-    vec![workload("socks5-handshake", 1000, || internals::socks5::handshake(DST_ADDR, 256))]
-}
+/// Bytes of a body.
+const BODIES: [usize; 3] = [64, 1024, 64 * 1024];
+
+/// The largest blocks that two ends of a bytestream agree on: what other programs offer, and what we do.
+const BLOCKS: [u16; 2] = [4096, 65535];
+
+/// What goes through a bytestream.
+const BYTES: usize = 1024 * 1024;
 
 /// As long as XEP-0065 makes it.
 const DST_ADDR: &str = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
 
-fn workload(name: &'static str, times: usize, work: impl Fn() -> usize + 'static) -> Workload {
+/// All work that is counted. What it needs is made when it is first done, so that it is part of what is not counted.
+pub(crate) fn all() -> Vec<Workload> {
+    let bodies = BODIES.into_iter().flat_map(|bytes| [encode(bytes), decode(bytes)]);
+    let blocks = BLOCKS
+        .into_iter()
+        .map(|block| workload(format!("ibb, blocks of {block}"), 5, move || ibb::transfer(BYTES, block)));
+    let handshake = workload("socks5 handshake".to_owned(), 1000, || socks5::handshake(DST_ADDR, 256));
+    bodies.chain(blocks).chain([handshake, negotiation()]).collect()
+}
+
+fn encode(bytes: usize) -> Workload {
+    let made = RefCell::new(None);
+    workload(format!("encode, {bytes} B"), times(bytes), move || {
+        let mut made = made.borrow_mut();
+        let (codec, message, out) =
+            made.get_or_insert_with(|| (Codec::new(), Stanza::from(bots::message(bytes)), Vec::new()));
+        out.clear();
+        codec.encode(message, out).expect("it is XML");
+        out.len()
+    })
+}
+
+fn decode(bytes: usize) -> Workload {
+    let made = RefCell::new(None);
+    workload(format!("decode, {bytes} B"), times(bytes), move || {
+        let mut made = made.borrow_mut();
+        let (codec, written) = made.get_or_insert_with(|| {
+            let (mut codec, mut written) = (Codec::new(), Vec::new());
+            codec.encode(&bots::message(bytes).into(), &mut written).expect("it is XML");
+            (codec, written)
+        });
+        codec.decode(written)
+    })
+}
+
+fn negotiation() -> Workload {
+    let made = RefCell::new(None);
+    workload("negotiation".to_owned(), 50, move || {
+        let mut made = made.borrow_mut();
+        let ends: &mut Ends = made.get_or_insert_with(|| Ends::new().expect("randomness"));
+        ends.negotiate().expect("two ends that want the same")
+    })
+}
+
+/// Enough that what else happens does not show.
+fn times(bytes: usize) -> usize {
+    1_000_000 / (bytes + 500)
+}
+
+fn workload(name: String, times: usize, work: impl Fn() -> usize + 'static) -> Workload {
     Workload { name, times, work: Box::new(work) }
 }

@@ -1,11 +1,16 @@
-//! A direct stream against tokio-xmpp's own XML stream over mutual TLS: goodput by size of body, and a ping.
+//! A direct stream against tokio-xmpp's own XML stream over mutual TLS, and against its own codec: goodput by size of body, and
+//! a ping.
+
+use std::time::Instant;
 
 use bench_support::{bots, mock::Mock};
+use jingle_xmlstream::internals::codec::Codec;
+use xmpp_parsers::stanza::Stanza;
 
 use super::Outcome;
 use crate::{
     bare::Bare,
-    rounds::Effort,
+    rounds::{self, Effort},
     servers::Skipped,
     streams::Pair,
     table::{Goal, Row},
@@ -17,6 +22,9 @@ const SIZES: [(usize, usize, f64); 4] =
 
 const PINGS: usize = 3_000;
 const PING_BYTES: usize = 64;
+
+/// Of what the codec alone does.
+const OF_THE_CODEC: f64 = 0.9;
 
 /// Our ping may take so much longer.
 const PING_GOAL: f64 = 1.25;
@@ -41,6 +49,38 @@ pub(super) async fn goodput(effort: Effort) -> Result<Outcome, Skipped> {
         rows.push(row);
     }
     Ok(Outcome::of(rows))
+}
+
+/// The same, against what one thread takes to write and read the XML in memory.
+pub(super) async fn codec(effort: Effort) -> Result<Outcome, Skipped> {
+    let mock = Mock::start();
+    let mut ours = pair(&mock).await;
+    let mut rows = Vec::new();
+    for (bytes, full, _) in SIZES {
+        let (count, message) = (effort.count(full), bots::message(bytes));
+        let stanza = Stanza::from(message.clone());
+        let mut row = Row::new(format!("direct, {bytes} B"), "messages/s", Goal::AtLeast(OF_THE_CODEC))
+            .against("the codec alone");
+        effort
+            .by_turns(
+                async || ours.goodput(&message, count).await,
+                async || round_trips(&stanza, count),
+                |ours, codec| row.push(ours, codec),
+            )
+            .await;
+        rows.push(row);
+    }
+    Ok(Outcome::of(rows))
+}
+
+/// How many a second are written and read again.
+fn round_trips(stanza: &Stanza, count: usize) -> f64 {
+    let mut codec = Codec::new();
+    let begun = Instant::now();
+    for _ in 0..count {
+        assert_eq!(codec.round_trip(stanza), Ok(1), "it is read as it was written");
+    }
+    rounds::rate(count, begun)
 }
 
 /// There and back.

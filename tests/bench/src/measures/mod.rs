@@ -49,6 +49,12 @@ pub(crate) const ALL: &[Measure] = &[
         run: |effort| Box::pin(direct::goodput(effort)),
     },
     Measure {
+        name: "codec",
+        about: "messages a second on a direct stream, by size of body, against the codec alone",
+        slow: false,
+        run: |effort| Box::pin(direct::codec(effort)),
+    },
+    Measure {
         name: "ping",
         about: "there and back on a direct stream, against tokio-xmpp's XML stream",
         slow: false,
