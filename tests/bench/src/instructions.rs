@@ -65,7 +65,7 @@ fn compare(arguments: &Arguments) -> io::Result<bool> {
     let mut is_good = true;
     println!("{:32} {:>14} {:>14} {:>7}", "instructions for", "kept", "now", "ratio");
     for workload in workloads::all() {
-        if !arguments.names.is_empty() && !arguments.names.iter().any(|name| *name == workload.name) {
+        if !arguments.names.is_empty() && !arguments.names.contains(&workload.name) {
             continue;
         }
         let now = count(&workload)?;
