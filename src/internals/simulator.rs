@@ -284,7 +284,7 @@ impl<'a> Simulation<'a> {
             Event::Resume(stream) => {
                 let held = self.held.get_mut(stream).map(std::mem::take).unwrap_or_default();
                 for _ in 0..held {
-                    self.travel(2, |stanza| Event::Arrive(stanza), Stanza::Acknowledgement { stream });
+                    self.travel(2, Event::Arrive, Stanza::Acknowledgement { stream });
                 }
             }
             Event::SendOther => {
