@@ -461,8 +461,9 @@
 //! stream begins with two blocks of 2 KiB, and has within some ten round trips as much in flight as the path holds, at most
 //! [`IbbConfig::in_flight`](crate::IbbConfig::in_flight), in blocks of at most
 //! [`IbbConfig::block_size`](crate::IbbConfig::block_size). Behind a slow one it stays at two blocks of 2 KiB, which together are as
-//! much as the one block of 4096 bytes that other programs have in flight, and make others wait as long. Streams through the same
-//! server share it, none with less than half of what another one has.
+//! much as the one block of 4096 bytes that other programs have in flight, and make others wait as long. Two streams through
+//! the same server share it, neither with less than half of what the other one has; one that comes late may wait some minutes for
+//! that where a path is long and the server is not fast.
 //!
 //! A receiver whose bot does not read holds its acknowledgements back. It may be sent [`IbbConfig::receive_buffer`](crate::IbbConfig::receive_buffer)
 //! and some 9 MiB: 8 MiB that a peer of this kind may have in flight, and 1 MiB that is acknowledged bit by bit, every half

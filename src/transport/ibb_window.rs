@@ -114,12 +114,11 @@ impl Window {
     pub(crate) fn acknowledged(&mut self, now: Instant) {
         let Some(block) = self.blocks.pop_front() else { return };
         self.in_flight -= block.cost;
-        let last = self.last_acknowledged.replace(now).unwrap_or(block.at);
+        self.last_acknowledged = Some(now);
         let (Rule::Adaptive(law), Timing::True) = (&mut self.rule, block.timing) else { return };
         let delay = now.saturating_duration_since(block.at);
         let number = self.next - self.blocks.len() as u64 - 1;
-        let gap = now.saturating_duration_since(last);
-        law.acknowledged(now, self.next, Sample::new(number, block.cost, block.flight, delay, gap));
+        law.acknowledged(now, self.next, Sample::new(number, block.cost, block.flight, delay));
     }
 
     /// Since when an acknowledgement is waited for: the oldest block was sent, or another one acknowledged. A window that

@@ -12,11 +12,11 @@
 //!   queued = flight − rate × path         what of it did not travel, but wait
 //! ```
 //!
-//! `path` is the shortest delay of late, less the time that the server took for that one block; acknowledgements that follow each
-//! other closely show how long that is ([`Base`]). The window that fits is what the path holds and a small queue:
+//! `path` is the shortest delay of late ([`Base`]). The time that the server takes for one block is part of it, so that `queued` is
+//! what waits for longer than a single block would. The window that fits is what the path holds and a small queue:
 //!
 //! ```text
-//!   fits = rate × path × 5/4 + min(30 × √rate, rate × 0.1 s),   at least two small blocks
+//!   fits = rate × path × 1.15 + min(45 × √rate, rate × 0.15 s),   at least two small blocks
 //! ```
 //!
 //! Twice in each window, the acknowledgement with the shortest delay decides. Where less than half of the allowed queue is there,
@@ -25,15 +25,17 @@
 //!
 //! - **The queue** is a multiple of the square root of the rate. In proportion to the rate, of two streams through one server the
 //!   one that has more would keep more; a constant one is too much for 3 kB/s or too little for 50 MB/s.
-//! - **The quarter** of the path is there because paths vary: a delay that is 20 % longer than the shortest is no queue.
+//! - **The 15 %** of the path are there because paths vary: what is a bit longer than the shortest delay is no queue. More would be
+//!   more robust, and less fair: it is in proportion to the rate.
 //! - **Blocks** are a third of the queue, in powers of two from 4096 on. A server that takes 7 kB/s gets 1920 bytes, which it needs
 //!   0.3 s for; one that takes 30 MB/s gets 32 KiB or more, and has fewer stanzas to look at.
 //! - **What is proved** bounds all of it: the window grows on what was in flight, not on what might have been, so a sender that has
 //!   little to send gets no larger one. Until 16 KiB were acknowledged it does not grow at all: a rate limit lets a burst of that
 //!   size pass first. After five idle seconds everything begins anew.
-//! - **The path is measured again** when nothing has confirmed it for 20 s: the window is half of what the path holds, or one block,
-//!   until a block that was sent so is acknowledged. Then a stream that came later, and has never seen the path without the queue
-//!   of the first one, sees it.
+//! - **The path is measured again** when nothing has confirmed it for some seconds: the window is half of what the path holds, or
+//!   one block, until a block that was sent so is acknowledged. A stream that came later, and has never seen the path without the
+//!   queue of the first one, sees it then. What it finds counts if it is shorter, or so much longer that no other stream's queue can
+//!   be the reason; two streams that took each other's queues for the path would outbid each other by turns.
 //! - **A reader that pauses** looks like a server that has become very slow. The window shrinks; if the first block sent in the
 //!   smaller one comes back without a queue, it was a pause, and the window is what it was before.
 //!
@@ -60,12 +62,12 @@ const BLOCKS: [usize; 6] = [1920, 4096, 8192, 16384, 32768, 65535];
 /// on its way.
 const LEAST: usize = 2 * (BLOCKS[0] + STANZA);
 
-/// The queue that we want in the server, as a multiple of the square root of the rate in bytes per second: 26 kB at 1 MB/s,
-/// 180 kB at 50 MB/s. It grows slower than the rate, so that of two streams the slower one gains on the faster one.
-const QUEUE: f64 = 30.0;
+/// The queue that we want in the server, as a multiple of the square root of the rate in bytes per second: 39 kB at 1 MB/s,
+/// 275 kB at 50 MB/s. It grows slower than the rate, so that of two streams the slower one gains on the faster one.
+const QUEUE: f64 = 45.0;
 
 /// And at most what the server takes in so many seconds.
-const QUEUE_TIME: f64 = 0.1;
+const QUEUE_TIME: f64 = 0.15;
 
 /// By how much the window grows at most while the last one has been in flight, as a multiple of it: up to [`BOLD`], and beyond
 /// that, where no server is known to have a rate limit with a burst that looks like a fast path.
@@ -73,14 +75,19 @@ const GROWTH: [usize; 2] = [1, 3];
 const BOLD: usize = 64 * 1024;
 
 /// What the path may vary without being taken for a queue, as a part of its delay.
-const TOLERANCE: f64 = 0.25;
+const TOLERANCE: f64 = 0.15;
 
 /// What has to be acknowledged before more than [`LEAST`] may be in flight. Rate limits let a burst pass before they show:
 /// 20 kB on the wire with a default Prosody and ejabberd.
 const PROOF: usize = 16 * 1024;
 
-/// A delay without queue that nothing has confirmed for so long is measured again.
-const BASE_AGE: Duration = Duration::from_secs(20);
+/// A delay without queue that nothing has confirmed for so long is measured again. At first, and when the window has to shrink, it is
+/// the shorter time, and each time twice as long: another stream may be there, and each has to see the path without the other
+/// one's queue.
+const BASE_AGE: [Duration; 2] = [Duration::from_millis(2500), Duration::from_secs(20)];
+
+/// And no more often than once in so many delays: it costs one or two of them.
+const MEASURED_DELAYS: u32 = 40;
 
 /// A window of few blocks.
 const FEW: usize = 2 * LEAST;
@@ -92,28 +99,20 @@ const IDLE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
     number: u64,
-    pub(super) cost: usize,
+    cost: usize,
     flight: usize,
     /// In seconds.
-    pub(super) delay: f64,
-    /// The same from the acknowledgement before it, if that came while it was in flight.
-    gap: f64,
+    delay: f64,
 }
 
 impl Sample {
-    pub(super) fn new(number: u64, cost: usize, flight: usize, delay: Duration, gap: Duration) -> Self {
+    pub(super) fn new(number: u64, cost: usize, flight: usize, delay: Duration) -> Self {
         // No clock tells less apart, and nothing is divided by zero.
-        let seconds = |time: Duration| time.as_secs_f64().max(1e-6);
-        Self { number, cost, flight, delay: seconds(delay), gap: seconds(gap.min(delay)) }
-    }
-
-    /// Bytes per second that the server can take, as far as the time since the last acknowledgement shows.
-    pub(super) fn capacity(&self) -> f64 {
-        self.cost as f64 / self.gap
+        Self { number, cost, flight, delay: delay.as_secs_f64().max(1e-6) }
     }
 
     /// Bytes per second while it was in flight.
-    pub(super) fn rate(&self) -> f64 {
+    fn rate(&self) -> f64 {
         self.flight as f64 / self.delay
     }
 }
@@ -137,6 +136,8 @@ pub(super) struct Law {
     phase: Phase,
     /// When a window was last given back behind a stall.
     restored: Option<Instant>,
+    /// After how long the delay without queue is measured again.
+    base_age: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +153,7 @@ enum Phase {
 
 impl Law {
     pub(super) fn new(largest_block: usize, most: usize) -> Self {
+        let [base_age, _] = BASE_AGE;
         Self {
             largest_block,
             most: most.max(1),
@@ -165,6 +167,7 @@ impl Law {
             best: None,
             phase: Phase::Steady,
             restored: None,
+            base_age,
         }
     }
 
@@ -194,7 +197,7 @@ impl Law {
         match self.phase {
             Phase::Measuring { before, from } => {
                 if sample.number >= from {
-                    self.base = Some(Base::new(now, &sample, self.rate));
+                    self.remeasured(now, &sample);
                     self.set(before);
                     self.begin(Phase::Steady);
                 }
@@ -203,8 +206,7 @@ impl Law {
             Phase::Stalled { from, .. } if sample.number < from => return,
             Phase::Stalled { .. } | Phase::Steady => {}
         }
-        let rate = self.rate;
-        self.base.get_or_insert_with(|| Base::new(now, &sample, rate)).observe(now, &sample, rate);
+        self.base.get_or_insert_with(|| Base::new(now, sample.delay)).observe(now, sample.delay);
         self.credit += sample.cost;
         if self.best.is_none_or(|best| sample.delay <= best.delay) {
             self.best = Some(sample);
@@ -218,7 +220,7 @@ impl Law {
 
     fn decide(&mut self, now: Instant, next: u64, sample: &Sample) {
         let Some(base) = &self.base else { return };
-        let (path, age) = (base.path(), base.age(now, self.window < FEW));
+        let (path, age) = (base.delay(), base.age(now, self.window < FEW));
         let rate = sample.rate();
         let fits = (rate * path * (1.0 + TOLERANCE) + queue(rate)).max(LEAST as f64);
         let allowed = fits - rate * path;
@@ -226,12 +228,15 @@ impl Law {
         let before = self.window;
         let phase = self.phase;
         self.begin(Phase::Steady);
+        if fits < 0.7 * before as f64 {
+            [self.base_age, _] = BASE_AGE;
+        }
         if queued > allowed.min(sample.flight as f64) / 2.0 {
             self.rate = rate;
             self.set(fits as usize);
             if self.window < before / 2 && matches!(phase, Phase::Steady) && !self.is_restored(now, sample) {
                 self.phase = Phase::Stalled { before, from: next };
-            } else if age > BASE_AGE {
+            } else if age > self.base_age.max(MEASURED_DELAYS * Duration::from_secs_f64(sample.delay)) {
                 self.phase = Phase::Measuring { before: self.window, from: next };
                 self.set((rate * path / 2.0) as usize);
             }
@@ -244,6 +249,15 @@ impl Law {
             self.goal = self.window.max((1 + self.growth()) * sample.flight).min(self.bound());
         }
         self.choose_block();
+    }
+
+    fn remeasured(&mut self, now: Instant, sample: &Sample) {
+        let [_, longest] = BASE_AGE;
+        self.base_age = longest.min(2 * self.base_age);
+        if let Some(base) = &mut self.base {
+            let allowed = TOLERANCE * base.delay() + queue(self.rate) / self.rate.max(1.0);
+            base.remeasured(now, sample.delay, allowed);
+        }
     }
 
     /// Whether a window was given back just now: if it was too large, it is not given back again.

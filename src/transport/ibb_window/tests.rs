@@ -142,7 +142,7 @@ fn acknowledgements_that_take_longer_close_it_and_it_opens_again() {
     let slow = path.settle(3);
     assert!(slow < before / 4, "{slow} of {before}");
     path.round_trip = ms(50);
-    let after = path.settle(12);
+    let after = path.settle(30);
     assert!(after >= before / 2, "{after} of {before}");
 }
 
@@ -162,9 +162,10 @@ fn a_clock_that_was_restarted_says_nothing_about_the_path() {
 #[test]
 fn a_fixed_window_is_what_it_is() {
     let mut path = Path::new(Window::fixed(1000, 3), ms(50));
-    assert_eq!(path.round_trips(5), [3000; 5]);
-    path.round_trip = ms(5000);
-    assert_eq!(path.round_trips(5), [3000; 5]);
+    for round_trip in [ms(50), ms(5000)] {
+        path.round_trip = round_trip;
+        assert_eq!(path.settle(5), 3000);
+    }
     for (window, block, sent) in [(0, 7, 7), (usize::MAX, 1, MAX_BLOCKS), (usize::MAX, 65535, 128 * 65535)] {
         assert_eq!(Path::new(Window::fixed(block, window), ms(1)).fill(), sent);
     }
