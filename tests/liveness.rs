@@ -100,6 +100,8 @@ async fn a_stream_that_can_not_be_resumed_ends_with_the_silence_and_what_was_los
 /// Three times as long as a dead one would have had.
 #[tokio::test]
 async fn a_peer_whose_bot_does_not_receive_for_long_is_alive() {
+    // More than all buffers of an in-band bytestream take.
+    const SPEECHES: usize = 500;
     for management in [SmConfig::default(), without()] {
         let world = World::start().await;
         let config = || {
@@ -117,14 +119,14 @@ async fn a_peer_whose_bot_does_not_receive_for_long_is_alive() {
         let mut sender = romeos.sender();
         let said = speech.clone();
         let speaking = tokio::spawn(async move {
-            for _ in 0..100 {
+            for _ in 0..SPEECHES {
                 sender.send(message(&said)).await.unwrap();
             }
         });
         // It is time itself that is tested here: nothing may happen in it.
         tokio::time::sleep(3 * (PROBE + SILENCE)).await;
         assert!(!speaking.is_finished(), "it waits for Juliet");
-        for _ in 0..100 {
+        for _ in 0..SPEECHES {
             assert_eq!(body(&within(juliets.next()).await.unwrap().unwrap()), speech);
         }
         within(speaking).await.unwrap();

@@ -72,6 +72,7 @@ impl Stage {
         let romeo = present_bot(ROMEO, prosody.connector(), config()).await;
         let juliet = present_bot(JULIET, prosody.connector(), config()).await;
         let (romeos, juliets) = streams(&romeo, &juliet).await;
+        managed(&romeos).await;
         let seen = [watched(&romeos), watched(&juliets)];
         let (romeos, juliets) = (romeos.split(), juliets.split());
         Some(Self { prosody, _bots: [romeo, juliet], romeos, juliets, seen })
@@ -113,6 +114,16 @@ impl Stage {
         assert!(within(romeos.1.next()).await.is_none(), "something more came");
         seen.map(|seen| seen.lock().unwrap().clone())
     }
+}
+
+/// Waits until this initiator's stream can be resumed.
+async fn managed(stream: &E2eStream) {
+    within(async {
+        while !stream.acknowledges() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// One of the equal parts of all messages.
@@ -296,6 +307,7 @@ impl Wire {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_in_band_stream_keeps_its_bytestream_where_the_session_with_the_server_is_resumed() {
     let Some(prosody) = Prosody::start(Kind::Unlimited).await else { return };
+    let later = MESSAGES / 4..MESSAGES / 2;
     let wire = Wire::to(&prosody).await;
     let (romeo, mut events) = bot_with_events(ROMEO, wire.connector(&prosody), config()).await;
     let (online, mut resumed) = watch::channel(false);
@@ -308,15 +320,18 @@ async fn an_in_band_stream_keeps_its_bytestream_where_the_session_with_the_serve
     });
     let juliet = present_bot(JULIET, prosody.connector(), config()).await;
     let (romeos, juliets) = streams(&romeo, &juliet).await;
+    managed(&romeos).await;
     let seen = [watched(&romeos), watched(&juliets)];
     let mut stage =
         Stage { prosody, _bots: [romeo, juliet], romeos: romeos.split(), juliets: juliets.split(), seen };
-    stage
-        .talk(0..MESSAGES / 4, async |_| {
-            wire.cut();
-            within(resumed.wait_for(|resumed| *resumed)).await.unwrap();
-        })
-        .await;
+    stage.talk(0..MESSAGES / 4, async |_| {}).await;
+    // COMPAT Prosody 0.12: where much is on its way when the connection is lost, it sometimes resumes the session and then
+    // reads nothing of it, whatever was said before. What is on its way is lost to the mock server instead.
+    wire.cut();
+    let (sender, receiver) = (&mut stage.romeos.0, &mut stage.juliets.1);
+    tokio::join!(say(sender, later.clone()), hear(receiver, later, None), async {
+        within(resumed.wait_for(|resumed| *resumed)).await.unwrap();
+    });
     let initiated = stage.prosody.received().iter().filter(|it| it.contains("session-initiate")).count();
     assert_eq!(initiated, 1, "there is another bytestream");
     let [romeos, _] = stage.close().await;
