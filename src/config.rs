@@ -388,7 +388,7 @@ pub struct IbbConfig {
     /// The largest block to offer or accept, in bytes before base64, 1 to 65535. Default 65535: how much of it is used,
     /// the path decides. A rate-limited server gets blocks of 2 KiB, a fast one such as fit its speed.
     pub block_size: u16,
-    /// Bytes at most that wait for their acknowledgement. How many do is found out from the acknowledgements' delays, so this
+    /// Bytes at most that wait for their acknowledgement, and at least one block. How many do is found out from the acknowledgements' delays, so this
     /// only matters where a path is both fast and long. Default 8 MiB, which is also what a larger number counts as: a
     /// receiver has to be ready for it.
     pub in_flight: usize,

@@ -280,6 +280,23 @@ async fn words_to_a_peer_whose_certificate_is_refused_are_never_sent() {
     assert!(refused.is_err());
 }
 
+/// Its certificate would do, and is not believed all the same: nobody remembers strangers with such addresses.
+#[tokio::test(start_paused = true)]
+async fn words_to_a_stranger_who_can_not_be_remembered_are_never_sent() {
+    let world = VirtualWorld::default();
+    let romeo = world.bot(ROMEO, config());
+    let juliet = world.bot(&format!("{}@capulet.lit/balcony", "juliet".repeat(100)), config());
+    world.introduce(&romeo, &juliet).await;
+    world.begin_ladder();
+    let connecting = with_words(romeo.connect(&juliet.jid().unwrap()));
+    let accepting = async { juliet.accept().await.unwrap().accept().await };
+    let (refuses, refused) = tokio::join!(connecting, accepting);
+    assert!(matches!(given_back(refuses), Error::Security(SecurityError::Implausible { .. })));
+    assert!(refused.is_err());
+    let sent = world.ladder().iter().filter(|line| line.what == "romeo> data").count();
+    assert_eq!(sent, 1, "the ClientHello, and nothing behind it: {:?}", world.flights());
+}
+
 #[tokio::test(start_paused = true)]
 async fn words_to_a_peer_that_declines_come_back() {
     let world = VirtualWorld::default();

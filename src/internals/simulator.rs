@@ -302,6 +302,7 @@ impl<'a> Simulation<'a> {
     fn send(&mut self, stream: usize) {
         let now = self.epoch + self.now;
         while let Some(Some(window)) = self.windows.get_mut(stream) {
+            window.resume(now);
             let bytes = window.block();
             if !window.admits(bytes) {
                 return;

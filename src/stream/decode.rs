@@ -7,7 +7,7 @@ mod stanza;
 
 use std::mem;
 
-use rxml::{AttrMap, Event, Namespace, QName, xml_lang::XmlLangStack};
+use rxml::{AttrMap, Event, Namespace, QName, parser::EventMetrics, xml_lang::XmlLangStack};
 use xmpp_parsers::{
     iq::Iq,
     minidom::Element,
@@ -154,6 +154,8 @@ struct Content {
     /// Open elements, the stream's own not counted.
     depth: usize,
     child: Child,
+    /// Text of which more may come: it is one text, however it came.
+    text: Option<(EventMetrics, String)>,
 }
 
 type StreamErrorResult = Result<StreamError, xso::error::Error>;
@@ -181,7 +183,7 @@ enum Child {
 
 impl Content {
     fn new(source: Source) -> Self {
-        Self { source, lang: XmlLangStack::new(), depth: 0, child: Child::None }
+        Self { source, lang: XmlLangStack::new(), depth: 0, child: Child::None, text: None }
     }
 
     fn read(
@@ -214,6 +216,14 @@ impl Content {
             if self.source.taken() > max_bytes {
                 return Err(source::too_large(what, max_bytes));
             }
+            let event = match event {
+                Event::Text(metrics, text) => {
+                    self.hold(metrics, text);
+                    continue;
+                }
+                event => event,
+            };
+            self.feed_text()?;
             match &event {
                 Event::StartElement(_, _, attributes) => {
                     if self.depth >= max_depth {
@@ -239,6 +249,22 @@ impl Content {
                 return Ok(decoded);
             }
         }
+    }
+
+    fn hold(&mut self, metrics: EventMetrics, more: String) {
+        match &mut self.text {
+            Some((_, text)) => text.push_str(&more),
+            None => self.text = Some((metrics, more)),
+        }
+    }
+
+    /// The text is complete: a tag follows.
+    fn feed_text(&mut self) -> Result<(), Violation> {
+        if let Some((metrics, text)) = self.text.take() {
+            let text = Event::Text(metrics, text);
+            self.child.feed(text, self.depth, self.lang.current(), self.source.taken())?;
+        }
+        Ok(())
     }
 
     /// A child of the stream begins.

@@ -1,6 +1,6 @@
 //! Opening a stream.
 
-use std::{fmt::Write as _, future::poll_fn, io, sync::Arc};
+use std::{fmt::Write as _, future::poll_fn, io, mem, sync::Arc};
 
 use aws_lc_rs::rand;
 use jid::Jid;
@@ -148,7 +148,7 @@ impl Opened {
     pub(super) async fn judge(self) -> Result<Judged, Error> {
         let Self { mut worker, proof, .. } = self;
         let tls = worker.options.protection.tls().cloned();
-        let judgement = match std::mem::replace(&mut worker.options.protection, Protection::None) {
+        let judgement = match mem::replace(&mut worker.options.protection, Protection::None) {
             Protection::Tls(established) => Some(Remote::judge(*established, proof).await),
             Protection::Settled(remote) => Some(Ok(Judgement::Known(remote))),
             Protection::None => None,
@@ -210,16 +210,27 @@ impl Purpose {
     /// all that it has to show, and both sides know all that they want of each other, as far as we know.
     fn say_first(&self, worker: &Worker, agenda: &Agenda) -> Result<Said, Error> {
         let Self::Begin(Some(first)) = self else { return Ok(Said::NotYet) };
-        let is_believed = match &worker.options.protection {
-            Protection::Tls(established) => Remote::is_believed(established) && !agenda.has_secret(),
-            Protection::None | Protection::Starttls(_) | Protection::Settled(_) => false,
-        };
-        if worker.role == Role::Responder || !is_believed {
+        let is_settled = matches!(worker.options.protection, Protection::Settled(_)) && !agenda.has_secret();
+        if worker.role == Role::Responder || !is_settled {
             return Ok(Said::NotYet);
         }
         let say = |machine: &mut Machine| machine.say_early(now(), first.copies(), first.responder);
         worker.shared.with(|inner, _| say(&mut inner.machine))?;
         Ok(Said::WithTheHeader)
+    }
+
+    /// Settles who the peer is, if something is to be said to it with the header: what could be refused behind that would have
+    /// been said to a stranger.
+    async fn settle(&self, role: Role, options: &mut StreamOptions, agenda: &Agenda) -> Result<(), Error> {
+        let is_wanted =
+            matches!(self, Self::Begin(Some(_))) && role == Role::Initiator && !agenda.has_secret();
+        match mem::replace(&mut options.protection, Protection::None) {
+            Protection::Tls(established) if is_wanted && Remote::is_believed(&established) => {
+                options.protection = Protection::Settled(Remote::settle(*established, None).await?);
+            }
+            other => options.protection = other,
+        }
+        Ok(())
     }
 
     /// Whether this is the peer, before anything is said to it that others must not know.
@@ -257,8 +268,11 @@ pub(super) async fn negotiate(
     let mut proof = None;
     let mut agenda = purpose.agenda(&options, role)?;
     loop {
-        if let Err(error) = purpose.check(&options) {
-            let error = Error::from(error);
+        let settled = match purpose.check(&options) {
+            Ok(()) => purpose.settle(role, &mut options, &agenda).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = settled {
             session.terminate(error.reason(), error.peer_text());
             return Err(error);
         }

@@ -58,7 +58,7 @@ impl Remote {
         }
     }
 
-    async fn settle(established: Established, proof: Option<Proof>) -> Result<Arc<Self>, Error> {
+    pub(super) async fn settle(established: Established, proof: Option<Proof>) -> Result<Arc<Self>, Error> {
         let Established { options, connection } = &established;
         let presented = &connection.presented;
         // Whoever is refused must not be known by having tried.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   initiator: Opening ──<open/> acknowledged──► Open ──shutdown──► Draining ──idle──► Closing ──┐
+//!              OpenEarly ────────the same──────► Open                                           │
 //!   responder: AwaitingOpen ──<open/>──────────► Open ──<close/> from the peer──► PeerClosing ───┤
 //!                                                                                              Closed
 //! ```
@@ -473,14 +474,13 @@ impl Ibb {
         if !self.is_sending() {
             return;
         }
-        let had_room = self.sender.has_room();
         let mut sent = false;
         while let Some(block) = self.sender.next_block(now) {
             let data = data_element(&self.sid, &block.bytes, block.seq.into());
             self.outputs.push_back(Output::Request(Request::Data, data));
             sent = true;
         }
-        if sent && (!had_room || self.sender.is_flushed()) {
+        if self.sender.frees_writer() || (sent && self.sender.is_flushed()) {
             self.outputs.push_back(Output::Progress);
         }
         if !self.sender.is_idle() {

@@ -15,6 +15,15 @@ pub(super) struct Sender {
     next_seq: u16,
     /// Whether a block shorter than the window wants it may be sent.
     flush: bool,
+    writer: Writer,
+}
+
+/// Who writes. Whether it waits can't be told from the buffer: what is kept ready follows the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writer {
+    Free,
+    /// Not all that it wanted to write was taken.
+    Waiting,
 }
 
 /// A block to send.
@@ -31,7 +40,7 @@ impl Sender {
             Some(blocks) => Window::fixed(block_size, blocks),
             None => Window::adaptive(block_size, config.in_flight),
         };
-        Self { window, buffer: BytesMut::new(), next_seq: 0, flush: false }
+        Self { window, buffer: BytesMut::new(), next_seq: 0, flush: false, writer: Writer::Free }
     }
 
     /// Takes what fits into the buffer.
@@ -40,7 +49,19 @@ impl Sender {
         let taken = bytes.get(..room).unwrap_or(bytes);
         self.buffer.extend_from_slice(taken);
         self.flush = false;
+        if taken.len() < bytes.len() {
+            self.writer = Writer::Waiting;
+        }
         taken.len()
+    }
+
+    /// Whether a writer that waited can go on now. It is told once.
+    pub(super) fn frees_writer(&mut self) -> bool {
+        let frees = self.writer == Writer::Waiting && self.buffer.len() < self.window.ready();
+        if frees {
+            self.writer = Writer::Free;
+        }
+        frees
     }
 
     /// From now on, what is in the buffer goes out in blocks however short.
@@ -50,6 +71,7 @@ impl Sender {
 
     /// The next block that the window and the flush mark let go.
     pub(super) fn next_block(&mut self, now: Instant) -> Option<Block> {
+        self.window.resume(now);
         let size = self.window.block();
         let full = self.buffer.len() >= size;
         let due = full || (self.flush && !self.buffer.is_empty());
@@ -95,12 +117,48 @@ impl Sender {
         self.buffer.is_empty() && self.window.is_idle()
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.buffer.len() < self.window.ready()
-    }
-
     #[cfg(test)]
     pub(super) fn start_at(&mut self, seq: u16) {
         self.next_seq = seq;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, time::Duration};
+
+    use super::*;
+
+    /// A writer that waits is told, whatever the window has become meanwhile: what is kept ready grows with it.
+    #[test]
+    fn who_waits_to_write_goes_on_until_all_is_written() {
+        const PIECE: [u8; 10_000] = [0; 10_000];
+        for round_trip in [1, 10, 50, 200] {
+            let (mut sender, mut now) = (Sender::new(65535, &IbbConfig::default()), Instant::now());
+            let (mut left, mut is_free, mut in_flight) = (500, true, VecDeque::new());
+            while left > 0 || !sender.is_idle() {
+                let mut begun = 0;
+                while is_free && left > 0 {
+                    let piece = PIECE.get(begun..).unwrap();
+                    let taken = sender.write(piece);
+                    is_free = taken == piece.len();
+                    begun = if is_free { 0 } else { begun + taken };
+                    left -= usize::from(is_free);
+                    if left == 0 {
+                        sender.flush();
+                    }
+                }
+                while sender.next_block(now).is_some() {
+                    in_flight.push_back(now + Duration::from_millis(round_trip));
+                }
+                is_free |= sender.frees_writer();
+                if let Some(at) = in_flight.pop_front() {
+                    now = now.max(at);
+                    sender.acknowledged(now);
+                } else {
+                    assert!(is_free, "{round_trip} ms: stuck with {left} pieces left");
+                }
+            }
+        }
     }
 }

@@ -98,11 +98,15 @@ impl Window {
         }
     }
 
-    /// A block with so many bytes is sent.
-    pub(crate) fn sent(&mut self, now: Instant, bytes: usize) {
+    /// Before a block is cut: behind an idle time, it is a small one.
+    pub(crate) fn resume(&mut self, now: Instant) {
         if let (Rule::Adaptive(law), true) = (&mut self.rule, self.blocks.is_empty()) {
             law.resume(self.last_acknowledged.map(|last| now.saturating_duration_since(last)));
         }
+    }
+
+    /// A block with so many bytes is sent.
+    pub(crate) fn sent(&mut self, now: Instant, bytes: usize) {
         let cost = bytes + STANZA;
         self.in_flight += cost;
         self.next += 1;

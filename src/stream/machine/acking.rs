@@ -169,7 +169,9 @@ impl Management {
     /// What is left of it. A responder whose offer was not taken up forgets what it kept.
     fn into_leftovers(self) -> Leftovers {
         match self {
-            Self::Enabling(Enabling { out, .. }) | Self::Active(Active { out, .. }) => out.into_leftovers(),
+            Self::Early(Enabling { out, .. })
+            | Self::Enabling(Enabling { out, .. })
+            | Self::Active(Active { out, .. }) => out.into_leftovers(),
             Self::Offered(Enabling { out, .. }) => {
                 let mut leftovers = out.into_leftovers();
                 leftovers.stanzas.clear();

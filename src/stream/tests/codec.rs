@@ -74,6 +74,7 @@ fn conversation() -> String {
          <r xmlns='urn:example:unknown'><deep><er/></deep></r>\
          <r xmlns='urn:xmpp:sm:3'><deep><er/></deep></r><a xmlns='urn:xmpp:sm:3'/>\
          <message><body/></message>   \
+         <message><body/><x xmlns='urn:example:x'>soft, &lt;what&gt; light\r\nthrough yönder]] w<![CDATA[ind]]>ow</x></message>\
          <stream:error><bad-format xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>\
          <stream:error/>\
          {FOOTER}{HEADER}"
@@ -85,7 +86,8 @@ fn names(decoded: &[Decoded]) -> Vec<String> {
         Decoded::Header(_) => "header".to_owned(),
         Decoded::Features(features) => format!("features of {}", features.children().count()),
         Decoded::Stanza { stanza: Stanza::Message(message), bytes, .. } => {
-            format!("message of {} in {bytes}", message.bodies[""].len())
+            let texts: Vec<_> = message.payloads.iter().flat_map(|payload| payload.texts()).collect();
+            format!("message of {} in {bytes}, payloads {texts:?}", message.bodies[""].len())
         }
         Decoded::Stanza { stanza: Stanza::Presence(_), bytes, .. } => format!("presence in {bytes}"),
         Decoded::Stanza { stanza: Stanza::Iq(iq), bytes, .. } => format!("iq {} in {bytes}", iq.id()),
@@ -108,7 +110,7 @@ fn everything_is_read_in_order_and_sized() {
         [
             "header",
             "features of 1",
-            "message of 22000 in 44039",
+            "message of 22000 in 44039, payloads []",
             "presence in 11",
             "iq 2 in 61",
             "bad iq Nobody",
@@ -116,7 +118,8 @@ fn everything_is_read_in_order_and_sized() {
             "unknown urn:example:unknown r",
             "management R",
             "bad management: <a/> has no h",
-            "message of 0 in 26",
+            "message of 0 in 26, payloads []",
+            "message of 0 in 117, payloads [\"soft, <what> light\\nthrough yönder]] window\"]",
             "error bad-format",
             "error undefined-condition",
             "footer",

@@ -79,6 +79,15 @@ fn what_nobody_has_acknowledged_comes_back_in_order() {
 }
 
 #[test]
+fn a_responder_that_leaves_at_once_has_taken_nothing() {
+    for responder in [EarlyData::Announced, EarlyData::Unknown] {
+        let mut romeo = romeo(&["one"], responder);
+        romeo.reads(format!("{HEADER}{FOOTER}"));
+        assert_eq!(undelivered(&romeo), ["one"], "{responder:?}");
+    }
+}
+
+#[test]
 fn a_responder_without_stream_management_is_taken_as_it_is() {
     for responder in [EarlyData::Announced, EarlyData::Unknown] {
         let mut romeo = romeo(&["one"], responder);

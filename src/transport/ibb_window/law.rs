@@ -19,7 +19,8 @@
 //!   fits = rate × path × 1.15 + min(45 × √rate, rate × 0.15 s),   at least two small blocks
 //! ```
 //!
-//! Twice in each window, the acknowledgement with the shortest delay decides. Where less than half of the allowed queue is there,
+//! Twice in each window, the acknowledgement with the shortest delay decides. Where less than half of the allowed queue is there (the 15 % count as
+//! such, and it is no more than what was in flight),
 //! the window grows, to twice what was in flight, and beyond 64 KiB to four times; where more is there, it becomes what fits. That
 //! is no step towards a goal but the goal itself, so it takes one round trip to shrink, and no constant says how fast.
 //!
@@ -31,12 +32,13 @@
 //!   0.3 s for; one that takes 30 MB/s gets 32 KiB or more, and has fewer stanzas to look at.
 //! - **What is proved** bounds all of it: the window grows on what was in flight, not on what might have been, so a sender that has
 //!   little to send gets no larger one. Until 16 KiB were acknowledged it does not grow at all: a rate limit lets a burst of that
-//!   size pass first. After five idle seconds everything begins anew.
+//!   size pass first. After five idle seconds everything but the
+//!   path's delay begins anew.
 //! - **The path is measured again** when nothing has confirmed it for some seconds: the window is half of what the path holds, or
 //!   one block, until a block that was sent so is acknowledged. A stream that came later, and has never seen the path without the
 //!   queue of the first one, sees it then. What it finds counts if it is shorter, or so much longer that no other stream's queue can
 //!   be the reason; two streams that took each other's queues for the path would outbid each other by turns.
-//! - **A reader that pauses** looks like a server that has become very slow. The window shrinks; if the first block sent in the
+//! - **A reader that pauses** looks like a server that has become very slow. The window shrinks; if what is sent in the
 //!   smaller one comes back without a queue, it was a pause, and the window is what it was before.
 //!
 //! # Why not another one
@@ -62,8 +64,8 @@ const BLOCKS: [usize; 6] = [1920, 4096, 8192, 16384, 32768, 65535];
 /// on its way.
 const LEAST: usize = 2 * (BLOCKS[0] + STANZA);
 
-/// The queue that we want in the server, as a multiple of the square root of the rate in bytes per second: 39 kB at 1 MB/s,
-/// 275 kB at 50 MB/s. It grows slower than the rate, so that of two streams the slower one gains on the faster one.
+/// The queue that we want in the server, as a multiple of the square root of the rate in bytes per second: 45 kB at 1 MB/s,
+/// 318 kB at 50 MB/s. It grows slower than the rate, so that of two streams the slower one gains on the faster one.
 const QUEUE: f64 = 45.0;
 
 /// And at most what the server takes in so many seconds.
@@ -92,7 +94,7 @@ const MEASURED_DELAYS: u32 = 40;
 /// A window of few blocks.
 const FEW: usize = 2 * LEAST;
 
-/// After such a time with nothing in flight, what was known about the path is history.
+/// After such a time with nothing in flight, what the path carried is history.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// What the acknowledgement of a block shows.
@@ -146,8 +148,8 @@ enum Phase {
     Steady,
     /// The queue is let run empty, to see the delay without it.
     Measuring { before: usize, from: u64 },
-    /// Acknowledgements came much too late. Whether that is how it is from now on, or a reader that had paused, the first
-    /// block sent since then will show.
+    /// Acknowledgements came much too late. Whether that is how it is from now on, or a reader that had paused, what is
+    /// sent since then will show.
     Stalled { before: usize, from: u64 },
 }
 

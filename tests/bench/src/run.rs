@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         std::fs::create_dir_all(folder).expect("the folder for pictures can be made");
         plots.iter().for_each(|plot| plots::draw(plot, folder));
     }
-    conclude(&rows, arguments.quick)
+    conclude(&rows, skipped.len(), arguments.quick)
 }
 
 fn list() -> ExitCode {
@@ -87,11 +87,14 @@ fn list() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn conclude(rows: &[table::Row], quick: bool) -> ExitCode {
+fn conclude(rows: &[table::Row], skipped: usize, quick: bool) -> ExitCode {
     let missed: Vec<_> = rows.iter().filter(|row| !row.is_met()).collect();
-    if missed.is_empty() {
+    if missed.is_empty() && skipped == 0 && !rows.is_empty() {
         println!("\nall goals are met");
         return ExitCode::SUCCESS;
+    }
+    if skipped > 0 {
+        println!("\n{skipped} measures were skipped, and their goals with them");
     }
     println!("\n{} of {} rows do not meet their goals", missed.len(), rows.len());
     if quick { ExitCode::SUCCESS } else { ExitCode::FAILURE }

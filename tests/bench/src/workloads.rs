@@ -29,9 +29,12 @@ const DST_ADDR: &str = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
 /// All work that is counted. What it needs is made when it is first done, so that it is part of what is not counted.
 pub(crate) fn all() -> Vec<Workload> {
     let bodies = BODIES.into_iter().flat_map(|bytes| [encode(bytes), decode(bytes)]);
-    let blocks = BLOCKS
-        .into_iter()
-        .map(|block| workload(format!("ibb, blocks of {block}"), 5, move || ibb::transfer(BYTES, block)));
+    let blocks = BLOCKS.into_iter().map(|block| {
+        workload(format!("ibb, blocks of {block}"), 5, move || {
+            assert_eq!(ibb::transfer(BYTES, block), BYTES, "all of it arrives");
+            BYTES
+        })
+    });
     let handshake = workload("socks5 handshake".to_owned(), 1000, || socks5::handshake(DST_ADDR, 256));
     bodies.chain(blocks).chain([handshake, negotiation()]).collect()
 }
@@ -57,7 +60,8 @@ fn decode(bytes: usize) -> Workload {
             codec.encode(&bots::message(bytes).into(), &mut written).expect("it is XML");
             (codec, written)
         });
-        codec.decode(written)
+        assert_eq!(codec.decode(written), 1, "it is read as it was written");
+        written.len()
     })
 }
 

@@ -74,31 +74,43 @@ pub(super) async fn compare(effort: Effort, brand: Brand) -> Result<Outcome, Ski
 async fn transfer(server: &Server, setting: Option<(u16, usize)>, count: usize) -> Found {
     let mut pair = Pair::connect(|| server.connector(), PASSWORD, || config(setting)).await;
     let asker = pair.bots()[0].clone();
-    let mut waits = Vec::new();
+    let mut waits = Waits::default();
     let message = bots::message(BYTES);
     let rate = tokio::select! {
         rate = pair.goodput(&message, count) => rate,
         () = ask(&asker, &mut waits) => unreachable!("it asks for ever"),
     };
     pair.close().await;
-    Found { goodput: rate * BYTES as f64 / 1e3, wait: mean(&waits).as_secs_f64() * 1e3 }
+    Found { goodput: rate * BYTES as f64 / 1e3, wait: waits.mean() * 1e3 }
 }
 
 /// Asks the server again and again whether it is there.
-async fn ask(bot: &Endpoint, waits: &mut Vec<Duration>) {
+async fn ask(bot: &Endpoint, waits: &mut Waits) {
     let server = Jid::from(bots::address(bot)).domain().to_string();
     loop {
         tokio::time::sleep(PAUSE).await;
-        let begun = Instant::now();
+        waits.asked = Some(Instant::now());
         let to = server.parse().expect("a domain is an address");
         bot.send_iq(Some(to), IqRequest::Get(Ping.into())).await.expect("the server answers");
-        waits.push(begun.elapsed());
+        waits.answered.extend(waits.asked.take().map(|asked| asked.elapsed()));
     }
 }
 
-/// Zero, if there was no time for any.
-fn mean(waits: &[Duration]) -> Duration {
-    waits.iter().sum::<Duration>() / u32::try_from(waits.len().max(1)).unwrap_or(u32::MAX)
+/// How long answers took.
+#[derive(Default)]
+struct Waits {
+    answered: Vec<Duration>,
+    /// When the one was asked that was not answered.
+    asked: Option<Instant>,
+}
+
+impl Waits {
+    /// In seconds. A question that was still open at the end waited for so long at least; none at all is no number.
+    fn mean(&self) -> f64 {
+        let open = self.asked.map(|asked| asked.elapsed());
+        let all: Vec<_> = self.answered.iter().copied().chain(open).collect();
+        all.iter().sum::<Duration>().as_secs_f64() / all.len() as f64
+    }
 }
 
 fn plot(wait: &Row, wide: &Found) -> Plot {
