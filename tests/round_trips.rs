@@ -18,7 +18,7 @@ use futures::{SinkExt, StreamExt};
 use jid::Jid;
 use jingle_xmlstream::{
     ApiMisuse, Config, Connecting, DiscoConfig, E2eStream, Encryption, Endpoint, Error, Identity, KnownPeers,
-    Reason, Secret, SecurityError, Start, Transports, Trust,
+    Reason, Secret, SecurityError, Start, Transports, Trust, Verification,
 };
 use support::{JULIET, ROMEO, body, config, message, s5b_config, virtual_world::VirtualWorld};
 
@@ -212,12 +212,31 @@ async fn patient_words(world: &VirtualWorld, romeo: &Endpoint, juliet: &Endpoint
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_has_to_prove_a_secret_hears_nothing_before() {
     let world = VirtualWorld::default();
-    let sharing = |peer: &str| {
-        let secret = Secret::new("gallop apace you fiery footed steeds 7731").unwrap();
-        config().secret_for(support::jid::<Jid>(peer).to_bare(), secret)
-    };
-    let (romeo, juliet) = world.pair(sharing(JULIET), sharing(ROMEO)).await;
+    let (romeo, juliet) = world.pair(sharing(config(), JULIET), sharing(config(), ROMEO)).await;
     talk_and_close(patient_words(&world, &romeo, &juliet).await).await;
+}
+
+/// The secret of Romeo and Juliet.
+fn sharing(config: Config, peer: &str) -> Config {
+    let secret = Secret::new("gallop apace you fiery footed steeds 7731").unwrap();
+    config.secret_for(support::jid::<Jid>(peer).to_bare(), secret)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_verifies_whoever_was_met_before_it_was_shared_and_hears_words() {
+    let trust = || Trust::from(KnownPeers::in_memory());
+    let [romeos, juliets] = [support::config_with(trust()), support::config_with(trust())];
+    let world = VirtualWorld::default();
+    let (romeo, juliet) = world.pair(romeos.clone(), juliets.clone()).await;
+    talk_and_close(say(&world, (&romeo, &juliet), When::First).await.streams).await;
+
+    let world = VirtualWorld::default();
+    let (romeo, juliet) = world.pair(sharing(romeos, JULIET), sharing(juliets, ROMEO)).await;
+    let streams = patient_words(&world, &romeo, &juliet).await;
+    for stream in [&streams.0, &streams.1] {
+        assert_eq!(stream.peer().verification(), Some(Verification::Secret));
+    }
+    talk_and_close(streams).await;
 }
 
 #[tokio::test(start_paused = true)]

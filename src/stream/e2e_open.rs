@@ -206,12 +206,10 @@ impl Purpose {
         })
     }
 
-    /// Says with the header what is to be said first, to a peer that is believed without another question: its certificate is
-    /// all that it has to show, and both sides know all that they want of each other, as far as we know.
-    fn say_first(&self, worker: &Worker, agenda: &Agenda) -> Result<Said, Error> {
+    /// Says with the header what is to be said first, to a peer that [`settle`](Self::settle) found to be the right one.
+    fn say_first(&self, worker: &Worker) -> Result<Said, Error> {
         let Self::Begin(Some(first)) = self else { return Ok(Said::NotYet) };
-        let is_settled = matches!(worker.options.protection, Protection::Settled(_)) && !agenda.has_secret();
-        if worker.role == Role::Responder || !is_settled {
+        if !matches!(worker.options.protection, Protection::Settled(_)) {
             return Ok(Said::NotYet);
         }
         let say = |machine: &mut Machine| machine.say_early(now(), first.copies(), first.responder);
@@ -219,14 +217,21 @@ impl Purpose {
         Ok(Said::WithTheHeader)
     }
 
-    /// Settles who the peer is, if something is to be said to it with the header: what could be refused behind that would have
-    /// been said to a stranger.
-    async fn settle(&self, role: Role, options: &mut StreamOptions, agenda: &Agenda) -> Result<(), Error> {
+    /// Settles who the peer is, if something is to be said to it with the header and it is believed without another question:
+    /// its certificate, and what it has proved before, are all that it has to show. What could be refused behind that would
+    /// have been said to a stranger.
+    async fn settle(
+        &self,
+        role: Role,
+        options: &mut StreamOptions,
+        agenda: &Agenda,
+        proof: Option<Proof>,
+    ) -> Result<(), Error> {
         let is_wanted =
             matches!(self, Self::Begin(Some(_))) && role == Role::Initiator && !agenda.has_secret();
         match mem::replace(&mut options.protection, Protection::None) {
             Protection::Tls(established) if is_wanted && Remote::is_believed(&established) => {
-                options.protection = Protection::Settled(Remote::settle(*established, None).await?);
+                options.protection = Protection::Settled(Remote::settle(*established, proof).await?);
             }
             other => options.protection = other,
         }
@@ -269,7 +274,7 @@ pub(super) async fn negotiate(
     let mut agenda = purpose.agenda(&options, role)?;
     loop {
         let settled = match purpose.check(&options) {
-            Ok(()) => purpose.settle(role, &mut options, &agenda).await,
+            Ok(()) => purpose.settle(role, &mut options, &agenda, proof).await,
             Err(error) => Err(error.into()),
         };
         if let Err(error) = settled {
@@ -277,9 +282,9 @@ pub(super) async fn negotiate(
             return Err(error);
         }
         let management = purpose.management(&agenda, &options)?;
-        let round = Round { agenda: agenda.clone(), nonce: nonce()?, management };
+        let round = Round { agenda, nonce: nonce()?, management };
         let mut worker = Worker::new(io, &early, role, session, options, round);
-        let first = purpose.say_first(&worker, &agenda)?;
+        let first = purpose.say_first(&worker)?;
         let next = match poll_fn(|cx| worker.poll_open(cx)).await {
             Ok(Opening::Open | Opening::Resumption) => return Ok(Opened { worker, proof, first }),
             Ok(Opening::Negotiated(next)) => next,
