@@ -1,9 +1,6 @@
 //! The negotiation of a session between two machines.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Instant,
-};
+use std::time::Instant;
 
 use jid::{FullJid, Jid};
 use xmpp_parsers::{presence::Presence, stanza::Stanza};
@@ -133,20 +130,6 @@ fn carry(
         to.sessions.handle_stanza(now, stanza, Word::NotAsked);
     }
     Ok(count)
-}
-
-/// [`Ends::negotiate`] between two that are made the first time.
-///
-/// # Errors
-///
-/// As there, and as [`Ends::new`].
-pub fn negotiate() -> Result<usize, Error> {
-    static ENDS: Mutex<Option<Ends>> = Mutex::new(None);
-    let mut ends = ENDS.lock().unwrap_or_else(PoisonError::into_inner);
-    if ends.is_none() {
-        *ends = Some(Ends::new()?);
-    }
-    ends.as_mut().map_or(Ok(0), Ends::negotiate)
 }
 
 #[cfg(test)]

@@ -2,20 +2,16 @@
 
 mod common;
 
+use bench_support::bots;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use jingle_xmlstream::internals::codec::Codec;
-use xmpp_parsers::{
-    message::{Lang, Message},
-    stanza::Stanza,
-};
+use xmpp_parsers::stanza::Stanza;
 
 /// Bytes of body.
 const SIZES: [usize; 4] = [64, 1024, 16 * 1024, 64 * 1024];
 
 fn message(size: usize) -> Stanza {
-    let words = "But, soft! what light through yonder window breaks? It is the east, and Juliet is the sun. ";
-    let body = words.chars().cycle().take(size).collect();
-    Stanza::Message(Message::chat(None).with_body(Lang::new(), body))
+    bots::message(size).into()
 }
 
 fn encode(criterion: &mut Criterion) {
