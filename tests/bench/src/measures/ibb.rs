@@ -34,8 +34,11 @@ const OF_THE_NAIVE: f64 = 20.0;
 
 const BYTES: usize = 4096;
 
-/// Enough to learn the rate of a path.
+/// Enough to begin to learn the rate of a path with.
 const PROBE: usize = 30;
+
+/// How often what a path carries is learned from what it carried: a window that adapts starts small.
+const PROBES: usize = 3;
 
 /// How long a single measurement takes, about.
 const SECONDS: f64 = 2.0;
@@ -53,12 +56,16 @@ impl Variant {
     async fn connect(name: String, server: &Server, relay: &Relay, config: Config, effort: Effort) -> Self {
         let mut pair =
             Pair::connect(|| server.connector_at(relay.address()), PASSWORD, || config.clone()).await;
-        let (probe, seconds) = if effort.is_quick() { (5, 0.1) } else { (PROBE, SECONDS) };
-        let rate = pair.goodput(&bots::message(BYTES), probe).await;
-        Self { name, pair, count: (rate * seconds) as usize + probe, megabytes: Vec::new() }
+        let (mut count, probes, seconds) = if effort.is_quick() { (5, 1, 0.1) } else { (PROBE, PROBES, SECONDS) };
+        for _ in 0..probes {
+            count = (pair.goodput(&bots::message(BYTES), count).await * seconds) as usize + 1;
+        }
+        Self { name, pair, count, megabytes: Vec::new() }
     }
 
+    /// What is carried by a stream that is busy: each was idle while the others were measured, so half as much goes ahead.
     async fn measure(&mut self) {
+        self.pair.goodput(&bots::message(BYTES), self.count / 2).await;
         let rate = self.pair.goodput(&bots::message(BYTES), self.count).await;
         self.megabytes.push(rate * BYTES as f64 / 1e6);
     }
