@@ -116,7 +116,12 @@ impl Shared {
     }
 
     fn help(&self, visit: Visit) {
-        if self.desk.help(|worker, cx| worker.help(cx, visit)) == Help::Closed {
+        let help = self.desk.help(|worker, cx| {
+            worker.help(cx, visit);
+            // The peer may have been told just now what the stream is called.
+            worker.register();
+        });
+        if help == Help::Closed {
             self.with(|inner, wakes| inner.wake_worker(wakes));
         }
     }
