@@ -135,7 +135,8 @@ pub(super) struct Shift {
 }
 
 impl Shift {
-    pub(super) fn new(worker: Box<Worker>) -> Self {
+    pub(super) fn new(mut worker: Box<Worker>) -> Self {
+        worker.forget_bell();
         Self { shared: Arc::clone(&worker.shared), worker: Some(worker) }
     }
 

@@ -245,7 +245,10 @@ impl Inner {
         let was_idle = self.outbox_len() == 0;
         if let Some(stanza) = self.machine.next_stanza() {
             // An acknowledgement, perhaps.
-            if was_idle {
+            if was_idle && self.outbox_len() > 0 && !self.machine.has_news() {
+                // Nothing is left to come back for soon, and somebody may wait for it.
+                self.wake_worker(wakes);
+            } else if was_idle {
                 self.leave(wakes);
             }
             if self.reading == Reading::Paused && self.machine.has_inbox_room() {

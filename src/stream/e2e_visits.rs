@@ -2,7 +2,8 @@
 
 use std::{
     mem,
-    task::{Context, Poll},
+    sync::{Arc, Weak},
+    task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
 
@@ -127,7 +128,39 @@ impl Shared {
     }
 }
 
+/// Rung when there is something to read. Whoever waits for a stanza is woken to read it, and not the task first; should nobody
+/// come, the task looks after it.
+pub(super) struct Bell {
+    shared: Weak<Shared>,
+    task: Waker,
+}
+
+impl Bell {
+    pub(super) fn waker(shared: &Arc<Shared>, task: &Waker) -> Waker {
+        Waker::from(Arc::new(Self { shared: Arc::downgrade(shared), task: task.clone() }))
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let shared = self.shared.upgrade();
+        if !shared.is_some_and(|shared| shared.with(Inner::call_reader)) {
+            self.task.wake_by_ref();
+        }
+    }
+}
+
 impl Inner {
+    /// Wakes whoever waits for a stanza. Says whether nobody else has to be woken.
+    fn call_reader(&mut self, wakes: &mut Wakes) -> bool {
+        // Whoever waits for a reply may be the same, and wait for no stanza any more.
+        self.wake_receiver(wakes) && !self.visits.note_reader() && !self.machine.is_reply_awaited()
+    }
+
     /// Runs a verb that queues something for somebody who will see to it that it gets written.
     fn queue_more<R>(
         &mut self,

@@ -8,7 +8,7 @@
 use std::{
     io, mem,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Instant,
 };
 
@@ -21,7 +21,7 @@ use super::{
     e2e_buffers::{Bytes, Inbound, Outbound, Timer},
     e2e_revive::{Recovery, Registered},
     e2e_shared::{Reading, Shared, Wakes, now},
-    e2e_visits::PATIENCE,
+    e2e_visits::{Bell, PATIENCE},
     machine::{Machine, Role, Setup, cut_off, management::Plan},
     negotiation::{Agenda, Next},
     options::{Session, StreamOptions},
@@ -51,6 +51,8 @@ pub(super) struct Worker {
     look: Timer,
     readers: Readers,
     wakes: Wakes,
+    /// Of the task that it was made for; what is read wakes this.
+    bell: Option<(Waker, Waker)>,
     link: Link,
     /// As the machine was told.
     flow: Flow,
@@ -158,6 +160,7 @@ impl Worker {
             look: Timer::new(),
             readers: Readers::Task,
             wakes: Wakes::default(),
+            bell: None,
             link: Link::Up,
             flow: Flow::Flowing,
             certificate,
@@ -355,7 +358,8 @@ impl Worker {
 
     /// Ready when something was read, or the bytestream ended.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let read = ready!(self.poll_decode(cx));
+        let bell = self.bell(cx.waker());
+        let read = ready!(self.poll_decode(&mut Context::from_waker(&bell)));
         match read {
             Ok(0) => self.end(cut_off()),
             Ok(_) => self.hand_over(),
@@ -365,6 +369,23 @@ impl Worker {
             }
         }
         Poll::Ready(())
+    }
+
+    /// It is to work for another stream.
+    pub(super) fn forget_bell(&mut self) {
+        self.bell = None;
+    }
+
+    /// What wakes those who wait for what comes, of this task.
+    fn bell(&mut self, task: &Waker) -> Waker {
+        match &self.bell {
+            Some((made_for, bell)) if made_for.will_wake(task) => bell.clone(),
+            _ => {
+                let bell = Bell::waker(&self.shared, task);
+                self.bell = Some((task.clone(), bell.clone()));
+                bell
+            }
+        }
     }
 
     /// Decodes what comes next where it was read, and outside of the lock. Gives how many bytes there were.

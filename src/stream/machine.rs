@@ -486,6 +486,11 @@ impl Machine {
             || !(self.management.has_room(&self.limits) || self.is_inbox_full())
     }
 
+    /// Whether a request of ours has no reply yet.
+    pub(crate) fn is_reply_awaited(&self) -> bool {
+        self.replies.next_deadline().is_some()
+    }
+
     pub(crate) fn peer(&self) -> Option<&Jid> {
         self.parties.peer.as_ref()
     }
