@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jid::FullJid;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 use tracing::Instrument as _;
 use xmpp_parsers::stanza::Stanza;
 
@@ -40,7 +40,7 @@ pub(super) trait Purpose: Send {
         carried: &Carried,
     ) -> impl Future<Output = Result<Self::Outcome, Error>> + Send
     where
-        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+        IO: AsyncBufRead + AsyncWrite + Send + Unpin + 'static;
 }
 
 /// A stream of the user's that begins.
@@ -86,15 +86,15 @@ impl Purpose for First {
         carried: &Carried,
     ) -> Result<E2eStream, Error>
     where
-        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        IO: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
     {
         let options = match self.first.is_empty() {
             true => options,
             false => options.first(FirstStanzas { stanzas: self.first, responder: carried.early_data() }),
         };
         let stream = match role {
-            Role::Initiator => stream::initiate(io, options).await?,
-            Role::Responder => stream::accept(io, options).await?,
+            Role::Initiator => stream::initiate_on(Box::new(io), options).await?,
+            Role::Responder => stream::accept_on(Box::new(io), options).await?,
         };
         self.endpoint.remember(stream.closer());
         Ok(stream)
@@ -139,14 +139,14 @@ async fn secure<P: Purpose>(session: Arc<SessionHandle>, purpose: P) -> Result<P
         }
         Security::Starttls => {
             let options = options.starttls(opened.config.tls.clone());
-            purpose.open(opened.role, io, options, &carried).await?
+            purpose.open(opened.role, stream::buffered(io), options, &carried).await?
         }
         // Since it was accepted the peer may have become known, by another session say.
         Security::Nothing if !P::PLAINTEXT || opened.config.tls.expects_proof_of(&opened.peer.to_bare()) => {
             return Err(give_up(&session, SecurityError::NotOffered.into()));
         }
         // Plaintext is only ever accepted if the user allowed it.
-        Security::Nothing => purpose.open(opened.role, io, options, &carried).await?,
+        Security::Nothing => purpose.open(opened.role, stream::buffered(io), options, &carried).await?,
     };
     // Only now is the peer shown any address: it is who it should be.
     session.with(|sessions, id, now| sessions.start_move(now, id));

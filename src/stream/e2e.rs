@@ -44,7 +44,7 @@ use crate::{
 ///   stanzas or bytes wait for their acknowledgement as [`Limits::unacked_stanzas`](crate::Limits::unacked_stanzas) and
 ///   [`Limits::unacked_bytes`](crate::Limits::unacked_bytes) allow. `send` also waits until the stanza is written, which
 ///   does not mean that it arrived: [`send_acked`](Self::send_acked) waits for that. `feed` waits for neither, and stanzas
-///   that are fed in a row share a write.
+///   that are fed in a row share a write: what nobody flushes is written 2 ms later at the latest.
 /// - **Receiving** ends with `None` after an orderly close, or with one error and then `None`. While
 ///   [`Limits::inbox_bytes`](crate::Limits::inbox_bytes) wait to be received, nothing more is read, replies
 ///   to iqs included: use [`split`](Self::split) where one task sends and another one receives. Where both sides
@@ -152,7 +152,7 @@ impl E2eStream {
             Refusal { shared: Arc::clone(&self.sender.handle.shared), error: Some(too_late.clone()) };
         let answer = timeout(patience, Remote::ask(established, self.sender.downgrade()));
         // Nothing is left to decide once the stream is over.
-        let over = poll_fn(|cx| self.sender.handle.shared.with(|inner, _| inner.poll_flushed(u64::MAX, cx)));
+        let over = poll_fn(|cx| self.sender.handle.shared.with(|inner, _| inner.await_flushed(u64::MAX, cx)));
         let answered = match select(pin!(answer), over).await {
             Either::Left((answer, _)) => answer.unwrap_or(Err(too_late)),
             Either::Right((over, _)) => Err(over.err().unwrap_or_else(|| ApiMisuse::StreamClosed.into())),
@@ -368,7 +368,7 @@ impl Stream for StreamReceiver {
         if self.rest == Rest::Over {
             return Poll::Ready(None);
         }
-        let next = self.handle.shared.with(|inner, wakes| inner.poll_stanza(cx, wakes));
+        let next = self.handle.shared.poll_stanza(cx);
         if let Poll::Ready(None | Some(Err(_))) = next {
             self.rest = Rest::Over;
         }

@@ -9,26 +9,34 @@ use std::{
 
 use futures::FutureExt as _;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader},
     time::{Sleep, sleep_until},
 };
 
-use super::e2e_shared::{Inner, Wakes, now};
+use super::e2e_shared::{Inner, Wakes};
 
-/// Any bytestream.
-pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
+/// Any bytestream that has read more than was asked for, as TLS has: so it needs no buffer here, and no copy.
+pub(crate) trait Bytes: AsyncBufRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncBufRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
 
-/// Bytes per read, and held by each stream for as long as it lives: one TLS record. The decoder takes them in
-/// smaller windows.
+/// Bytes per read of a bytestream that has no buffer of its own, as many as in a TLS record.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Bytes that were read; those from `start` to `end` have yet to be decoded.
-pub(super) struct Inbound {
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
+/// Makes one of any other bytestream.
+pub(crate) fn buffered<IO: AsyncRead>(io: IO) -> BufReader<IO> {
+    BufReader::with_capacity(READ_BYTES, io)
 }
+
+/// What is read next.
+pub(super) struct Inbound {
+    /// What was read before, and comes first.
+    early: Vec<u8>,
+    /// Bytes in the last piece.
+    last: usize,
+}
+
+/// Bytes in a read behind which more are likely to be there.
+const BUSY: usize = 4 * 1024;
 
 /// Bytes that are being written.
 pub(super) struct Outbound {
@@ -60,36 +68,44 @@ enum Taking {
 
 impl Inbound {
     pub(super) fn new(early: &[u8]) -> Self {
-        let mut buffer = vec![0; READ_BYTES.max(early.len())].into_boxed_slice();
-        if let Some(front) = buffer.get_mut(..early.len()) {
-            front.copy_from_slice(early);
+        Self { early: early.to_vec(), last: 0 }
+    }
+
+    /// What was read before, and has not been taken. The bytestream has the rest.
+    pub(super) fn into_early(self) -> Vec<u8> {
+        self.early
+    }
+
+    /// Whether the last piece had so many bytes that there may be more behind it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.last >= BUSY
+    }
+
+    /// The bytes that come next, none at the end. They come again until they are consumed.
+    pub(super) fn poll_bytes<'a>(
+        &'a mut self,
+        io: &'a mut Box<dyn Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<&'a [u8]>> {
+        let bytes = match self.early.is_empty() {
+            true => ready!(Pin::new(io).poll_fill_buf(cx))?,
+            false => &self.early,
+        };
+        self.last = bytes.len();
+        Poll::Ready(Ok(bytes))
+    }
+
+    /// So many of these were taken.
+    pub(super) fn consume(&mut self, io: &mut Box<dyn Bytes>, count: usize) {
+        if self.early.is_empty() {
+            Pin::new(io).consume(count);
+        } else {
+            self.early.drain(..count.min(self.early.len()));
         }
-        Self { buffer, start: 0, end: early.len() }
-    }
-
-    pub(super) fn unread(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
-    }
-
-    pub(super) fn consume(&mut self, count: usize) {
-        self.start = self.end.min(self.start + count);
     }
 
     pub(super) fn discard(&mut self) {
-        self.start = self.end;
-    }
-
-    /// Reads once; to be used when all is decoded.
-    pub(super) fn poll_fill(
-        &mut self,
-        io: &mut Box<dyn Bytes>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(&mut self.buffer);
-        ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
-        let count = buffer.filled().len();
-        (self.start, self.end) = (0, count);
-        Poll::Ready(Ok(count))
+        self.early = Vec::new();
     }
 }
 
@@ -113,20 +129,20 @@ impl Outbound {
     }
 
     /// Tells what was written, and takes what there is to write once all before it is.
-    pub(super) fn exchange(&mut self, inner: &mut Inner, wakes: &mut Wakes) {
+    pub(super) fn exchange(&mut self, now: Instant, inner: &mut Inner, wakes: &mut Wakes) {
         if self.taking == Taking::Again {
             self.taking = Taking::Freely;
-            inner.machine.handle_alive(now());
+            inner.machine.handle_alive(now);
         }
         if self.flush == Flush::Done {
             self.flush = Flush::NotNeeded;
             inner.flushed = self.mark;
-            inner.machine.handle_flushed(now());
+            inner.machine.handle_flushed(now);
             inner.wake_flushers(wakes);
         }
         let left = self.unwritten().len();
         if left < inner.unwritten {
-            inner.machine.handle_written(now(), inner.unwritten - left, left);
+            inner.machine.handle_written(now, inner.unwritten - left, left);
         }
         if self.unwritten().is_empty() {
             self.buffer.clear();
@@ -135,6 +151,7 @@ impl Outbound {
                 inner.machine.take_outgoing(&mut self.buffer);
                 self.mark = inner.machine.queued();
                 self.flush = Flush::Needed;
+                inner.taken_at = now;
             }
         }
         inner.unwritten = self.unwritten().len();
@@ -199,6 +216,15 @@ pub(super) struct Timer {
 impl Timer {
     pub(super) fn new() -> Self {
         Self { sleep: None }
+    }
+
+    /// Whether this deadline will not pass unnoticed.
+    pub(super) fn is_set_for(&self, deadline: Option<Instant>) -> bool {
+        match (&self.sleep, deadline) {
+            (_, None) => true,
+            (Some(sleep), Some(deadline)) => sleep.deadline().into_std() <= deadline,
+            (None, Some(_)) => false,
+        }
     }
 
     /// Ready when the deadline has passed.

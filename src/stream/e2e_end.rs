@@ -12,7 +12,8 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 use super::{
     e2e_buffers::Bytes,
     e2e_bytestream::Kept,
-    e2e_shared::Intent,
+    e2e_desk::Shift,
+    e2e_shared::{Intent, now},
     e2e_worker::Worker,
     machine::{CLOSING_BYTES, Closer},
     options::Session,
@@ -40,12 +41,8 @@ impl Worker {
     pub(super) async fn run(self) {
         let mut worker = Box::new(self);
         loop {
-            poll_fn(|cx| {
-                let over = worker.poll_stream(cx);
-                worker.register();
-                over
-            })
-            .await;
+            let mut shift = Shift::new(worker);
+            worker = poll_fn(|cx| shift.poll(cx)).await;
             if worker.shared.with(|inner, _| inner.machine.is_over()) {
                 return worker.wind_up().await;
             }
@@ -94,7 +91,7 @@ impl Worker {
         loop {
             let outbound = &mut self.outbound;
             let left = self.shared.with(|inner, wakes| {
-                outbound.exchange(inner, wakes);
+                outbound.exchange(now(), inner, wakes);
                 inner.outbox_len()
             });
             if left.div_ceil(CLOSING_BYTES) != pieces {
@@ -174,8 +171,7 @@ impl Worker {
             if intent != Intent::Undecided {
                 return Poll::Ready(Wait::Decided(intent));
             }
-            let left = inbound.unread().is_empty()
-                && matches!(inbound.poll_fill(io, cx), Poll::Ready(Ok(0) | Err(_)));
+            let left = matches!(inbound.poll_bytes(io, cx), Poll::Ready(Ok([]) | Err(_)));
             if left || ended.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Wait::PeerLeft);
             }
@@ -196,8 +192,8 @@ impl Worker {
 
     /// Leaves the bytestream to the user.
     fn keep(self) {
-        let early = self.inbound.unread().to_vec();
-        let Self { io, shared, session, role, options, .. } = self;
+        let Self { io, shared, session, role, options, inbound, .. } = self;
+        let early = inbound.into_early();
         let kept = Box::new(Kept { io, early, session, role, options });
         let unwanted = shared.with(|inner, wakes| {
             // The user may have let go of the stream meanwhile.

@@ -9,7 +9,7 @@ use xmpp_parsers::stanza::Stanza;
 
 use super::{
     e2e::E2eStream,
-    e2e_buffers::Bytes,
+    e2e_buffers::{Bytes, buffered},
     e2e_peer::{Judgement, Remote},
     e2e_resume::another,
     e2e_shared::now,
@@ -50,7 +50,7 @@ pub async fn initiate<IO>(io: IO, options: StreamOptions) -> Result<E2eStream, E
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    open_new(Box::new(io), Role::Initiator, options).await
+    initiate_on(Box::new(buffered(io)), options).await
 }
 
 /// Opens an XML stream as the responder, who waits for the initiator's header.
@@ -68,7 +68,17 @@ pub async fn accept<IO>(io: IO, options: StreamOptions) -> Result<E2eStream, Err
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    open_new(Box::new(io), Role::Responder, options).await
+    accept_on(Box::new(buffered(io)), options).await
+}
+
+/// As [`initiate`].
+pub(crate) async fn initiate_on(io: Box<dyn Bytes>, options: StreamOptions) -> Result<E2eStream, Error> {
+    open_new(io, Role::Initiator, options).await
+}
+
+/// As [`accept`].
+pub(crate) async fn accept_on(io: Box<dyn Bytes>, options: StreamOptions) -> Result<E2eStream, Error> {
+    open_new(io, Role::Responder, options).await
 }
 
 async fn open_new(io: Box<dyn Bytes>, role: Role, mut options: StreamOptions) -> Result<E2eStream, Error> {

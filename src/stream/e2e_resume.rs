@@ -7,7 +7,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use jid::BareJid;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 
 use super::{
     StreamOptions,
@@ -81,7 +81,7 @@ pub(crate) async fn resume<IO>(
     certificate: Certificate,
 ) -> Result<Reconnected, Error>
 where
-    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    IO: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
 {
     let session = Session::new(options.carrier.take());
     let purpose = Purpose::Resume(resume, certificate);
@@ -105,7 +105,7 @@ pub(crate) async fn renew<IO>(
     certificate: Certificate,
 ) -> Result<Reconnected, Error>
 where
-    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    IO: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
 {
     let session = Session::new(options.carrier.take());
     let purpose = Purpose::BeginAnew(certificate);
@@ -131,7 +131,7 @@ pub(crate) async fn await_resume<IO>(
     find: impl Fn(&str) -> Option<Resumable> + Send,
 ) -> Result<(), Error>
 where
-    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    IO: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
 {
     let session = Session::new(options.carrier.take());
     let Opened { worker, .. } =

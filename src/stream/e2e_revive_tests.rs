@@ -11,7 +11,9 @@ use tokio_xmpp::IqRequest;
 use xmpp_parsers::{ping::Ping, stanza::Stanza};
 
 use self::world_tests::*;
-use super::{E2eStream, Reconnected, StreamEvent, accept, await_resume, initiate, resume, tests::message};
+use super::{
+    E2eStream, Reconnected, StreamEvent, accept, await_resume, buffered, initiate, resume, tests::message,
+};
 use crate::{Error, Identity, Limits, Reason, SecurityError, SignallingError, SmConfig, Terminated};
 
 const ROMEO: &str = "romeo@montague.example/balcony";
@@ -309,11 +311,13 @@ async fn an_initiator_with_another_certificate_does_not_get_the_stream() {
     let (ours, theirs) = pipe(&Wire::default(), true);
     let found = world.clone();
     let accepting = tokio::spawn(async move {
-        await_resume(theirs, found.juliet(), |id| found.streams.lock().unwrap().get(id).cloned()).await
+        await_resume(buffered(theirs), found.juliet(), |id| found.streams.lock().unwrap().get(id).cloned())
+            .await
     });
     let thief = world.options(ROMEO, JULIET, &Identity::generate().unwrap());
     let what = super::machine::management::Resume { previd: id, h: 0 };
-    let refused = within(resume(ours, thief, what, world.juliet.certificate().clone())).await.unwrap_err();
+    let refused =
+        within(resume(buffered(ours), thief, what, world.juliet.certificate().clone())).await.unwrap_err();
     assert!(matches!(refused, Error::NotResumed(_)), "{refused}");
     assert!(matches!(within(accepting).await.unwrap(), Err(Error::NotResumed(_))));
     world.set_door(Door::Open);
@@ -376,10 +380,10 @@ async fn ghost(world: &Arc<World>, h: u32) -> Result<Reconnected, Error> {
     let found = world.clone();
     tokio::spawn(async move {
         let find = |id: &str| found.streams.lock().unwrap().get(id).cloned();
-        let _ = await_resume(theirs, found.juliet(), find).await;
+        let _ = await_resume(buffered(theirs), found.juliet(), find).await;
     });
     let what = super::machine::management::Resume { previd, h };
-    within(resume(ours, world.romeo(), what, world.juliet.certificate().clone())).await
+    within(resume(buffered(ours), world.romeo(), what, world.juliet.certificate().clone())).await
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use xmpp_parsers::stanza::Stanza;
 use super::{
     e2e_handle::Handle,
     e2e_shared::{Shared, now},
+    machine::Machine,
 };
 use crate::{
     ApiMisuse, Error, PeerIncompatible, SecurityError,
@@ -133,11 +134,9 @@ impl StreamSender {
     /// [`ApiMisuse::BadStanza`] if it can't be XML; otherwise whatever ended the stream.
     pub async fn send_with_receipt(&self, stanza: impl Into<Stanza>) -> Result<Receipt, Error> {
         let shared = &self.handle.shared;
-        poll_fn(|cx| shared.with(|inner, wakes| inner.poll_room(cx, wakes))).await?;
+        poll_fn(|cx| shared.poll_room(cx)).await?;
         let (told, acked) = oneshot::channel();
-        shared.with(|inner, wakes| {
-            inner.queue(wakes, |machine| machine.send_for(now(), stanza.into(), Some(told)))
-        })?;
+        shared.send_now(|machine, now| machine.send_for(now, stanza.into(), Some(told)))?;
         Ok(Receipt { acked })
     }
 
@@ -152,12 +151,8 @@ impl StreamSender {
     /// [`ApiMisuse::BadStanza`] if the payload can't be XML; otherwise whatever ended the stream.
     pub async fn send_iq(&self, request: IqRequest) -> Result<IqResponse, Error> {
         let shared = &self.handle.shared;
-        poll_fn(|cx| shared.with(|inner, wakes| inner.poll_room(cx, wakes))).await?;
-        let reply = shared.with(|inner, wakes| {
-            // The task may have to look at the clock earlier than it thought.
-            inner.wake_worker(wakes);
-            inner.queue(wakes, |machine| machine.send_iq(now(), request))
-        })?;
+        poll_fn(|cx| shared.poll_room(cx)).await?;
+        let reply = shared.send_now(|machine, now| machine.send_iq(now, request))?;
         reply.await.unwrap_or_else(|_| Err(ApiMisuse::StreamClosed.into()))
     }
 }
@@ -166,18 +161,17 @@ impl Sink<Stanza> for StreamSender {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.handle.shared.with(|inner, wakes| inner.poll_room(cx, wakes))
+        self.handle.shared.poll_room(cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, stanza: Stanza) -> Result<(), Error> {
-        self.mark = self.handle.shared.with(|inner, wakes| {
-            inner.queue(wakes, |machine| machine.send(now(), stanza).map(|()| machine.queued()))
-        })?;
+        let send = |machine: &mut Machine, now| machine.send(now, stanza).map(|()| machine.queued());
+        self.mark = self.handle.shared.send(send)?;
         Ok(())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.handle.shared.with(|inner, _| inner.poll_flushed(self.mark, cx))
+        self.handle.shared.poll_flushed(self.mark, cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -13,15 +13,18 @@ use super::{
     Carrier, Flow,
     e2e_buffers::Outbound,
     e2e_bytestream::Kept,
+    e2e_desk::Desk,
     e2e_events::{EventLog, StreamEvent},
     e2e_peer::Remote,
     e2e_revive::Successor,
+    e2e_visits::Visits,
     machine::{Machine, management::Resume},
 };
 use crate::{ApiMisuse, Error, SignallingError, TransportInfo, Undelivered, wakers::remember};
 
 pub(super) struct Shared {
     inner: Mutex<Inner>,
+    pub(super) desk: Desk,
 }
 
 pub(super) struct Inner {
@@ -42,6 +45,9 @@ pub(super) struct Inner {
     /// The bytestream on which the initiator asked to carry on this stream.
     successor: Option<Successor>,
     reading: Reading,
+    pub(super) visits: Visits,
+    /// When something was last taken to be written.
+    pub(super) taken_at: Instant,
     outbox_limit: usize,
     worker: Option<Waker>,
     receiver: Option<Waker>,
@@ -108,6 +114,7 @@ pub(super) struct Wakes(Vec<Waker>);
 impl Shared {
     pub(super) fn new(machine: Machine, outbox_limit: usize) -> Arc<Self> {
         Arc::new(Self {
+            desk: Desk::new(),
             inner: Mutex::new(Inner {
                 machine,
                 unwritten: 0,
@@ -121,6 +128,8 @@ impl Shared {
                 handed_back: HandedBack::Seen,
                 successor: None,
                 reading: Reading::On,
+                visits: Visits::default(),
+                taken_at: now(),
                 outbox_limit,
                 worker: None,
                 receiver: None,
@@ -142,10 +151,14 @@ impl Shared {
         let mut wakes = Wakes::default();
         // Nothing in here panics half-way; if it did, the state would still be the best there is.
         let result = f(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner), &mut wakes);
-        for waker in wakes.0 {
-            waker.wake();
-        }
+        wakes.wake();
         result
+    }
+}
+
+impl Wakes {
+    pub(super) fn wake(self) {
+        self.0.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -157,8 +170,19 @@ pub(super) fn now() -> Instant {
 impl Inner {
     // For the handles.
 
-    /// Whether there is room to send; if not, the caller is woken when there is.
-    pub(super) fn poll_room(&mut self, cx: &Context<'_>, wakes: &mut Wakes) -> Poll<Result<(), Error>> {
+    /// Whether there is room to send.
+    pub(super) fn poll_room(&self) -> Poll<Result<(), Error>> {
+        match self.machine.check_room() {
+            Ok(true) if self.outbox_len() < self.outbox_limit && self.handed_back == HandedBack::Seen => {
+                Poll::Ready(Ok(()))
+            }
+            Ok(_) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// The same; if there is none, the caller is woken when there is.
+    pub(super) fn await_room(&mut self, cx: &Context<'_>, wakes: &mut Wakes) -> Poll<Result<(), Error>> {
         match self.machine.check_room() {
             Ok(true) if self.outbox_len() < self.outbox_limit && self.is_released(cx) => {
                 return Poll::Ready(Ok(()));
@@ -193,33 +217,36 @@ impl Inner {
     }
 
     /// Whether everything up to `mark` was written and flushed.
-    pub(super) fn poll_flushed(&mut self, mark: u64, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+    pub(super) fn poll_flushed(&self, mark: u64) -> Poll<Result<(), Error>> {
         if self.flushed >= mark {
             return Poll::Ready(Ok(()));
         }
         match (self.machine.error().cloned(), &self.task) {
-            (Some(error), _) => return Poll::Ready(Err(error)),
-            (None, Task::Done(Err(error))) => return Poll::Ready(Err(error.clone())),
-            (None, Task::Done(Ok(())) | Task::Kept(_)) => {
-                return Poll::Ready(Err(ApiMisuse::StreamClosed.into()));
-            }
-            (None, Task::Running) => {}
+            (Some(error), _) => Poll::Ready(Err(error)),
+            (None, Task::Done(Err(error))) => Poll::Ready(Err(error.clone())),
+            (None, Task::Done(Ok(())) | Task::Kept(_)) => Poll::Ready(Err(ApiMisuse::StreamClosed.into())),
+            (None, Task::Running) => Poll::Pending,
         }
-        remember(&mut self.others, cx.waker());
-        Poll::Pending
+    }
+
+    /// The same; if not, the caller is woken when it is.
+    pub(super) fn await_flushed(&mut self, mark: u64, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        let flushed = self.poll_flushed(mark);
+        if flushed.is_pending() {
+            remember(&mut self.others, cx.waker());
+        }
+        flushed
     }
 
     /// The next stanza; `None` after the last one of a stream that was closed in good order.
-    pub(super) fn poll_stanza(
-        &mut self,
-        cx: &Context<'_>,
-        wakes: &mut Wakes,
-    ) -> Poll<Option<Result<Stanza, Error>>> {
+    pub(super) fn poll_stanza(&mut self, wakes: &mut Wakes) -> Poll<Option<Result<Stanza, Error>>> {
+        // It is here, and need not be woken.
+        self.receiver = None;
         let was_idle = self.outbox_len() == 0;
         if let Some(stanza) = self.machine.next_stanza() {
             // An acknowledgement, perhaps.
-            if was_idle && self.outbox_len() > 0 {
-                self.wake_worker(wakes);
+            if was_idle {
+                self.leave(wakes);
             }
             if self.reading == Reading::Paused && self.machine.has_inbox_room() {
                 self.reading = Reading::On;
@@ -228,12 +255,28 @@ impl Inner {
             return Poll::Ready(Some(Ok(stanza)));
         }
         match self.machine.outcome() {
-            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-            Some(Ok(())) => return Poll::Ready(None),
-            None => {}
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            Some(Ok(())) => Poll::Ready(None),
+            None => Poll::Pending,
         }
-        self.receiver = Some(cx.waker().clone());
-        Poll::Pending
+    }
+
+    /// The same; the caller is woken when it is here.
+    pub(super) fn await_stanza(
+        &mut self,
+        cx: &Context<'_>,
+        wakes: &mut Wakes,
+    ) -> Poll<Option<Result<Stanza, Error>>> {
+        let stanza = self.poll_stanza(wakes);
+        if stanza.is_pending() {
+            self.receiver = Some(cx.waker().clone());
+        }
+        stanza
+    }
+
+    /// Whether somebody waits for a stanza.
+    pub(super) fn is_received_for(&self) -> bool {
+        self.receiver.is_some()
     }
 
     /// The user decides how the stream is to end, and receives nothing more. The last decision counts.
@@ -284,8 +327,12 @@ impl Inner {
         }
     }
 
-    pub(super) fn wake_receiver(&mut self, wakes: &mut Wakes) {
-        wakes.0.extend(self.receiver.take());
+    /// Says whether somebody waits.
+    pub(super) fn wake_receiver(&mut self, wakes: &mut Wakes) -> bool {
+        let receiver = self.receiver.take();
+        let is_awaited = receiver.is_some();
+        wakes.0.extend(receiver);
+        is_awaited
     }
 
     pub(super) fn wake_flushers(&mut self, wakes: &mut Wakes) {

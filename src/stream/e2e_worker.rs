@@ -1,11 +1,12 @@
-//! The task of a stream: it moves bytes between the bytestream, the codec and the state machine.
+//! The worker of a stream: it moves bytes between the bytestream, the codec and the state machine.
 //!
 //! While the stream is open, one hand-written poll function does it all ([`Worker::poll_stream`]): it
-//! writes whatever has accumulated in one go, reads while the inbox has room, and keeps one timer. What
+//! writes whatever has accumulated in one go, reads while the inbox has room, and keeps one timer. The stream's task calls it;
+//! whoever sends or receives calls a shorter one ([`Worker::help`], see `e2e_desk.rs`). What
 //! comes after both footers or an error is ordinary async code, in `e2e_end.rs`.
 
 use std::{
-    io,
+    io, mem,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
@@ -19,7 +20,8 @@ use super::{
     decode::{Decoded, Decoder},
     e2e_buffers::{Bytes, Inbound, Outbound, Timer},
     e2e_revive::{Recovery, Registered},
-    e2e_shared::{Reading, Shared, now},
+    e2e_shared::{Reading, Shared, Wakes, now},
+    e2e_visits::PATIENCE,
     machine::{Machine, Role, Setup, cut_off, management::Plan},
     negotiation::{Agenda, Next},
     options::{Session, StreamOptions},
@@ -29,6 +31,9 @@ use crate::{Error, Reason, TransportError, security::Certificate};
 
 /// Turns before the task lets others run, on a bytestream that is always ready.
 const TURNS: usize = 32;
+
+/// The same for somebody who wants to send, and does not wait for what is read.
+const VISITED_TURNS: usize = 4;
 
 pub(super) struct Worker {
     pub(super) io: Box<dyn Bytes>,
@@ -41,6 +46,11 @@ pub(super) struct Worker {
     decoder: Decoder,
     decoded: Vec<Result<Decoded, Violation>>,
     timer: Timer,
+    /// Until when those who were here lately are expected back, if any.
+    patience: Option<Instant>,
+    look: Timer,
+    readers: Readers,
+    wakes: Wakes,
     link: Link,
     /// As the machine was told.
     flow: Flow,
@@ -55,6 +65,25 @@ pub(super) struct Worker {
 enum Link {
     Up,
     Down { error: Error, deadline: Instant },
+}
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readers {
+    Task,
+    /// Somebody who takes the stanzas reads them, too, and will be back when they are used up.
+    Visitor,
+}
+
+/// What somebody has come for who helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Visit {
+    /// To get written what was queued.
+    Write,
+    /// The same, and waits for what the peer makes of it.
+    Both,
+    /// For the next stanza.
+    Read,
 }
 
 /// A bytestream that no XML stream is on.
@@ -85,6 +114,8 @@ pub(super) enum Opening {
 /// What a turn found out under the lock.
 struct Turn {
     reading: Reading,
+    /// Somebody else reads.
+    is_read: bool,
     deadline: Option<Instant>,
 }
 
@@ -123,6 +154,10 @@ impl Worker {
             inbound: Inbound::new(early),
             outbound: Outbound::new(),
             timer: Timer::new(),
+            patience: None,
+            look: Timer::new(),
+            readers: Readers::Task,
+            wakes: Wakes::default(),
             link: Link::Up,
             flow: Flow::Flowing,
             certificate,
@@ -135,6 +170,7 @@ impl Worker {
     /// Works until the stream is open, or over because something else comes next; `Err` says why neither will be.
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Opening, Error>> {
         let over = self.poll_stream(cx).is_ready();
+        self.take_wakes().wake();
         let outbound = &self.outbound;
         self.shared.with(|inner, _| match (inner.machine.error(), inner.machine.negotiated()) {
             (Some(error), _) => Poll::Ready(Err(error.clone())),
@@ -156,14 +192,58 @@ impl Worker {
             options.introduction = Introduction::Required;
         }
         options.peer = peer;
-        (Bare { io, session, options }, inbound.unread().to_vec())
+        (Bare { io, session, options }, inbound.into_early())
+    }
+
+    /// Looks, once it is time, whether those are still there who have left something.
+    fn look_after(&mut self, cx: &mut Context<'_>) {
+        if self.patience.is_some() && self.look.poll(cx, self.patience).is_pending() {
+            return;
+        }
+        let (is_read, is_to_be_continued) = self.shared.with(|inner, _| inner.visits.look());
+        self.readers = if is_read { Readers::Visitor } else { Readers::Task };
+        self.patience = is_to_be_continued.then(|| now() + PATIENCE);
+        if self.patience.is_some() && self.look.poll(cx, self.patience).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Whom the work has to wake, once others can put the worker to work.
+    pub(super) fn take_wakes(&mut self) -> Wakes {
+        mem::take(&mut self.wakes)
+    }
+
+    /// Does what can be done at once, for somebody who is here. What has to be waited for wakes the task, whose context this is.
+    pub(super) fn help(&mut self, cx: &mut Context<'_>, visit: Visit) {
+        let turns = if visit == Visit::Both { VISITED_TURNS } else { TURNS };
+        for _ in 0..turns {
+            let Some(turn) = self.begin_turn(cx).filter(|_| matches!(self.link, Link::Up)) else {
+                return cx.waker().wake_by_ref();
+            };
+            let is_to_read = visit != Visit::Write && turn.reading == Reading::On;
+            let progress = [self.poll_write(cx).is_ready(), is_to_read && self.poll_read(cx).is_ready()];
+            let is_satisfied = match visit {
+                Visit::Read if self.inbound.is_busy() || progress == [false; 2] => {
+                    self.shared.with(|inner, wakes| inner.leave_rest(wakes))
+                }
+                Visit::Read | Visit::Write | Visit::Both => false,
+            };
+            if progress == [false; 2] || is_satisfied {
+                if !self.timer.is_set_for(turn.deadline) {
+                    cx.waker().wake_by_ref();
+                }
+                return;
+            }
+        }
+        cx.waker().wake_by_ref();
     }
 
     /// Works until nothing more will be read, because both footers or an error came, or because the stream has to go on over
     /// another bytestream.
     pub(super) fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_flow(cx);
         for _ in 0..TURNS {
-            self.poll_flow(cx);
+            self.look_after(cx);
             let Some(turn) = self.begin_turn(cx) else {
                 return Poll::Ready(());
             };
@@ -171,7 +251,7 @@ impl Worker {
             let progress = [
                 self.poll_time(cx, turn.deadline).is_ready(),
                 self.poll_write(cx).is_ready(),
-                turn.reading == Reading::On && self.poll_read(cx).is_ready(),
+                turn.reading == Reading::On && !turn.is_read && self.poll_read(cx).is_ready(),
             ];
             if progress == [false; 3] {
                 return Poll::Pending;
@@ -183,7 +263,7 @@ impl Worker {
 
     /// Tells the machine when the bytestream stands still, or no longer does.
     fn poll_flow(&mut self, cx: &Context<'_>) {
-        if let Poll::Ready(flow) = self.session.poll_flow(cx, self.flow)
+        while let Poll::Ready(flow) = self.session.poll_flow(cx, self.flow)
             && flow != self.flow
             // What failed while it stood still does not go on: its end follows.
             && (flow == Flow::Stalled || self.session.error().is_none())
@@ -196,17 +276,17 @@ impl Worker {
 
     /// Tells what was written, and takes what there is to write. `None` when the stream is over, or this bytestream is for it.
     fn begin_turn(&mut self, cx: &Context<'_>) -> Option<Turn> {
-        let flow = self.flow;
-        let (outbound, link) = (&mut self.outbound, &self.link);
+        let (flow, now, readers) = (self.flow, now(), self.readers);
+        let (outbound, link, wakes) = (&mut self.outbound, &self.link, &mut self.wakes);
         // Nothing can be done about a proxy on a bytestream that is broken.
         let path = match link {
             Link::Up => self.session.path(),
             Link::Down { .. } => Path::Direct,
         };
-        self.shared.with(|inner, wakes| {
+        self.shared.with(|inner, _| {
             inner.register_worker(cx);
-            inner.machine.set_path(now(), path);
-            outbound.exchange(inner, wakes);
+            inner.machine.set_path(now, path);
+            outbound.exchange(now, inner, wakes);
             if inner.machine.is_over() {
                 inner.wake_all(wakes);
                 return None;
@@ -217,13 +297,14 @@ impl Worker {
                 return None;
             }
             let reading = inner.reading();
-            inner.machine.set_listening(now(), reading == Reading::On);
+            inner.machine.set_listening(now, reading == Reading::On);
             let link_deadline = match link {
                 Link::Up => None,
                 Link::Down { deadline, .. } => Some(*deadline),
             };
             let deadline = [inner.machine.poll_timeout(), link_deadline].into_iter().flatten().min();
-            Some(Turn { reading, deadline })
+            let is_read = readers == Readers::Visitor && !inner.is_received_for();
+            Some(Turn { reading, is_read, deadline })
         })
     }
 
@@ -274,54 +355,67 @@ impl Worker {
 
     /// Ready when something was read, or the bytestream ended.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.inbound.unread().is_empty() {
-            match ready!(self.inbound.poll_fill(&mut self.io, cx)) {
-                Ok(0) => self.end(cut_off()),
-                Ok(_) => self.decode(),
-                Err(error) => {
-                    let error = self.map_io(&error);
-                    self.end(error);
-                }
+        let read = ready!(self.poll_decode(cx));
+        match read {
+            Ok(0) => self.end(cut_off()),
+            Ok(_) => self.hand_over(),
+            Err(error) => {
+                let error = self.map_io(&error);
+                self.end(error);
             }
-        } else {
-            self.decode();
         }
         Poll::Ready(())
     }
 
-    /// Decodes outside of the lock, and hands over the lot under it.
-    fn decode(&mut self) {
-        let mut bytes = self.inbound.unread();
-        let before = bytes.len();
+    /// Decodes what comes next where it was read, and outside of the lock. Gives how many bytes there were.
+    fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Self { io, inbound, decoder, decoded: all, .. } = self;
+        let mut bytes = ready!(inbound.poll_bytes(io, cx))?;
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let count = bytes.len();
         loop {
-            match self.decoder.decode(&mut bytes) {
+            match decoder.decode(&mut bytes) {
                 Ok(None) => break,
                 Ok(Some(decoded)) => {
                     // What is behind them may be no part of this stream.
                     let may_be_last = matches!(decoded, Decoded::Footer | Decoded::Negotiation { .. });
-                    self.decoded.push(Ok(decoded));
+                    all.push(Ok(decoded));
                     if may_be_last {
                         break;
                     }
                 }
                 Err(violation) => {
-                    self.decoded.push(Err(violation));
+                    all.push(Err(violation));
                     break;
                 }
             }
         }
-        let used = before - bytes.len();
-        self.inbound.consume(used);
-        let (now, decoded) = (now(), &mut self.decoded);
-        self.shared.with(|inner, wakes| {
+        let used = count - bytes.len();
+        inbound.consume(io, used);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Hands over the lot under the lock.
+    fn hand_over(&mut self) {
+        let (now, decoded, wakes) = (now(), &mut self.decoded, &mut self.wakes);
+        let is_busy = self.inbound.is_busy();
+        let is_awaited = self.shared.with(|inner, _| {
             inner.machine.handle_alive(now);
             for item in decoded.drain(..) {
                 inner.machine.handle(now, item);
             }
-            if inner.machine.has_news() {
-                inner.wake_receiver(wakes);
+            let is_awaited = inner.machine.has_news() && inner.wake_receiver(wakes);
+            if is_awaited && is_busy && inner.visits.note_reader() {
+                inner.wake_worker(wakes);
             }
+            is_awaited
         });
+        if is_awaited && is_busy {
+            // Whoever waited for it reads what is behind it.
+            self.readers = Readers::Visitor;
+        }
     }
 
     /// The bytestream ended.

@@ -21,6 +21,7 @@ mod e2e;
 mod e2e_buffers;
 mod e2e_bytestream;
 mod e2e_closer;
+mod e2e_desk;
 mod e2e_end;
 mod e2e_events;
 mod e2e_handle;
@@ -31,6 +32,7 @@ mod e2e_resume;
 mod e2e_revive;
 mod e2e_sender;
 mod e2e_shared;
+mod e2e_visits;
 mod e2e_worker;
 mod encode;
 mod features;
@@ -54,6 +56,8 @@ mod e2e_revive_tests;
 #[cfg(test)]
 mod e2e_tests;
 #[cfg(test)]
+mod e2e_visits_tests;
+#[cfg(test)]
 mod tests;
 
 pub use self::{
@@ -66,8 +70,9 @@ pub use self::{
     options::{Negotiated, StreamInfo, StreamOptions},
 };
 pub(crate) use self::{
+    e2e_buffers::buffered,
     e2e_closer::Closer,
-    e2e_open::check_stanza,
+    e2e_open::{accept_on, check_stanza, initiate_on},
     e2e_resume::{Goal, Reconnect, Reconnected, Registry, Resumable, Revival, await_resume, renew, resume},
     e2e_sender::WeakSender,
     options::{Established, FirstStanzas},

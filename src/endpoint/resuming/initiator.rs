@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use jid::FullJid;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 
 use super::Whereabouts;
 use crate::{
@@ -157,7 +157,7 @@ impl Purpose for Again {
         carried: &Carried,
     ) -> Result<Reconnected, Error>
     where
-        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        IO: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
     {
         let reconnected = match (self.goal, role) {
             (Goal::Resume(resume, certificate), Role::Initiator) => {

@@ -7,7 +7,7 @@ use std::{
 
 use jid::BareJid;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncBufRead, AsyncWrite},
     sync::Notify,
     task::{Id, JoinError, JoinSet},
 };
@@ -261,7 +261,7 @@ impl Purpose for Continuation {
         carried: &Carried,
     ) -> Result<(), Error>
     where
-        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        IO: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
     {
         let found = Mutex::new(None);
         let find = |id: &str| {

@@ -21,7 +21,7 @@ use crate::{
     Error, Identity, Limits, Reason, SmConfig, Terminated, TlsOptions, TransportInfo, Trust,
     stream::{
         Carrier, E2eStream, Flow, Goal, Reconnect, Reconnected, Registry, Resumable, Revival, StreamOptions,
-        accept, await_resume, initiate, renew, resume,
+        accept, await_resume, buffered, initiate, renew, resume,
     },
 };
 
@@ -274,9 +274,9 @@ impl World {
                         Door::Forgetful | Door::Usurped | Door::Unwilling | Door::Slow => None,
                         _ => world.streams.lock().unwrap().get(id).cloned(),
                     };
-                    let _ = await_resume(theirs, responder, find).await;
+                    let _ = await_resume(buffered(theirs), responder, find).await;
                 });
-                resume(ours, self.romeo(), what, certificate).await
+                resume(buffered(ours), self.romeo(), what, certificate).await
             }
             Goal::Renew(_) if door == Door::Unwilling => {
                 Err(Error::Terminated(Terminated::new(Reason::Decline, None)))
@@ -294,7 +294,7 @@ impl World {
                         world.accepted.lock().unwrap().push(stream);
                     }
                 });
-                renew(ours, self.romeo(), certificate).await
+                renew(buffered(ours), self.romeo(), certificate).await
             }
         }
     }
