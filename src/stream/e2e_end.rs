@@ -219,16 +219,22 @@ impl Worker {
         let _ = timeout(limit, io.shutdown()).await;
         let is_awaited = shared.with(|inner, _| inner.machine.is_awaited());
         session.terminate(parting_reason(&error, is_awaited), error.peer_text());
-        let told = match &error {
-            Error::Stream(failure) => failure.direction == Direction::Sent,
-            Error::PeerIncompatible(_) | Error::PeerMisbehaved(_) | Error::Security(_) => true,
-            _ => false,
-        };
+        let told = is_told(&error);
         shared.with(|inner, wakes| inner.done_as_it_ended(Err(error), wakes));
         if told {
             // Closing a socket with unread bytes makes the peer's system drop our stream error.
             let _ = timeout(limit, discard(&mut io)).await;
         }
+    }
+}
+
+/// Whether the peer was sent a stream error for it.
+fn is_told(error: &Error) -> bool {
+    match error {
+        Error::Stream(failure) => failure.direction == Direction::Sent,
+        Error::PeerIncompatible(_) | Error::PeerMisbehaved(_) | Error::Security(_) => true,
+        Error::Undelivered(undelivered) => undelivered.cause().is_some_and(is_told),
+        _ => false,
     }
 }
 
