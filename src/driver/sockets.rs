@@ -86,10 +86,14 @@ impl Sockets {
         Self { config, listening: None, dials: HashMap::new() }
     }
 
-    /// Does all that the sessions want done. On a runtime.
+    /// Does all that the sessions want done, and what they want done then. On a runtime.
     pub(super) fn perform_all(&mut self, shared: &Arc<Shared>) {
-        for effect in shared.take_effects() {
-            self.perform(shared, effect);
+        loop {
+            let effects = shared.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            effects.into_iter().for_each(|effect| self.perform(shared, effect));
         }
     }
 
@@ -97,7 +101,7 @@ impl Sockets {
         match effect {
             Effect::Gather(id) => {
                 let addresses = self.addresses(shared);
-                shared.act(|state, now| state.sessions.handle_gathered(now, id, addresses));
+                shared.act_silently(|state, now| state.sessions.handle_gathered(now, id, addresses));
             }
             Effect::Dial(token, dial, span) => self.dial(shared, token, dial, span),
             Effect::Abandon(token) => drop(self.dials.remove(&token)),

@@ -513,7 +513,8 @@ fn who_only_asks_for_acknowledgements_is_not_sent_away_for_it() {
 #[test]
 fn nothing_is_asked_for_with_the_header_before_a_secret_is_proved() {
     for (secret, asks) in [(None, true), (Some(SECRET), false)] {
-        let Agenda::Sasl(credentials) = side_setup(Role::Initiator, Footing::Unverified, secret, 7).agenda else {
+        let Agenda::Sasl(credentials) = side_setup(Role::Initiator, Footing::Unverified, secret, 7).agenda
+        else {
             unreachable!("its agenda is SASL");
         };
         let mut setup = managed(Role::Initiator);

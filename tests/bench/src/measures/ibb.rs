@@ -56,7 +56,8 @@ impl Variant {
     async fn connect(name: String, server: &Server, relay: &Relay, config: Config, effort: Effort) -> Self {
         let mut pair =
             Pair::connect(|| server.connector_at(relay.address()), PASSWORD, || config.clone()).await;
-        let (mut count, probes, seconds) = if effort.is_quick() { (5, 1, 0.1) } else { (PROBE, PROBES, SECONDS) };
+        let (mut count, probes, seconds) =
+            if effort.is_quick() { (5, 1, 0.1) } else { (PROBE, PROBES, SECONDS) };
         for _ in 0..probes {
             count = (pair.goodput(&bots::message(BYTES), count).await * seconds) as usize + 1;
         }
