@@ -467,7 +467,10 @@
 //!
 //! A receiver whose bot does not read holds its acknowledgements back. It may be sent [`IbbConfig::receive_buffer`](crate::IbbConfig::receive_buffer)
 //! and some 9 MiB: 8 MiB that a peer of this kind may have in flight, and 1 MiB that is acknowledged bit by bit, every half
-//! minute, so that the peer does not take the bot for dead. It is kept until it is read.
+//! minute, so that the peer does not take the bot for dead. It is kept until it is read. All in-band bytestreams of an endpoint together
+//! keep [`IbbConfig::receive_total`](crate::IbbConfig::receive_total), 256 MiB: above a quarter of that, what is beyond the receive
+//! buffers is not acknowledged any more, and with all of it taken, a bytestream whose reader is behind by more than its receive
+//! buffer ends with the next block. What the bot does read is acknowledged all the same, so no stream waits for another.
 //!
 //! Goodput and what others wait for, in the simulation that the window is tested in (`cargo run --release -p bench -- simulate`), with the
 //! window of this crate and with fixed ones, in blocks × bytes:
