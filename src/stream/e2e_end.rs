@@ -37,8 +37,9 @@ enum Wait {
 
 impl Worker {
     /// Works until everything is over, over as many bytestreams as that takes.
-    pub(super) async fn run(self) {
-        let mut worker = Box::new(self);
+    ///
+    /// What comes behind the stream's life is boxed: a future is as large as the largest that it waits for, all its life.
+    pub(super) async fn run(mut worker: Box<Self>) {
         loop {
             poll_fn(|cx| {
                 let over = worker.poll_stream(cx);
@@ -47,9 +48,9 @@ impl Worker {
             })
             .await;
             if worker.shared.with(|inner, _| inner.machine.is_over()) {
-                return worker.wind_up().await;
+                return Box::pin(worker.wind_up()).await;
             }
-            match worker.revive().await {
+            match Box::pin(worker.revive()).await {
                 Some(next) => worker = next,
                 None => return,
             }
@@ -292,5 +293,19 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_of_a_stream_is_no_larger_than_its_life_needs() {
+        fn size_of_future<F: Future>(_: impl FnOnce(Box<Worker>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(Worker::run);
+        assert!(size <= 64, "{size} bytes for each idle stream");
     }
 }

@@ -101,7 +101,7 @@ pub(super) async fn open(
         }
     });
     let mut stream = E2eStream::new(worker.shared.clone(), info);
-    tokio::spawn(worker.run());
+    tokio::spawn(Worker::run(Box::new(worker)));
     if let Some(established) = to_be_asked {
         stream.ask(*established, decision).await?;
     }

@@ -176,10 +176,9 @@ fn what_all_bytestreams_keep_together_has_a_bound() {
             config.ibb.receive_total = receive_total;
             config
         };
-        let (mut pair, romeos, juliets) = Pair::open_with(small);
+        let (mut pair, romeos, _) = Pair::open_with(small);
         pair.send(Romeo, romeos, b"more than eight bytes");
         pair.run();
-        assert_eq!(pair.end(Juliet).error(juliets).is_some(), is_over);
         assert_eq!(
             pair.take_log().iter().any(|line| line.contains("session-terminate failed-transport")),
             is_over

@@ -12,7 +12,15 @@ use jid::Jid;
 use jingle_xmlstream::{Config, DiscoConfig, E2eStream, Endpoint, Start, Transports};
 use mock_server::Target;
 use tokio_xmpp::Event;
-use xmpp_parsers::{iq::Iq, minidom::Element, ns, presence::Presence, stanza::Stanza};
+use xmpp_parsers::{
+    caps::{self, Caps},
+    disco::{DiscoInfoResult, Identity},
+    hashes::Algo,
+    iq::Iq,
+    ns,
+    presence::Presence,
+    stanza::Stanza,
+};
 
 use super::Outcome;
 use crate::{
@@ -92,7 +100,7 @@ pub(super) async fn first(effort: Effort) -> Result<Outcome, Skipped> {
     for (romeo, juliet) in [&early, &fast] {
         meet(romeo, juliet).await;
     }
-    // She says nothing of her capabilities, so that he asks her for this one, and remembers it.
+    // He asks her program once, and remembers it.
     drop(bots::streams(&letter.0, &letter.1).await);
     mock.server.delay(Target::All, DELAY, DELAY);
     for _ in 0..effort.rounds {
@@ -104,30 +112,35 @@ pub(super) async fn first(effort: Effort) -> Result<Outcome, Skipped> {
     Ok(Outcome::of(vec![letter_row, early_row, fast_row]))
 }
 
-/// A bot whose program takes nothing before its time, which it does not say by a hash.
+/// A bot whose program takes nothing before its time, and says so by service discovery.
 async fn stickler(mock: &Mock) -> Endpoint {
     let mut disco = DiscoConfig::default();
     disco.answer = false;
     let config = ibb_config().disco(disco);
     let jid: Jid = bots::JULIET.parse().expect("an address");
     let (endpoint, mut events) = Endpoint::login(jid, mock_server::PASSWORD, mock.connector(), config);
+    let mut info = DiscoInfoResult {
+        node: None,
+        identities: vec![Identity::new_anonymous::<_, _, String, String>("client", "bot")],
+        features: endpoint.features().into_iter().filter(|feature| feature != EARLY_DATA).collect(),
+        extensions: Vec::new(),
+    };
+    let hash = caps::hash_caps(&caps::compute_disco(&info), Algo::Sha_1).expect("an algorithm of XEP-0115");
     let answering = endpoint.clone();
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
             if let Event::Stanza(Stanza::Iq(Iq::Get { from, id, payload, .. })) = event
                 && payload.is("query", ns::DISCO_INFO)
             {
-                let features = answering.features().into_iter().filter(|feature| feature != EARLY_DATA);
-                let features = features.map(|feature| {
-                    Element::builder("feature", ns::DISCO_INFO).attr(rxml::xml_ncname!("var").into(), feature)
-                });
-                let info = Element::builder("query", ns::DISCO_INFO).append_all(features).build();
-                let answer = Iq::Result { from: None, to: from, id, payload: Some(info) };
+                info.node = payload.attr("node").map(str::to_owned);
+                let answer = Iq::Result { from: None, to: from, id, payload: Some(info.clone().into()) };
                 answering.send_stanza(answer).await.expect("it is sent");
             }
         }
     });
     endpoint.online().await.expect("the server takes the bot");
+    let there = Presence::available().with_payload(Caps::new("https://example.org/stickler", hash));
+    endpoint.send_stanza(there).await.expect("presence is sent");
     endpoint
 }
 
