@@ -185,7 +185,7 @@ impl Shared {
             Event::Stanza(stanza) => {
                 let word = self.word_on(&stanza);
                 let handle = |state: &mut State, now| {
-                    state.forget_closed();
+                    state.forget_closed(&stanza);
                     if state.lookouts > 0 && matches!(stanza, Stanza::Presence(_)) {
                         // It may say where a peer is.
                         state.general = General::Changed;

@@ -11,6 +11,7 @@ use std::{
 use socket2::SockRef;
 use tokio::{net::TcpStream, task::AbortHandle};
 use tracing::Instrument as _;
+use xmpp_parsers::stanza::Stanza;
 
 use super::{Shared, State};
 use crate::{
@@ -65,10 +66,8 @@ impl Waiting {
         Ok(Connection { socket, local, remote })
     }
 
-    /// Those whose other end says no more.
-    fn closed(&self) -> Vec<SocketId> {
-        let closed = self.connections.iter().filter(|(_, stream)| is_closed(stream));
-        closed.map(|(socket, _)| *socket).collect()
+    fn is_closed(&self, socket: SocketId) -> bool {
+        self.connections.get(&socket).is_some_and(is_closed)
     }
 
     pub(super) fn take(&mut self, socket: SocketId) -> Option<TcpStream> {
@@ -123,8 +122,10 @@ impl Sockets {
     }
 
     fn dial(&mut self, shared: &Arc<Shared>, token: DialToken, wanted: Dial, span: tracing::Span) {
-        // Those that have ended.
-        self.dials.retain(|_, task| !task.0.is_finished());
+        // Those that have ended, whenever there would have to be more room.
+        if self.dials.len() == self.dials.capacity() {
+            self.dials.retain(|_, task| !task.0.is_finished());
+        }
         let shared = Arc::clone(shared);
         let attempt = async move {
             let result = dial(&wanted).await;
@@ -165,9 +166,9 @@ impl Shared {
 
 impl State {
     /// A peer says which of the connections that it made it uses, and by then has closed the others.
-    pub(super) fn forget_closed(&mut self) {
-        for socket in self.sockets.closed() {
-            if self.sessions.handle_closed(socket) {
+    pub(super) fn forget_closed(&mut self, stanza: &Stanza) {
+        for socket in self.sessions.waiting_sockets(stanza) {
+            if self.sockets.is_closed(socket) && self.sessions.handle_closed(socket) {
                 self.sockets.take(socket);
             }
         }
