@@ -109,6 +109,11 @@ impl Table {
         self.sessions.values()
     }
 
+    /// The same, with their names, oldest first.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.sessions.iter().map(|(id, session)| (*id, session))
+    }
+
     /// All of them, oldest first.
     pub(super) fn ids(&self) -> Vec<SessionId> {
         self.sessions.keys().copied().collect()

@@ -11,12 +11,13 @@ use futures::{SinkExt, StreamExt};
 use jid::Jid;
 use jingle_xmlstream::{Config, DiscoConfig, E2eStream, Endpoint, Start, Transports};
 use mock_server::Target;
-use tokio_xmpp::Event;
+use tokio_xmpp::{Event, IqRequest};
 use xmpp_parsers::{
     caps::{self, Caps},
     disco::{DiscoInfoResult, Identity},
     hashes::Algo,
     iq::Iq,
+    minidom::Element,
     ns,
     presence::Presence,
     stanza::Stanza,
@@ -48,6 +49,9 @@ const NO_LATER: f64 = 1.05;
 /// Set-ups whose processor time is taken together.
 const SET_UPS: usize = 200;
 const CPU_GOAL: f64 = 3.0;
+
+/// Requests of an in-band set-up: session-initiate, session-accept, security-info, `<open/>`, and two blocks each way.
+const IQS: usize = 8;
 
 /// For what is left to do when the last stream is up, and for as long as nothing happens, to see what that takes.
 const CALM: Duration = Duration::from_millis(500);
@@ -202,7 +206,30 @@ pub(super) async fn processor(effort: Effort) -> Result<Outcome, Skipped> {
         effort.by_turns(ours, handshake, |ours, handshake| row.push(ours, handshake)).await;
         rows.push(row);
     }
+    let mut row = Row::new("what its stanzas alone take", "ms", Goal::None).against("TLS handshake");
+    let count = effort.count(SET_UPS);
+    let stanzas = async || cpu_of_stanzas(count).await;
+    let handshake = async || cpu_of_handshakes(count);
+    effort.by_turns(stanzas, handshake, |stanzas, handshake| row.push(stanzas, handshake)).await;
+    rows.push(row);
     Ok(Outcome::of(rows))
+}
+
+/// Milliseconds for as many requests and answers as there are in an in-band set-up, with what tokio-xmpp and the XML take on
+/// their way. Nothing is negotiated.
+async fn cpu_of_stanzas(count: usize) -> f64 {
+    let mock = Mock::start();
+    let bot = |account| bots::bot(account, mock_server::PASSWORD, mock.connector(), ibb_config());
+    let (romeo, juliet) = tokio::join!(bot(bots::ROMEO), bot(bots::JULIET));
+    let to = Jid::from(bots::address(&juliet));
+    let before = cpu::used(mock::THREADS);
+    for _ in 0..count * IQS {
+        let question = IqRequest::Get(Element::bare("query", ns::DISCO_INFO));
+        romeo.send_iq(Some(to.clone()), question).await.expect("an answer");
+    }
+    let took = cpu::since(before, mock::THREADS);
+    futures::future::join_all([romeo.close(), juliet.close()]).await;
+    took.as_secs_f64() * 1e3 / count as f64
 }
 
 /// Milliseconds each.
@@ -217,7 +244,7 @@ async fn cpu_of_set_ups(config: fn() -> Config, count: usize) -> f64 {
         streams.push(bots::streams(&romeo, &juliet).await);
     }
     tokio::time::sleep(CALM).await;
-    let (lasted, busy) = (before.0.elapsed(), cpu::used(mock::THREADS) - before.1);
+    let (lasted, busy) = (before.0.elapsed(), cpu::since(before.1, mock::THREADS));
     let idle = idle_share(CALM).await;
     drop(streams);
     futures::future::join_all([romeo.close(), juliet.close()]).await;
@@ -228,7 +255,7 @@ async fn cpu_of_set_ups(config: fn() -> Config, count: usize) -> f64 {
 async fn idle_share(during: Duration) -> f64 {
     let before = cpu::used(mock::THREADS);
     tokio::time::sleep(during).await;
-    (cpu::used(mock::THREADS) - before).as_secs_f64() / during.as_secs_f64()
+    cpu::since(before, mock::THREADS).as_secs_f64() / during.as_secs_f64()
 }
 
 /// Milliseconds each, both ends together.
@@ -236,7 +263,7 @@ fn cpu_of_handshakes(count: usize) -> f64 {
     let configs = Configs::generate();
     let before = cpu::used(mock::THREADS);
     (0..count).for_each(|_| configs.handshake());
-    (cpu::used(mock::THREADS) - before).as_secs_f64() * 1e3 / count as f64
+    cpu::since(before, mock::THREADS).as_secs_f64() * 1e3 / count as f64
 }
 
 fn ibb_config() -> Config {

@@ -19,6 +19,13 @@ pub fn used(except: &str) -> Duration {
     all.saturating_sub(left_out)
 }
 
+/// What all of them took since they had taken this. What a thread takes is only written down when it pauses, so that the
+/// little that is left out may come late.
+#[must_use]
+pub fn since(before: Duration, except: &str) -> Duration {
+    used(except).saturating_sub(before)
+}
+
 /// What those took that go on.
 fn of_threads(name: &str) -> Duration {
     let threads = fs::read_dir("/proc/self/task").expect("processor time by thread is known on Linux alone");
