@@ -345,6 +345,7 @@ async fn when_its_time_is_over_a_stream_is_given_up_on_both_sides() {
     let short = || s5b_config().sm(sm(|sm| sm.resumption = Duration::from_millis(500)));
     // The shorter time counts.
     let mut scene = Scene::of(short(), s5b_config()).await;
+    unacked(&scene.romeos, 0).await;
     scene.world.server.intercept(drop_if(|stanza| action(stanza) == Some("session-initiate")));
     within(scene.romeos.send(message("Juliet?"))).await.unwrap();
     scene.wires.reset();

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! RFC 6120 §4.3.5 has stanzas wait for the responder's features, XEP-0246 #exchange for its header. A responder that
-//! announces that it takes them earlier gets `<enable/>` with them, and counts them. Any other reads them in order, too,
+//! announces that it takes them earlier gets `<enable/>` with them, and counts them; it gets that also where nothing is to be
+//! said yet, for the answer to come with its features. Any other reads them in order, too,
 //! which is behind a header; if it wants something negotiated first, there is no stream, because nobody could tell what
 //! became of them.
 
