@@ -342,3 +342,29 @@ impl Alarm {
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_follows_what_is_due_first() {
+        let begun = now();
+        let after = |seconds| Some(begun + Duration::from_secs(seconds));
+        let mut alarm = Alarm::default();
+        for (due, interrupted) in [(None, 1), (after(10), 2), (after(5), 3)] {
+            let waiting = tokio::time::timeout(Duration::from_secs(1), alarm.at(due));
+            assert!(waiting.await.is_err(), "it is not due yet");
+            assert_eq!(now(), begun + Duration::from_secs(interrupted));
+        }
+        // What was due is not, and something else is later.
+        alarm.at(after(20)).await;
+        assert_eq!(now(), begun + Duration::from_secs(20));
+        alarm.at(after(21)).await;
+        assert_eq!(now(), begun + Duration::from_secs(21));
+        alarm.at(after(21)).await;
+        assert_eq!(now(), begun + Duration::from_secs(21), "what is past is due");
+    }
+}
