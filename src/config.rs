@@ -387,6 +387,11 @@ impl Default for Limits {
 pub struct IbbConfig {
     /// The largest block to offer or accept, in bytes before base64, 1 to 65535. Default 65535: how much of it is used,
     /// the path decides. A rate-limited server gets blocks of 2 KiB, a fast one such as fit its speed.
+    ///
+    /// A block of 65535 bytes is a stanza of 88 kB. RFC 6120 §13.12 lets a server refuse stanzas over 10,000 bytes, which ends the bot's session
+    /// with it (`policy-violation`) and the stream on it, again and again where the stream is resumed in band. Prosody and
+    /// ejabberd take 256 KiB as they come. Where the own server, or the peer's, is known to take less, this has to be less than
+    /// three quarters of that: the limit is not announced, and nothing but the loss of the session would show it.
     pub block_size: u16,
     /// Bytes at most that wait for their acknowledgement, and at least one block. How many do is found out from the acknowledgements' delays, so this
     /// only matters where a path is both fast and long. Default 8 MiB, which is also what a larger number counts as: a
@@ -398,11 +403,22 @@ pub struct IbbConfig {
     /// Received bytes that wait to be read before acknowledgements are held back. Default 256 KiB, four of the largest
     /// blocks. A peer that is held back may send 9 MiB beyond it, all of its window; one that sends more loses the stream.
     pub receive_buffer: usize,
+    /// Received bytes of all in-band bytestreams together that wait to be read. Default 256 MiB. Above a quarter of that, no
+    /// peer is acknowledged more than `receive_buffer` for a bot that does not read, so that those who wait too long give it up
+    /// sooner ([`Timeouts::block_ack`]). With all of it taken, a bytestream that is behind by more than `receive_buffer` loses
+    /// the next block, and with that its stream, which can be resumed. Streams that the bot reads go on as ever.
+    pub receive_total: usize,
 }
 
 impl Default for IbbConfig {
     fn default() -> Self {
-        Self { block_size: 65535, in_flight: 8 * 1024 * 1024, fixed_window: None, receive_buffer: 256 * 1024 }
+        Self {
+            block_size: 65535,
+            in_flight: 8 * 1024 * 1024,
+            fixed_window: None,
+            receive_buffer: 256 * 1024,
+            receive_total: 256 * 1024 * 1024,
+        }
     }
 }
 

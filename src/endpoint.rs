@@ -6,7 +6,10 @@ mod incoming;
 mod resuming;
 mod secure;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jid::{FullJid, Jid};
 use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
@@ -61,7 +64,10 @@ pub struct Endpoint {
 
 /// The streams that are up, so that closing the endpoint can close them in good order.
 #[derive(Debug, Default)]
-struct Streams(Mutex<Vec<Closer>>);
+struct Streams(Mutex<VecDeque<Closer>>);
+
+/// Of the streams that are known, so many are looked at with each new one, so that it costs the same however many there are.
+const LOOKED_AT: usize = 4;
 
 impl Endpoint {
     /// Logs in, with a session with the server of the endpoint's own.
@@ -274,7 +280,13 @@ impl Endpoint {
     /// Remembers a stream, and forgets those that have ended.
     fn remember(&self, stream: Closer) {
         let mut streams = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|known| !known.is_closed());
-        streams.push(stream);
+        for _ in 0..LOOKED_AT {
+            if let Some(known) = streams.pop_front()
+                && !known.is_closed()
+            {
+                streams.push_back(known);
+            }
+        }
+        streams.push_back(stream);
     }
 }

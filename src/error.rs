@@ -399,9 +399,13 @@ impl Error {
     }
 
     /// Of an error before there is a stream: a refusal of the peer's for security is that, whether its alert, its stream
-    /// error or its session-terminate was the quickest.
+    /// error or its session-terminate was the quickest, and whatever had been said to it by then.
     pub(crate) fn or_refusal(self) -> Self {
         let text = match self {
+            Self::Undelivered(Undelivered { cause: Some(cause), stanzas }) => {
+                let cause = Some(Arc::new(Self::clone(&cause).or_refusal()));
+                return Self::Undelivered(Undelivered { cause, stanzas });
+            }
             Self::Terminated(Terminated { reason: Reason::SecurityError, text }) => text,
             Self::Stream(StreamFailure {
                 direction: Direction::Received,

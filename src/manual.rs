@@ -127,7 +127,8 @@
 //! - Blocks right behind the `<open/>` of an in-band bytestream that it has accepted by Jingle. A server keeps the order
 //!   of stanzas between two full JIDs. If the `<open/>` is refused all the same, so are the blocks, and the bytestream has failed.
 //! - Stanzas and `<enable/>` (XEP-0198) right behind the initiator's stream header. If it wants the initiator to authenticate (SASL), and
-//!   does not insist on it, it drops them, and the initiator sends them again on the stream that follows; if it insists, the stream fails.
+//!   does not insist on it, it drops them, and the initiator sends them again on the stream that follows; if it insists, the stream
+//!   fails, unless there was no more than `<enable/>`, which it drops all the same. It answers `<enable/>` with `<enabled/>` or `<failed/>`.
 //!
 //! To others, nothing goes behind `<open/>`. The first stanzas do go behind the header, without `<enable/>`, though XEP-0246
 //! #exchange would wait for the other header: who reads in order finds them behind the first all the same. They have no number then, and the first
@@ -142,7 +143,8 @@
 //!
 //! ## What is acknowledged, and when
 //!
-//! The initiator of the stream sends `<enable/>` right behind the features, and its stanzas behind that, so it costs no round trip.
+//! The initiator of the stream sends `<enable/>` right behind the features, and its stanzas behind that, so it costs no round trip. To a
+//! peer that takes early data it sends it with its header, unless a secret has to be proved first, and the answer is there with the features.
 //! A stanza counts as handled when the bot took it with `next`, or when the stream dealt with it by itself, as with pings and
 //! replies to `send_iq`; and always as a prefix of what came: what is behind a message that the bot has not taken waits with
 //! it. So an acknowledgement says that the bot has the stanza, not that it has done with it, and a bot that must not lose a
@@ -467,7 +469,10 @@
 //!
 //! A receiver whose bot does not read holds its acknowledgements back. It may be sent [`IbbConfig::receive_buffer`](crate::IbbConfig::receive_buffer)
 //! and some 9 MiB: 8 MiB that a peer of this kind may have in flight, and 1 MiB that is acknowledged bit by bit, every half
-//! minute, so that the peer does not take the bot for dead. It is kept until it is read.
+//! minute, so that the peer does not take the bot for dead. It is kept until it is read. All in-band bytestreams of an endpoint together
+//! keep [`IbbConfig::receive_total`](crate::IbbConfig::receive_total), 256 MiB: above a quarter of that, what is beyond the receive
+//! buffers is not acknowledged any more, and with all of it taken, a bytestream whose reader is behind by more than its receive
+//! buffer ends with the next block. What the bot does read is acknowledged all the same, so no stream waits for another.
 //!
 //! Goodput and what others wait for, in the simulation that the window is tested in (`cargo run --release -p bench -- simulate`), with the
 //! window of this crate and with fixed ones, in blocks × bytes:

@@ -28,7 +28,7 @@ use support::{
     wires::Wires,
     within,
 };
-use tokio::{runtime::Runtime, sync::oneshot};
+use tokio::{runtime, sync::oneshot};
 use tokio_xmpp::IqRequest;
 use xmpp_parsers::{
     minidom::Element,
@@ -250,30 +250,37 @@ async fn a_request_is_answered_once_though_the_bytestream_was_lost_on_the_way() 
 
 /// Juliet in a process of her own, as it were: it can be killed.
 struct Process {
-    runtime: Option<Runtime>,
+    killed: oneshot::Sender<()>,
 }
 
 impl Process {
     /// Juliet accepts whatever comes, and never listens.
     async fn start(server: &MockServer, config: Config) -> Self {
-        let runtime = Runtime::new().unwrap();
         let (online, is_online) = oneshot::channel();
+        let (killed, is_killed) = oneshot::channel();
         let world = World { server: server.clone() };
-        runtime.spawn(async move {
+        let life = async move {
             let juliet = world.bot(JULIET, config).await;
             online.send(()).unwrap();
             let mut accepted = Vec::new();
             while let Some(incoming) = juliet.accept().await {
                 accepted.push(incoming.accept().await);
             }
+        };
+        // With a single thread, what is dropped with the runtime has no time for last words.
+        std::thread::spawn(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.spawn(life);
+            // That nobody kills her is the end of the test.
+            let _ = runtime.block_on(is_killed);
         });
         within(is_online).await.unwrap();
-        Self { runtime: Some(runtime) }
+        Self { killed }
     }
 
     /// Nothing of it runs any more, and nobody was told.
-    fn kill(mut self) {
-        self.runtime.take().unwrap().shutdown_background();
+    fn kill(self) {
+        self.killed.send(()).unwrap();
     }
 }
 
@@ -345,6 +352,7 @@ async fn when_its_time_is_over_a_stream_is_given_up_on_both_sides() {
     let short = || s5b_config().sm(sm(|sm| sm.resumption = Duration::from_millis(500)));
     // The shorter time counts.
     let mut scene = Scene::of(short(), s5b_config()).await;
+    unacked(&scene.romeos, 0).await;
     scene.world.server.intercept(drop_if(|stanza| action(stanza) == Some("session-initiate")));
     within(scene.romeos.send(message("Juliet?"))).await.unwrap();
     scene.wires.reset();

@@ -7,7 +7,7 @@ use tokio_xmpp::Event;
 use xmpp_parsers::stanza::Stanza;
 
 use super::{
-    Handle, Reach, Shared, alarm, close_shared,
+    Alarm, Handle, Reach, Shared, close_shared,
     handle::{Commands, FromBot},
     sockets::Sockets,
 };
@@ -23,6 +23,7 @@ pub struct ByHand {
     commands: Commands,
     outgoing: VecDeque<Stanza>,
     sockets: Sockets,
+    alarm: Alarm,
 }
 
 impl Drop for ByHand {
@@ -36,7 +37,7 @@ impl ByHand {
         let sockets = Sockets::new(config.s5b.clone());
         let shared = Arc::new(Shared::new(Sessions::new(config)));
         let (handle, commands) = Handle::new(Arc::clone(&shared));
-        (handle, Self { shared, commands, outgoing: VecDeque::new(), sockets })
+        (handle, Self { shared, commands, outgoing: VecDeque::new(), sockets, alarm: Alarm::default() })
     }
 
     /// Tells the full JID of a session with the server that was up before: its `Online` event can't be handled any more.
@@ -79,7 +80,7 @@ impl ByHand {
                     return None;
                 }
                 () = self.shared.bell.notified() => {}
-                () = alarm(due) => self.shared.handle_timeout(),
+                () = self.alarm.at(due) => self.shared.handle_timeout(),
             }
         }
     }

@@ -133,6 +133,14 @@ impl Link {
         }
     }
 
+    /// Whether it takes another one behind the last, without waiting.
+    pub(crate) fn has_room(&self) -> bool {
+        match self {
+            Self::Stream(link) => link.in_queue.len() < QUEUE,
+            Self::Client(_) => false,
+        }
+    }
+
     /// What comes next; `None` after the end for good. A client does not tell when it lost its connection.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Heard>> {
         match self {
@@ -152,7 +160,7 @@ impl Link {
     /// Whether somebody waits to be told that a stanza was sent.
     pub(crate) fn is_awaited(&self) -> bool {
         match self {
-            Self::Stream(link) => link.in_queue.iter().any(|(_, sent)| sent.is_some()),
+            Self::Stream(link) => link.is_awaited(),
             Self::Client(ClientLink::Sending(_, sent)) => sent.is_some(),
             Self::Client(ClientLink::Idle(_) | ClientLink::Ended) => false,
         }
@@ -218,9 +226,16 @@ impl StreamLink {
         }
     }
 
+    fn is_awaited(&self) -> bool {
+        self.in_queue.iter().any(|(_, sent)| sent.is_some())
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Heard>> {
-        // Learns of what was sent even if nobody wants to send more.
-        let _ = self.poll_idle(cx);
+        // Learns of what was sent even if nobody wants to send more; but it need not wake up for what nobody waits for.
+        self.take_sent();
+        if self.is_awaited() {
+            let _ = self.poll_idle(cx);
+        }
         loop {
             let event = match Pin::new(&mut self.stream).poll_next(cx) {
                 Poll::Ready(event) => event,

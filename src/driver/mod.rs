@@ -24,13 +24,16 @@ pub(crate) use self::{
 
 use std::{
     collections::{HashMap, VecDeque},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     time::Instant,
 };
 
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Sleep,
+};
 use tokio_xmpp::{Event, IqResponse};
 use xmpp_parsers::stanza::Stanza;
 
@@ -131,6 +134,15 @@ impl Shared {
 
     /// Does something with the sessions, and whatever follows from it.
     pub(crate) fn act<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let (result, ring) = self.act_silently(act);
+        if ring {
+            self.bell.notify_one();
+        }
+        result
+    }
+
+    /// The same for the driver, which looks next at what there is to do. Also tells whether there is anything.
+    fn act_silently<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> (T, bool) {
         let (result, wake, ring, general) = {
             let mut state = self.lock();
             let due = state.sessions.poll_timeout();
@@ -147,10 +159,7 @@ impl Shared {
         if general == General::Changed {
             self.general.notify_waiters();
         }
-        if ring {
-            self.bell.notify_one();
-        }
-        result
+        (result, ring)
     }
 
     /// Tries something again whenever something changes that concerns no session in particular, until it is ready.
@@ -170,20 +179,20 @@ impl Shared {
 }
 
 impl Shared {
-    /// Takes an event from the server, and gives it back if it is not ours.
+    /// For the driver: takes an event from the server, and gives it back if it is not ours.
     fn handle_event(&self, event: Event) -> Option<Event> {
         match event {
             Event::Stanza(stanza) => {
                 let word = self.word_on(&stanza);
                 let handle = |state: &mut State, now| {
-                    state.forget_closed();
+                    state.forget_closed(&stanza);
                     if state.lookouts > 0 && matches!(stanza, Stanza::Presence(_)) {
                         // It may say where a peer is.
                         state.general = General::Changed;
                     }
                     state.sessions.handle_stanza(now, stanza, word)
                 };
-                self.act(handle).map(Event::Stanza)
+                self.act_silently(handle).0.map(Event::Stanza)
             }
             Event::Online { bound_jid, features, resumed } => {
                 self.act(|state, now| {
@@ -224,7 +233,7 @@ impl Shared {
     }
 
     fn handle_timeout(&self) {
-        self.act(|state, now| state.sessions.handle_timeout(now));
+        self.act_silently(|state, now| state.sessions.handle_timeout(now));
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -306,14 +315,56 @@ fn close_shared(shared: &Shared) {
     });
 }
 
-async fn alarm(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
+/// One timer for all deadlines. They mostly move away, so that it may fire too early; then it is set anew. To make one for each
+/// turn would wake up the runtime's.
+#[derive(Debug, Default)]
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Resolves when that time has come. Cancel safe.
+    async fn at(&mut self, due: Option<Instant>) {
+        let Some(due) = due.map(tokio::time::Instant::from_std) else { return std::future::pending().await };
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if sleep.deadline() > due {
+            sleep.as_mut().reset(due);
+        }
+        sleep.as_mut().await;
+        while sleep.deadline() < due {
+            sleep.as_mut().reset(due);
+            sleep.as_mut().await;
+        }
+        // For the next one it has to be later.
+        self.0 = None;
     }
 }
 
 /// The clock of timers, which tests may stop.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_follows_what_is_due_first() {
+        let begun = now();
+        let after = |seconds| Some(begun + Duration::from_secs(seconds));
+        let mut alarm = Alarm::default();
+        for (due, interrupted) in [(None, 1), (after(10), 2), (after(5), 3)] {
+            let waiting = tokio::time::timeout(Duration::from_secs(1), alarm.at(due));
+            assert!(waiting.await.is_err(), "it is not due yet");
+            assert_eq!(now(), begun + Duration::from_secs(interrupted));
+        }
+        // What was due is not, and something else is later.
+        alarm.at(after(20)).await;
+        assert_eq!(now(), begun + Duration::from_secs(20));
+        alarm.at(after(21)).await;
+        assert_eq!(now(), begun + Duration::from_secs(21));
+        alarm.at(after(21)).await;
+        assert_eq!(now(), begun + Duration::from_secs(21), "what is past is due");
+    }
 }

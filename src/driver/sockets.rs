@@ -11,6 +11,7 @@ use std::{
 use socket2::SockRef;
 use tokio::{net::TcpStream, task::AbortHandle};
 use tracing::Instrument as _;
+use xmpp_parsers::stanza::Stanza;
 
 use super::{Shared, State};
 use crate::{
@@ -65,10 +66,8 @@ impl Waiting {
         Ok(Connection { socket, local, remote })
     }
 
-    /// Those whose other end says no more.
-    fn closed(&self) -> Vec<SocketId> {
-        let closed = self.connections.iter().filter(|(_, stream)| is_closed(stream));
-        closed.map(|(socket, _)| *socket).collect()
+    fn is_closed(&self, socket: SocketId) -> bool {
+        self.connections.get(&socket).is_some_and(is_closed)
     }
 
     pub(super) fn take(&mut self, socket: SocketId) -> Option<TcpStream> {
@@ -86,10 +85,14 @@ impl Sockets {
         Self { config, listening: None, dials: HashMap::new() }
     }
 
-    /// Does all that the sessions want done. On a runtime.
+    /// Does all that the sessions want done, and what they want done then. On a runtime.
     pub(super) fn perform_all(&mut self, shared: &Arc<Shared>) {
-        for effect in shared.take_effects() {
-            self.perform(shared, effect);
+        loop {
+            let effects = shared.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            effects.into_iter().for_each(|effect| self.perform(shared, effect));
         }
     }
 
@@ -97,7 +100,7 @@ impl Sockets {
         match effect {
             Effect::Gather(id) => {
                 let addresses = self.addresses(shared);
-                shared.act(|state, now| state.sessions.handle_gathered(now, id, addresses));
+                shared.act_silently(|state, now| state.sessions.handle_gathered(now, id, addresses));
             }
             Effect::Dial(token, dial, span) => self.dial(shared, token, dial, span),
             Effect::Abandon(token) => drop(self.dials.remove(&token)),
@@ -119,8 +122,10 @@ impl Sockets {
     }
 
     fn dial(&mut self, shared: &Arc<Shared>, token: DialToken, wanted: Dial, span: tracing::Span) {
-        // Those that have ended.
-        self.dials.retain(|_, task| !task.0.is_finished());
+        // Those that have ended, whenever there would have to be more room.
+        if self.dials.len() == self.dials.capacity() {
+            self.dials.retain(|_, task| !task.0.is_finished());
+        }
         let shared = Arc::clone(shared);
         let attempt = async move {
             let result = dial(&wanted).await;
@@ -161,9 +166,9 @@ impl Shared {
 
 impl State {
     /// A peer says which of the connections that it made it uses, and by then has closed the others.
-    pub(super) fn forget_closed(&mut self) {
-        for socket in self.sockets.closed() {
-            if self.sessions.handle_closed(socket) {
+    pub(super) fn forget_closed(&mut self, stanza: &Stanza) {
+        for socket in self.sessions.waiting_sockets(stanza) {
+            if self.sockets.is_closed(socket) && self.sessions.handle_closed(socket) {
                 self.sockets.take(socket);
             }
         }

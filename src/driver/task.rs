@@ -7,7 +7,7 @@ use tokio_xmpp::Event;
 use xmpp_parsers::{iq::Iq, stanza::Stanza};
 
 use super::{
-    Events, Handle, Reach, Shared, alarm, close_shared,
+    Alarm, Events, Handle, Reach, Shared, close_shared,
     handle::{Close, Commands, FromBot},
     link::{Heard, Link, Sent},
     sockets::Sockets,
@@ -41,6 +41,7 @@ pub(crate) fn spawn(link: Link, config: Config) -> (Handle, Events) {
         commands,
         outgoing: VecDeque::new(),
         sockets,
+        alarm: Alarm::default(),
         close,
     };
     tokio::spawn(async move {
@@ -60,6 +61,7 @@ struct Driver {
     commands: Commands,
     outgoing: VecDeque<(Stanza, Sent)>,
     sockets: Sockets,
+    alarm: Alarm,
     close: Duration,
 }
 
@@ -91,11 +93,7 @@ impl Driver {
                     self.shared.handle_suspended();
                 }
                 Turn::Link(None) => break,
-                Turn::Send => {
-                    if let Some((stanza, sent)) = self.outgoing.pop_front() {
-                        self.link.send(stanza, sent).await;
-                    }
-                }
+                Turn::Send => self.send().await,
                 Turn::Bot(from_bot) => self.take(from_bot),
                 // That it is done shows in the channel's end.
                 Turn::Close(_done) => return self.finish().await,
@@ -114,7 +112,7 @@ impl Driver {
     /// Waits until there is something to do.
     async fn turn(&mut self) -> Turn {
         let due = self.shared.poll_timeout();
-        let Self { shared, link, events, undelivered, commands, outgoing, .. } = self;
+        let Self { shared, link, events, undelivered, commands, outgoing, alarm, .. } = self;
         let Commands { to_send, close } = commands;
         let link_turn = poll_fn(|cx| {
             if !outgoing.is_empty() && link.poll_ready(cx).is_ready() {
@@ -133,7 +131,17 @@ impl Driver {
             done = close.recv() => Turn::Close(done),
             () = room(events), if undelivered.is_some() => Turn::Room,
             () = shared.bell.notified() => Turn::Look,
-            () = alarm(due) => Turn::Timer,
+            () = alarm.at(due) => Turn::Timer,
+        }
+    }
+
+    /// Hands over as much as the link takes at once: all of that shares a write to the server.
+    async fn send(&mut self) {
+        while let Some((stanza, sent)) = self.outgoing.pop_front() {
+            self.link.send(stanza, sent).await;
+            if !self.link.has_room() {
+                return;
+            }
         }
     }
 

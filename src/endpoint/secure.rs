@@ -88,12 +88,11 @@ impl Purpose for First {
     where
         IO: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let options = match self.first.is_empty() {
-            true => options,
-            false => options.first(FirstStanzas { stanzas: self.first, responder: carried.early_data() }),
-        };
         let stream = match role {
-            Role::Initiator => stream::initiate_on(Box::new(io), options).await?,
+            Role::Initiator => {
+                let first = FirstStanzas { stanzas: self.first, responder: carried.early_data() };
+                stream::initiate_on(Box::new(io), options.first(first)).await?
+            }
             Role::Responder => stream::accept_on(Box::new(io), options).await?,
         };
         self.endpoint.remember(stream.closer());

@@ -51,3 +51,21 @@ fn an_error_survives_the_trip_through_io() {
     assert_eq!(back.to_string(), error.to_string());
     assert_eq!(back.reason(), Reason::SecurityError);
 }
+
+#[test]
+fn a_refusal_is_one_whatever_was_said_before_it() {
+    let text = Some("you could not be authenticated".to_owned());
+    let stream_error = Error::Stream(StreamFailure {
+        direction: Direction::Received,
+        condition: DefinedCondition::NotAuthorized,
+        text: text.clone(),
+    });
+    let terminated = Error::Terminated(Terminated::new(Reason::SecurityError, text));
+    for refusal in [stream_error, terminated] {
+        let behind = Error::Undelivered(Undelivered::new(Some(refusal.clone()), Vec::new()));
+        let Error::Undelivered(behind) = behind.or_refusal() else { panic!("it has stanzas") };
+        for refusal in [refusal.or_refusal(), behind.cause().unwrap().clone()] {
+            assert!(matches!(refusal, Error::Security(SecurityError::PeerRefused(Some(_)))), "{refusal:?}");
+        }
+    }
+}

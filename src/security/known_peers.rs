@@ -269,6 +269,11 @@ impl KnownPeers {
         self.report(peer, self.note(peer, certificate, None))
     }
 
+    /// Whether remembering somebody may wait for the disk.
+    pub(super) fn is_on_disk(&self) -> bool {
+        self.0.disk.is_some()
+    }
+
     fn note(
         &self,
         peer: &BareJid,

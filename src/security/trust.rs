@@ -278,6 +278,11 @@ impl Trust {
         }
     }
 
+    /// Whether [`settle`](Self::settle) may wait for the disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.known.is_on_disk()
+    }
+
     /// Who is to be asked about strangers.
     pub(crate) fn asker(&self) -> Option<&Asker> {
         match &self.strangers {

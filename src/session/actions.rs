@@ -1,9 +1,10 @@
 //! Jingle requests, by action and by the state of their session.
 
-use std::time::Instant;
+use std::{mem, time::Instant};
 
 use xmpp_parsers::{
     jingle::{Action, Senders},
+    minidom::Element,
     stanza_error::StanzaError,
 };
 
@@ -17,16 +18,23 @@ use crate::{
     wire::{
         errors,
         jingle::{Content, Jingle},
+        ns,
         s5b::S5bTransport,
     },
 };
 
 impl Sessions {
     /// Answers one `<jingle/>` request; gives it back if it is the bot's.
-    pub(super) fn handle_jingle(&mut self, now: Instant, request: Request) -> Option<Request> {
+    pub(super) fn handle_jingle(&mut self, now: Instant, mut request: Request) -> Option<Request> {
         self.heard_from(&request.from);
-        let parsed = Jingle::parse(request.payload.clone());
-        if self.is_unwelcome(&request) && !self.is_foreign(&parsed) {
+        let is_unwelcome = self.is_unwelcome(&request);
+        // Only a bot that takes what is not ours needs it afterwards.
+        let payload = match self.config.pass_foreign {
+            true => request.payload.clone(),
+            false => mem::replace(&mut request.payload, Element::bare("jingle", ns::JINGLE)),
+        };
+        let parsed = Jingle::parse(payload);
+        if is_unwelcome && !self.is_foreign(&parsed) {
             self.turn_away(now, request);
             return None;
         }

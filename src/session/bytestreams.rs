@@ -45,6 +45,7 @@ impl Sessions {
             self.refuse(request.from, request.id, refusal);
             return None;
         };
+        let kept = self.kept.clone();
         let Some(ibb) = self.active_ibb(id) else {
             // Before the session is accepted, there is no bytestream.
             self.refuse(request.from, request.id, errors::item_not_found("the bytestream is not open"));
@@ -58,7 +59,10 @@ impl Sessions {
                     return None;
                 }
             },
-            "data" => ibb.handle_data(now, request.id, Data::parse(&request.payload)),
+            "data" => {
+                ibb.count_in(&kept);
+                ibb.handle_data(now, request.id, Data::parse(&request.payload));
+            }
             "close" => match Close::parse(&request.payload) {
                 Ok(_) => ibb.handle_close(now, request.id),
                 Err(malformed) => {

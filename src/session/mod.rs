@@ -63,7 +63,7 @@ pub(crate) use self::{
 use crate::{
     Config, Error, Fingerprint, Reason,
     disco::{Ask, Disco, Proxies},
-    transport::{self, s5b::Attempt},
+    transport::{self, Kept, s5b::Attempt},
     wire::{
         jingle::{Jingle, ReasonElement},
         ns,
@@ -85,6 +85,7 @@ pub(crate) struct Sessions {
     refusals: Refusals,
     resumable: Resumable,
     lookouts: Lookouts,
+    kept: Kept,
     /// Which session somebody who connects to our listener is for, by DST.ADDR.
     expected: HashMap<String, SessionId>,
     listening_until: Option<Instant>,
@@ -200,6 +201,7 @@ impl Sessions {
             refusals: Refusals::default(),
             resumable: Resumable::default(),
             lookouts: Lookouts::default(),
+            kept: Kept::new(config.ibb.receive_total),
             expected: HashMap::new(),
             listening_until: None,
             dials: HashMap::new(),

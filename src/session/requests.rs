@@ -63,10 +63,19 @@ impl<P> Requests<P> {
         id.starts_with(&self.prefix)
     }
 
+    /// What a request with this id is for, whoever may answer it.
+    pub(crate) fn purpose(&self, id: &str) -> Option<&P> {
+        Some(&self.pending.get(&self.number(id)?)?.purpose)
+    }
+
+    fn number(&self, id: &str) -> Option<u64> {
+        u64::from_str_radix(id.strip_prefix(&self.prefix)?, 16).ok()
+    }
+
     /// What a reply with this id from this address is for. `None`, and nothing forgotten, if nobody
     /// asked that address.
     pub(crate) fn take(&mut self, id: &str, from: Option<&Jid>, own: Option<&Jid>) -> Option<P> {
-        let number = u64::from_str_radix(id.strip_prefix(&self.prefix)?, 16).ok()?;
+        let number = self.number(id)?;
         let pending = self.pending.get(&number)?;
         let from_own_account = || from.is_none_or(|from| own.is_some_and(|own| *from == own.to_bare()));
         let expected = match &pending.to {

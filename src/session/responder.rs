@@ -135,12 +135,11 @@ impl Sessions {
         if !jingle.contents.iter().any(is_xmlstream) || !begins_stream {
             return Tie::None;
         }
-        let crossing = self.table.ids().into_iter().filter_map(|id| {
-            let candidate =
-                |session: &&Session| session.peer == request.from && session.errand == Errand::NewStream;
-            let session = self.table.get(id).filter(candidate)?;
-            matches!(session.state, State::Offered(Offered { ack: Ack::Awaited, .. }))
-                .then_some((&session.sid, id))
+        let crossing = self.table.entries().filter_map(|(id, session)| {
+            let is_candidate = matches!(session.state, State::Offered(Offered { ack: Ack::Awaited, .. }))
+                && session.errand == Errand::NewStream
+                && session.peer == request.from;
+            is_candidate.then_some((&session.sid, id))
         });
         let Some((sid, id)) = crossing.min() else { return Tie::None };
         let own = self.bound.as_ref().map(ToString::to_string).unwrap_or_default();

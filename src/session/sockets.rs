@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use xmpp_parsers::{iq::Iq, stanza::Stanza};
+
 use super::{
     Output, Purpose, Sessions,
     state::{Session, SessionId, State},
@@ -15,6 +17,7 @@ use crate::{
             candidate::{Connection, SocketId},
         },
     },
+    wire::jingle::Jingle,
 };
 
 /// Names an attempt to connect, of whichever session.
@@ -61,6 +64,28 @@ impl Sessions {
         };
         self.after_transport(now, id);
         taken
+    }
+
+    /// The connections that wait to be used by the session that this stanza is about. Whether they are still there has to be
+    /// known before that is handled: a peer that says which one it uses has closed the others by then.
+    pub(crate) fn waiting_sockets(&mut self, stanza: &Stanza) -> Vec<SocketId> {
+        let Some(session) = self.session_of(stanza).and_then(|id| self.table.get_mut(id)) else {
+            return Vec::new();
+        };
+        let early = session.offer_mut().and_then(Offer::s5b_mut).map(|offer| offer.waiting().collect());
+        early.unwrap_or_else(|| session.s5b_mut().map(|s5b| s5b.waiting()).unwrap_or_default())
+    }
+
+    fn session_of(&self, stanza: &Stanza) -> Option<SessionId> {
+        match stanza {
+            Stanza::Iq(Iq::Set { from: Some(from), payload, .. }) if Jingle::matches(payload) => {
+                self.table.find(from.try_as_full().ok()?, payload.attr("sid")?)
+            }
+            Stanza::Iq(reply @ (Iq::Result { .. } | Iq::Error { .. })) => {
+                self.requests.purpose(reply.id())?.session()
+            }
+            _ => None,
+        }
     }
 
     /// The other end of a connection that waits to be used says no more; false if somebody will find out who reads it, and

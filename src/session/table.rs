@@ -44,13 +44,13 @@ impl Table {
     /// Whether one more session that this peer starts fits. Those that ended count until their user lets go of
     /// them: a peer that starts and ends sessions faster than anybody looks at them must not fill the memory.
     pub(super) fn is_full_for(&self, peer: &FullJid) -> bool {
-        let bare = peer.to_bare();
+        let is_theirs = |other: &FullJid| (other.node(), other.domain()) == (peer.node(), peer.domain());
         let undecided = self.sessions().filter(|session| matches!(session.state, State::Ringing(_))).count();
         let theirs = self.sessions().filter(|session| session.role == Role::Responder);
         self.has_no_room()
             // Anybody can have any number of accounts, so that alone must not keep our user from starting sessions.
             || undecided >= self.limits.sessions.div_ceil(2)
-            || theirs.filter(|session| session.peer.to_bare() == bare).count()
+            || theirs.filter(|session| is_theirs(&session.peer)).count()
                 >= self.limits.sessions_per_peer
     }
 
@@ -107,6 +107,11 @@ impl Table {
 
     pub(super) fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.sessions.values()
+    }
+
+    /// The same, with their names, oldest first.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.sessions.iter().map(|(id, session)| (*id, session))
     }
 
     /// All of them, oldest first.

@@ -38,15 +38,16 @@ enum Wait {
 
 impl Worker {
     /// Works until everything is over, over as many bytestreams as that takes.
-    pub(super) async fn run(self) {
-        let mut worker = Box::new(self);
+    ///
+    /// What comes behind the stream's life is boxed: a future is as large as the largest that it waits for, all its life.
+    pub(super) async fn run(mut worker: Box<Self>) {
         loop {
             let mut shift = Shift::new(worker);
             worker = poll_fn(|cx| shift.poll(cx)).await;
             if worker.shared.with(|inner, _| inner.machine.is_over()) {
-                return worker.wind_up().await;
+                return Box::pin(worker.wind_up()).await;
             }
-            match worker.revive().await {
+            match Box::pin(worker.revive()).await {
                 Some(next) => worker = next,
                 None => return,
             }
@@ -215,16 +216,22 @@ impl Worker {
         let _ = timeout(limit, io.shutdown()).await;
         let is_awaited = shared.with(|inner, _| inner.machine.is_awaited());
         session.terminate(parting_reason(&error, is_awaited), error.peer_text());
-        let told = match &error {
-            Error::Stream(failure) => failure.direction == Direction::Sent,
-            Error::PeerIncompatible(_) | Error::PeerMisbehaved(_) | Error::Security(_) => true,
-            _ => false,
-        };
+        let told = is_told(&error);
         shared.with(|inner, wakes| inner.done_as_it_ended(Err(error), wakes));
         if told {
             // Closing a socket with unread bytes makes the peer's system drop our stream error.
             let _ = timeout(limit, discard(&mut io)).await;
         }
+    }
+}
+
+/// Whether the peer was sent a stream error for it.
+fn is_told(error: &Error) -> bool {
+    match error {
+        Error::Stream(failure) => failure.direction == Direction::Sent,
+        Error::PeerIncompatible(_) | Error::PeerMisbehaved(_) | Error::Security(_) => true,
+        Error::Undelivered(undelivered) => undelivered.cause().is_some_and(is_told),
+        _ => false,
     }
 }
 
@@ -282,5 +289,19 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_of_a_stream_is_no_larger_than_its_life_needs() {
+        fn size_of_future<F: Future>(_: impl FnOnce(Box<Worker>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(Worker::run);
+        assert!(size <= 64, "{size} bytes for each idle stream");
     }
 }

@@ -111,7 +111,7 @@ pub(super) async fn open(
         }
     });
     let mut stream = E2eStream::new(worker.shared.clone(), info);
-    tokio::spawn(worker.run());
+    tokio::spawn(Worker::run(Box::new(worker)));
     if let Some(established) = to_be_asked {
         stream.ask(*established, decision).await?;
     }
@@ -219,7 +219,10 @@ impl Purpose {
     /// Says with the header what is to be said first, to a peer that [`settle`](Self::settle) found to be the right one.
     fn say_first(&self, worker: &Worker) -> Result<Said, Error> {
         let Self::Begin(Some(first)) = self else { return Ok(Said::NotYet) };
-        if !matches!(worker.options.protection, Protection::Settled(_)) {
+        if first.stanzas.is_empty() || !matches!(worker.options.protection, Protection::Settled(_)) {
+            // That acknowledgements are wanted may be told to anybody.
+            let enable = |machine: &mut Machine| machine.enable_early(now(), first.responder);
+            worker.shared.with(|inner, _| enable(&mut inner.machine));
             return Ok(Said::NotYet);
         }
         let say = |machine: &mut Machine| machine.say_early(now(), first.copies(), first.responder);
@@ -237,8 +240,8 @@ impl Purpose {
         agenda: &Agenda,
         proof: Option<Proof>,
     ) -> Result<(), Error> {
-        let is_wanted =
-            matches!(self, Self::Begin(Some(_))) && role == Role::Initiator && !agenda.has_secret();
+        let says = matches!(self, Self::Begin(Some(first)) if !first.stanzas.is_empty());
+        let is_wanted = says && role == Role::Initiator && !agenda.has_secret();
         match mem::replace(&mut options.protection, Protection::None) {
             Protection::Tls(established) if is_wanted && Remote::is_believed(&established) => {
                 options.protection = Protection::Settled(Remote::settle(*established, proof).await?);

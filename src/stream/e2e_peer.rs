@@ -128,6 +128,10 @@ async fn remember(
     presented: &Presented,
     proof: Option<Proof>,
 ) -> Result<Verification, Error> {
+    // Another thread costs more than what is only kept in memory.
+    if !options.trust.is_on_disk() {
+        return Ok(options.trust.settle(presented, proof)?);
+    }
     let (trust, presented) = (options.trust.clone(), presented.clone());
     let settled = tokio::task::spawn_blocking(move || trust.settle(&presented, proof)).await;
     match settled {

@@ -22,7 +22,7 @@ use xmpp_parsers::{
 use self::clock::Clock;
 use super::{
     Output, Read, Request, TransportInfo,
-    ibb_receiver::{Receiver, Refused},
+    ibb_receiver::{Kept, Receiver, Refused},
     ibb_sender::Sender,
 };
 use crate::{
@@ -261,6 +261,11 @@ impl Ibb {
         self.outputs.push_back(Output::Open);
     }
 
+    /// From now on what it keeps for its reader counts among this.
+    pub(crate) fn count_in(&mut self, kept: &Kept) {
+        self.receiver.count_in(kept);
+    }
+
     /// Takes a block, or refuses it and, where XEP-0047 #send says so, closes the bytestream.
     pub(crate) fn handle_data(&mut self, now: Instant, id: String, data: Result<Data, IbbMalformed>) {
         match &mut self.state {
@@ -295,6 +300,10 @@ impl Ibb {
             Err(Refused::OutOfSequence { expected, got }) => {
                 let what = format!("a block with seq {got} where {expected} was due");
                 self.refuse(id, errors::unexpected_request(&what), what);
+            }
+            Err(Refused::Full) => {
+                let what = "more data than there is room for, and nobody reads it".to_owned();
+                self.refuse(id, errors::resource_constraint(ErrorType::Wait), what);
             }
             Err(Refused::LongId) => {
                 let what = format!("a block whose id has {} bytes", id.len());

@@ -1,6 +1,13 @@
 //! The receiving direction of an in-band bytestream: order, and acknowledgements as back-pressure.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -25,6 +32,44 @@ const JOINED: usize = 4096;
 /// servers let 256 KiB pass, and a thousand of those would be more than all else that a peer may have us keep.
 const MAX_ID: usize = 1024;
 
+/// What the in-band bytestreams of an endpoint keep together until it is read, in bytes.
+///
+/// From a quarter of what they may keep on, none is acknowledged more than its reader makes room for. With all of it kept,
+/// those whose readers are behind take no more. One whose reader keeps up is acknowledged whatever the others do, so that none
+/// waits for another.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    bytes: Arc<AtomicUsize>,
+    most: usize,
+}
+
+impl Kept {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { bytes: Arc::default(), most }
+    }
+
+    fn is_tight(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.most / 4
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= self.most
+    }
+
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn subtract(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
 /// Received blocks, in order, until they are read.
 #[derive(Debug)]
 pub(super) struct Receiver {
@@ -38,6 +83,8 @@ pub(super) struct Receiver {
     held: usize,
     /// When mercy was shown last.
     mercy: Option<Instant>,
+    /// With those of the other bytestreams, if they are counted.
+    kept: Option<Kept>,
 }
 
 #[derive(Debug)]
@@ -54,6 +101,8 @@ pub(super) enum Refused {
     OutOfSequence { expected: u16, got: u16 },
     /// The peer does not wait for acknowledgements.
     Overrun,
+    /// The reader is behind, and all bytestreams together keep as much as they may.
+    Full,
     /// The id of the request is longer than anybody needs.
     LongId,
 }
@@ -68,6 +117,15 @@ impl Receiver {
             unacknowledged: VecDeque::new(),
             held: 0,
             mercy: None,
+            kept: None,
+        }
+    }
+
+    /// From now on what it keeps counts among this.
+    pub(super) fn count_in(&mut self, kept: &Kept) {
+        if self.kept.is_none() {
+            kept.add(self.buffered);
+            self.kept = Some(kept.clone());
         }
     }
 
@@ -83,6 +141,10 @@ impl Receiver {
         if overrun || self.unacknowledged.len() >= OVERRUN_BLOCKS {
             return Err(Refused::Overrun);
         }
+        let is_behind = self.buffered + length > self.capacity;
+        if is_behind && self.kept.as_ref().is_some_and(|kept| !kept.has_room_for(length)) {
+            return Err(Refused::Full);
+        }
         Ok(())
     }
 
@@ -90,6 +152,9 @@ impl Receiver {
     pub(super) fn take(&mut self, now: Instant, id: String, seq: u16, bytes: Vec<u8>) {
         self.expected_seq = seq.wrapping_add(1);
         self.buffered += bytes.len();
+        if let Some(kept) = &self.kept {
+            kept.add(bytes.len());
+        }
         self.held += bytes.len();
         self.unacknowledged.push_back(Unacknowledged { id, came: now, length: bytes.len() });
         match self.blocks.back_mut() {
@@ -132,6 +197,10 @@ impl Receiver {
         if self.waiting_for_mercy().zip(latest).is_none_or(|(since, latest)| since > latest) {
             return ids;
         }
+        self.mercy = Some(now);
+        if self.kept.as_ref().is_some_and(Kept::is_tight) {
+            return ids;
+        }
         while let Some(block) = self.unacknowledged.front()
             && latest.is_some_and(|latest| block.came <= latest)
             && (ids.is_empty() || bytes + block.length <= MERCY_AT_ONCE)
@@ -139,7 +208,6 @@ impl Receiver {
             bytes += block.length;
             ids.extend(self.take_unacknowledged());
         }
-        self.mercy = Some(now);
         ids
     }
 
@@ -161,11 +229,22 @@ impl Receiver {
             }
         }
         self.buffered -= read;
+        if let Some(kept) = &self.kept {
+            kept.subtract(read);
+        }
         read
     }
 
     #[cfg(test)]
     pub(super) fn start_at(&mut self, seq: u16) {
         self.expected_seq = seq;
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        if let Some(kept) = &self.kept {
+            kept.subtract(self.buffered);
+        }
     }
 }

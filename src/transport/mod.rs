@@ -24,6 +24,7 @@ use xmpp_parsers::{minidom::Element, stanza_error::StanzaError};
 
 pub(crate) use self::{
     ibb::Ibb,
+    ibb_receiver::Kept,
     offer::{Offer, Proposal, S5bOffer, Unfit, When},
 };
 pub use self::{info::TransportInfo, s5b::candidate::CandidateType};

@@ -150,6 +150,11 @@ impl S5bOffer {
         added.map_err(|malformed| Box::new(errors::bad_request(malformed.to_string())))
     }
 
+    /// The connections that came.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = SocketId> {
+        self.early.iter().map(|connection| connection.socket)
+    }
+
     /// A connection that came was closed by its other end.
     pub(crate) fn handle_closed(&mut self, socket: SocketId) {
         self.early.retain(|connection| connection.socket != socket);

@@ -253,6 +253,21 @@ impl S5b {
         self.nominated_proxy_closed(socket);
     }
 
+    /// The connections that wait to be used.
+    pub(crate) fn waiting(&self) -> Vec<SocketId> {
+        match &self.state {
+            State::Choosing(Choosing { own, incoming, .. }) => {
+                let chosen = match own {
+                    Own::Used(chosen) => Some(&chosen.connection),
+                    Own::Dialling(_) | Own::Error => None,
+                };
+                incoming.iter().chain(chosen).map(|connection| connection.socket).collect()
+            }
+            State::AwaitingActivation(chosen) | State::Activating(chosen) => vec![chosen.connection.socket],
+            State::DiallingProxy { .. } | State::Open(_) | State::Over => Vec::new(),
+        }
+    }
+
     /// The proxy answered [`Output::Activate`].
     pub(crate) fn handle_activated(&mut self, _now: Instant, reply: Result<(), StanzaError>) {
         self.own_proxy_answered(reply);

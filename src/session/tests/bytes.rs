@@ -167,6 +167,26 @@ fn blocks_and_closes_that_wait_are_answered_when_the_session_ends() {
 }
 
 #[test]
+fn what_all_bytestreams_keep_together_has_a_bound() {
+    for (receive_total, is_over) in [(64, false), (8, true)] {
+        let small = |_, mut config: Config| {
+            config.ibb.block_size = 4;
+            config.ibb.fixed_window = Some(8);
+            config.ibb.receive_buffer = 4;
+            config.ibb.receive_total = receive_total;
+            config
+        };
+        let (mut pair, romeos, _) = Pair::open_with(small);
+        pair.send(Romeo, romeos, b"more than eight bytes");
+        pair.run();
+        assert_eq!(
+            pair.take_log().iter().any(|line| line.contains("session-terminate failed-transport")),
+            is_over
+        );
+    }
+}
+
+#[test]
 fn an_error_to_data_ends_the_session_with_what_the_peer_said() {
     let (mut pair, romeos, _) = Pair::open();
     pair.send(Romeo, romeos, b"data");

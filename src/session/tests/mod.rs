@@ -261,7 +261,7 @@ impl Pair {
         }
         let Some(stanza) = self.inbox[to as usize].pop_front() else { return false };
         let now = self.now;
-        self.forget_closed(to);
+        self.forget_closed(to, &stanza);
         let back = self.end(to).receives(now, &stanza);
         // The answers to what [`End::hears`] made up are nobody's, and presence is the bot's too.
         let is_bots = stanza.attr("id") == Some("x1") || stanza.name() == "presence";

@@ -324,9 +324,13 @@ impl Pair {
     }
 
     /// As the driver does before it passes on what the peer says.
-    pub(super) fn forget_closed(&mut self, side: Side) {
-        let closed = self.net.closed.intersection(&self.net.held[side as usize]).copied();
-        for socket in closed.collect::<Vec<_>>() {
+    pub(super) fn forget_closed(&mut self, side: Side, stanza: &Element) {
+        let stanza = Stanza::try_from(stanza.clone()).unwrap();
+        let waiting = self.end(side).sessions.waiting_sockets(&stanza);
+        let gone = |SocketId(socket): &SocketId| {
+            self.net.closed.contains(socket) && self.net.held[side as usize].contains(socket)
+        };
+        for SocketId(socket) in waiting.into_iter().filter(gone).collect::<Vec<_>>() {
             // Those with something to read are not closed yet, for all that can be seen.
             let nothing_to_read = self.net.pipes[&socket].arrived.is_empty();
             if nothing_to_read && self.end(side).sessions.handle_closed(SocketId(socket)) {

@@ -212,6 +212,10 @@ impl Machine {
 
     /// An element of stream management came.
     pub(super) fn handle_management(&mut self, now: Instant, nonza: Result<Nonza, Malformed>) {
+        if nonza.as_ref().is_ok_and(|nonza| self.is_early_answer(nonza)) {
+            // A peer that forgot its features means that there are none.
+            self.go_on_without_features(now, "an answer to <enable/>, and no stream features");
+        }
         if !matches!(self.state, State::Open(_) | State::Closing(_)) {
             return tracing::debug!(?nonza, "skipped stream management before its time");
         }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! RFC 6120 §4.3.5 has stanzas wait for the responder's features, XEP-0246 #exchange for its header. A responder that
-//! announces that it takes them earlier gets `<enable/>` with them, and counts them. Any other reads them in order, too,
+//! announces that it takes them earlier gets `<enable/>` with them, and counts them; it gets that also where nothing is to be
+//! said yet, for the answer to come with its features. Any other reads them in order, too,
 //! which is behind a header; if it wants something negotiated first, there is no stream, because nobody could tell what
 //! became of them.
 
@@ -63,6 +64,14 @@ impl Machine {
             self.say(now, stanza, Origin::User(None))?;
         }
         Ok(())
+    }
+
+    /// As initiator, at once: asks for acknowledgements with the header, if the responder is known to take that. It saves
+    /// each side a flight of its own. Where a secret comes first, a stream without it is nothing to be acknowledged.
+    pub(crate) fn enable_early(&mut self, now: Instant, responder: EarlyData) {
+        if responder == EarlyData::Announced && !self.agenda.has_secret() {
+            self.ask_to_enable(now);
+        }
     }
 
     /// Nobody has asked for acknowledgements yet, and if they are, what is said now will not be counted.

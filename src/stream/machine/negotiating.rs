@@ -18,6 +18,7 @@ use crate::{
         negotiation::{Agenda, End, Farewell, Step, Turn, starttls_failure},
         violation::Violation,
     },
+    wire::sm::Nonza,
 };
 
 impl Machine {
@@ -131,19 +132,31 @@ impl Machine {
             return self.ask_to_resume(now, features, end, id);
         }
         self.state = State::Open(Open { id });
-        if features.is_some_and(features::has_management) {
-            self.ask_to_enable(now);
-        } else {
-            self.management = Management::Off;
+        match self.management {
+            // It was asked for with the header. Whatever the features say, there is an answer to that to come.
+            Management::Enabling(_) => {}
+            _ if features.is_some_and(features::has_management) => self.ask_to_enable(now),
+            _ => self.management = Management::Off,
         }
+    }
+
+    /// As initiator: whether this answers what was asked for with the header, before there were any features.
+    pub(super) fn is_early_answer(&self, nonza: &Nonza) -> bool {
+        matches!(self.state, State::FeaturesAwaited(_))
+            && matches!(self.management, Management::Enabling(_))
+            && matches!(nonza, Nonza::Enabled { .. } | Nonza::Failed { .. })
     }
 
     /// Something was read while nothing but the negotiation may be.
     pub(super) fn handle_negotiating(&mut self, now: Instant, read: Result<Decoded, Violation>) {
         let State::Negotiating(Negotiating { step, .. }) = &self.state else { return };
-        if let Ok(Decoded::Stanza { .. } | Decoded::BadStanza(_) | Decoded::Management(_)) = &read
-            && self.is_too_early(step)
-        {
+        let is_too_early = match &read {
+            Ok(Decoded::Stanza { .. } | Decoded::BadStanza(_)) => self.is_too_early(step),
+            // It says nothing yet, so that nobody need be sent away for it.
+            Ok(Decoded::Management(_)) => matches!(self.agenda, Agenda::Sasl(_)) && step.is_offer(),
+            _ => false,
+        };
+        if is_too_early {
             return tracing::debug!("dropped what came before the negotiation: it comes again behind that");
         }
         let came = match read {

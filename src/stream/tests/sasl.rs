@@ -3,13 +3,16 @@
 use jid::BareJid;
 use zeroize::Zeroizing;
 
-use super::support::{FOOTER, HEADER, JULIET, ROMEO, Side, header_with, jid, message, setup};
+use super::{
+    acks::managed,
+    support::{FOOTER, HEADER, JULIET, ROMEO, Side, header_with, jid, message, setup},
+};
 use crate::{
     Error, PeerIncompatible, SecurityError, Step, Timeouts,
     disco::EarlyData,
     security::{Proof, Secret, sasl::Binding},
     stream::{
-        machine::Role,
+        machine::{Role, Setup},
         negotiation::{Agenda, Credentials, Footing, Next},
     },
 };
@@ -32,6 +35,10 @@ fn side(role: Role, footing: Footing, secret: Option<&str>) -> Side {
 
 /// On a TLS connection of this number.
 fn side_on(role: Role, footing: Footing, secret: Option<&str>, connection: u8) -> Side {
+    Side::new(side_setup(role, footing, secret, connection))
+}
+
+fn side_setup(role: Role, footing: Footing, secret: Option<&str>, connection: u8) -> Setup {
     let (local, peer) = match role {
         Role::Initiator => (ROMEO, JULIET),
         Role::Responder => (JULIET, ROMEO),
@@ -44,7 +51,7 @@ fn side_on(role: Role, footing: Footing, secret: Option<&str>, connection: u8) -
         secret: secret.map(|secret| Secret::new(secret).unwrap()),
         binding: Binding(Zeroizing::new([connection; 32])),
     }));
-    Side::new(setup)
+    setup
 }
 
 fn romeo(footing: Footing, secret: Option<&str>) -> Side {
@@ -487,6 +494,35 @@ fn an_initiator_that_has_spoken_out_of_turn_does_not_say_it_again() {
         matches!(error, Some(Error::PeerIncompatible(PeerIncompatible::MandatoryFeature(name))) if name == "mechanisms"),
         "{error:?}"
     );
+}
+
+#[test]
+fn who_only_asks_for_acknowledgements_is_not_sent_away_for_it() {
+    let (mut romeo, mut juliet) = (
+        side(Role::Initiator, Footing::Unverified, Some(SECRET)),
+        side(Role::Responder, Footing::Unverified, Some(SECRET)),
+    );
+    let header = romeo.written();
+    juliet.reads(format!("{header}<enable xmlns='urn:xmpp:sm:3' resume='true'/>"));
+    talk(&mut romeo, &mut juliet);
+    for side in [&romeo, &juliet] {
+        assert!(matches!(side.machine.negotiated(), Some(Next::Restart(_))));
+    }
+}
+
+#[test]
+fn nothing_is_asked_for_with_the_header_before_a_secret_is_proved() {
+    for (secret, asks) in [(None, true), (Some(SECRET), false)] {
+        let Agenda::Sasl(credentials) = side_setup(Role::Initiator, Footing::Unverified, secret, 7).agenda
+        else {
+            unreachable!("its agenda is SASL");
+        };
+        let mut setup = managed(Role::Initiator);
+        setup.agenda = Agenda::Sasl(credentials);
+        let mut romeo = Side::new(setup);
+        romeo.machine.enable_early(romeo.now, EarlyData::Announced);
+        assert_eq!(romeo.written().contains("<enable"), asks);
+    }
 }
 
 #[test]

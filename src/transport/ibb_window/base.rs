@@ -32,12 +32,10 @@ impl Base {
         }
     }
 
-    /// It was measured again, with nothing of ours waiting. As long as it is longer by no more than the queue that another stream
-    /// is allowed, it stays what it was: else whoever measured last would take the other one's queue for the path.
-    pub(super) fn remeasured(&mut self, now: Instant, delay: f64, allowed: f64) {
-        if delay > self.delay + allowed || delay < self.delay {
-            self.delay = delay;
-        }
+    /// It was measured again, with nothing of ours waiting, and is not longer than it was by more than the queue that another stream is
+    /// allowed. It stays what it was: else whoever measured last would take the other one's queue for the path.
+    pub(super) fn confirm(&mut self, now: Instant, delay: f64) {
+        self.delay = self.delay.min(delay);
         (self.confirmed, self.measured) = (now, now);
     }
 

@@ -16,20 +16,23 @@
 //! what waits for longer than a single block would. The window that fits is what the path holds and a small queue:
 //!
 //! ```text
-//!   fits = rate × path × 1.15 + min(45 × √rate, rate × 0.15 s),   at least two small blocks
+//!   fits = rate × path × 1.11 + min(90 × √rate, rate × 0.15 s),   at least two small blocks
 //! ```
 //!
-//! Twice in each window, the acknowledgement with the shortest delay decides. Where less than half of the allowed queue is there (the 15 % count as
-//! such, and it is no more than what was in flight),
-//! the window grows, to twice what was in flight, and beyond 64 KiB to four times; where more is there, it becomes what fits. That
+//! Twice in each window, the acknowledgement with the shortest delay decides. Where less than half of the allowed queue is there (the 11 % count as
+//! such), the window grows, to twice what was in flight, and beyond 64 KiB to four times; where more is there, it becomes what fits. That
 //! is no step towards a goal but the goal itself, so it takes one round trip to shrink, and no constant says how fast.
 //!
 //! - **The queue** is a multiple of the square root of the rate. In proportion to the rate, of two streams through one server the
-//!   one that has more would keep more; a constant one is too much for 3 kB/s or too little for 50 MB/s.
-//! - **The 15 %** of the path are there because paths vary: what is a bit longer than the shortest delay is no queue. More would be
+//!   one that has more would keep more; a constant one is too much for 3 kB/s or too little for 50 MB/s. It is large enough for a
+//!   delay that is no queue at all: where a server's writes wait for a kernel's delayed acknowledgement (40 ms), it
+//!   allows 4 MB/s. With half of it, a stream through such a Prosody stood still at 0.7 MB/s.
+//! - **The 11 %** of the path are there because paths vary: what is a bit longer than the shortest delay is no queue. More would be
 //!   more robust, and less fair: it is in proportion to the rate.
-//! - **Blocks** are a third of the queue, in powers of two from 4096 on. A server that takes 7 kB/s gets 1920 bytes, which it needs
-//!   0.3 s for; one that takes 30 MB/s gets 32 KiB or more, and has fewer stanzas to look at.
+//! - **Blocks** are a third of the queue at most, in powers of two from 4096 on: a server that takes 7 kB/s gets 1920 bytes, which it
+//!   needs 0.3 s for. Larger ones than 4096 grow with the square of the rate. Servers that are slow by the byte have no use for them: Prosody
+//!   takes 4.7 MB/s in blocks of 4096 and 2.3 in such of 65535, because it puts a long stanza together from pieces. One that takes
+//!   20 MB/s is slowed down by the number of stanzas, and ejabberd takes half as much again with the largest ones.
 //! - **What is proved** bounds all of it: the window grows on what was in flight, not on what might have been, so a sender that has
 //!   little to send gets no larger one. Until 16 KiB were acknowledged it does not grow at all: a rate limit lets a burst of that
 //!   size pass first. After five idle seconds everything but the
@@ -37,7 +40,9 @@
 //! - **The path is measured again** when nothing has confirmed it for some seconds: the window is half of what the path holds, or
 //!   one block, until a block that was sent so is acknowledged. A stream that came later, and has never seen the path without the
 //!   queue of the first one, sees it then. What it finds counts if it is shorter, or so much longer that no other stream's queue can
-//!   be the reason; two streams that took each other's queues for the path would outbid each other by turns.
+//!   be the reason, and a block that was alone in flight has found it, too; two streams that took each other's queues for the path
+//!   would outbid each other by turns. The price: a path that becomes longer by less than 0.15 s is never believed to be longer, and
+//!   carries less than it could.
 //! - **A reader that pauses** looks like a server that has become very slow. The window shrinks; if what is sent in the
 //!   smaller one comes back without a queue, it was a pause, and the window is what it was before.
 //!
@@ -64,12 +69,18 @@ const BLOCKS: [usize; 6] = [1920, 4096, 8192, 16384, 32768, 65535];
 /// on its way.
 const LEAST: usize = 2 * (BLOCKS[0] + STANZA);
 
-/// The queue that we want in the server, as a multiple of the square root of the rate in bytes per second: 45 kB at 1 MB/s,
-/// 318 kB at 50 MB/s. It grows slower than the rate, so that of two streams the slower one gains on the faster one.
-const QUEUE: f64 = 45.0;
+/// The queue that we want in the server, as a multiple of the square root of the rate in bytes per second: 90 kB at 1 MB/s,
+/// 636 kB at 50 MB/s. It grows slower than the rate, so that of two streams the slower one gains on the faster one.
+const QUEUE: f64 = 90.0;
 
 /// And at most what the server takes in so many seconds.
 const QUEUE_TIME: f64 = 0.15;
+
+/// The square of the rate by which a larger block begins to be worth it: 8192 at 6 MB/s, 65535 at 17 MB/s.
+const BLOCK_RATE: f64 = 4.3e9;
+
+/// What a decision's rate counts in the one that blocks are chosen by: single acknowledgements are much too fast at times.
+const SMOOTHING: f64 = 0.25;
 
 /// By how much the window grows at most while the last one has been in flight, as a multiple of it: up to [`BOLD`], and beyond
 /// that, where no server is known to have a rate limit with a burst that looks like a fast path.
@@ -77,7 +88,7 @@ const GROWTH: [usize; 2] = [1, 3];
 const BOLD: usize = 64 * 1024;
 
 /// What the path may vary without being taken for a queue, as a part of its delay.
-const TOLERANCE: f64 = 0.15;
+const TOLERANCE: f64 = 0.11;
 
 /// What has to be acknowledged before more than [`LEAST`] may be in flight. Rate limits let a burst pass before they show:
 /// 20 kB on the wire with a default Prosody and ejabberd.
@@ -131,6 +142,8 @@ pub(super) struct Law {
     /// What was acknowledged since the beginning, or the last idle time.
     proved: usize,
     rate: f64,
+    /// The same over some decisions.
+    usual_rate: f64,
     base: Option<Base>,
     /// What was acknowledged since the last decision, and the sample with the shortest delay among it.
     credit: usize,
@@ -164,6 +177,7 @@ impl Law {
             block: BLOCKS[0].min(largest_block),
             proved: 0,
             rate: 0.0,
+            usual_rate: 0.0,
             base: None,
             credit: 0,
             best: None,
@@ -199,9 +213,7 @@ impl Law {
         match self.phase {
             Phase::Measuring { before, from } => {
                 if sample.number >= from {
-                    self.remeasured(now, &sample);
-                    self.set(before);
-                    self.begin(Phase::Steady);
+                    self.remeasured(now, next, &sample, before);
                 }
                 return;
             }
@@ -224,6 +236,7 @@ impl Law {
         let Some(base) = &self.base else { return };
         let (path, age) = (base.delay(), base.age(now, self.window < FEW));
         let rate = sample.rate();
+        self.usual_rate += (rate - self.usual_rate) * SMOOTHING;
         let fits = (rate * path * (1.0 + TOLERANCE) + queue(rate)).max(LEAST as f64);
         let allowed = fits - rate * path;
         let queued = sample.flight as f64 - rate * path;
@@ -233,7 +246,7 @@ impl Law {
         if fits < 0.7 * before as f64 {
             [self.base_age, _] = BASE_AGE;
         }
-        if queued > allowed.min(sample.flight as f64) / 2.0 {
+        if queued > allowed / 2.0 {
             self.rate = rate;
             self.set(fits as usize);
             if self.window < before / 2 && matches!(phase, Phase::Steady) && !self.is_restored(now, sample) {
@@ -253,12 +266,25 @@ impl Law {
         self.choose_block();
     }
 
-    fn remeasured(&mut self, now: Instant, sample: &Sample) {
+    /// A block is back that was sent when the queue was to be empty.
+    fn remeasured(&mut self, now: Instant, next: u64, sample: &Sample, before: usize) {
         let [_, longest] = BASE_AGE;
         self.base_age = longest.min(2 * self.base_age);
-        if let Some(base) = &mut self.base {
-            let allowed = TOLERANCE * base.delay() + queue(self.rate) / self.rate.max(1.0);
-            base.remeasured(now, sample.delay, allowed);
+        self.begin(Phase::Steady);
+        let allowed = queue(self.rate) / self.rate.max(1.0);
+        let Some(base) = &mut self.base else { return };
+        let path = base.delay();
+        let is_longer = sample.delay > path * (1.0 + TOLERANCE) + allowed;
+        if !is_longer {
+            base.confirm(now, sample.delay);
+            self.set(before);
+        } else if sample.flight > sample.cost {
+            // The path, or a queue of what was in flight with it? A block alone will tell.
+            self.set(1);
+            self.phase = Phase::Measuring { before, from: next };
+        } else {
+            *base = Base::new(now, sample.delay);
+            self.set(LEAST);
         }
     }
 
@@ -289,9 +315,11 @@ impl Law {
         if self.proved < PROOF { LEAST.min(self.most) } else { self.most }
     }
 
-    /// A third of the queue that we want, so that a window has some of them.
+    /// A third of the queue that we want, so that a window has some of them, and no more than is of use at this rate.
     fn choose_block(&mut self) {
-        let part = queue(self.rate).min(self.window as f64) / 3.0;
+        let [_, usual, ..] = BLOCKS;
+        let useful = (self.usual_rate.powi(2) / BLOCK_RATE).max((usual + STANZA) as f64);
+        let part = (queue(self.rate).min(self.window as f64) / 3.0).min(useful);
         let fits = |size: &&usize| (**size + STANZA) as f64 <= part;
         let size = BLOCKS.iter().rev().find(fits).unwrap_or(&BLOCKS[0]);
         // A rate that varies does not change the size back and forth.

@@ -146,6 +146,18 @@ fn acknowledgements_that_take_longer_close_it_and_it_opens_again() {
     assert!(after >= before / 2, "{after} of {before}");
 }
 
+/// A single large block has to be enough to see it: while the path is measured, blocks do not become smaller.
+#[test]
+fn a_path_that_became_longer_is_filled_as_well() {
+    for longer in [300, 1000] {
+        let mut path = Path::new(Window::adaptive(65535, MOST), ms(50));
+        let before = path.settle(30);
+        path.round_trip = ms(longer);
+        let after = path.settle(200);
+        assert!(after >= before / 2, "{longer} ms: {after} of {before}");
+    }
+}
+
 #[test]
 fn a_clock_that_was_restarted_says_nothing_about_the_path() {
     let mut path = Path::new(Window::adaptive(65535, MOST), ms(400));

@@ -1,6 +1,7 @@
 //! The window, back-pressure, and what happens when acknowledgements don't come.
 
 use super::*;
+use crate::transport::Kept;
 
 fn blocks(pair: &mut Pair) -> usize {
     pair.take_log().iter().filter(|line| line.starts_with("romeo: data")).count()
@@ -175,4 +176,62 @@ fn a_block_with_an_id_of_any_length_is_refused() {
         pair.collect();
         assert_eq!(pair.failed[1].is_none(), taken, "an id of {length} bytes");
     }
+}
+
+/// Juliet's endpoint keeps so much for all of her readers.
+fn counted(kept: &Kept) -> Pair {
+    let mut pair = Pair::small();
+    pair.end(Juliet).count_in(kept);
+    pair
+}
+
+#[test]
+fn no_reader_is_waited_for_longer_while_much_is_kept_for_all() {
+    let kept = Kept::new(100);
+    let mut hogs = [counted(&kept), counted(&kept)];
+    for hog in &mut hogs {
+        hog.send(Romeo, &[b'x'; 64]);
+        hog.run();
+    }
+    // Of each there are 16 bytes that fit, and four blocks in flight.
+    assert_eq!(kept.bytes(), 64);
+    let [hog, other] = &mut hogs;
+    hog.take_log();
+    for _ in 0..3 {
+        let due = hog.end(Juliet).poll_timeout().unwrap();
+        hog.advance(due - hog.now);
+        hog.run();
+        assert_eq!(hog.take_log(), [""; 0], "more than a quarter is taken");
+    }
+    drop(other.drain(Juliet));
+    other.run();
+    drop(other.drain(Juliet));
+    drop(hog.read(Juliet, 8));
+    assert_eq!(kept.bytes(), 24);
+    let due = hog.end(Juliet).poll_timeout().unwrap();
+    hog.advance(due - hog.now);
+    assert_eq!(hog.take_log(), ["juliet: result"; 4], "there is room again");
+}
+
+#[test]
+fn who_is_read_goes_on_while_all_is_kept_for_others_and_who_is_not_read_ends() {
+    let kept = Kept::new(40);
+    let (mut hog, mut other, mut read) = (counted(&kept), counted(&kept), counted(&kept));
+    hog.send(Romeo, &[b'x'; 64]);
+    hog.run();
+    assert_eq!(kept.bytes(), 32, "16 bytes fit, and as many were in flight");
+
+    other.send(Romeo, &[b'x'; 64]);
+    other.run();
+    assert!(matches!(other.failure(Juliet), Error::PeerMisbehaved(_)), "it was sent more than it is read");
+    assert!(hog.failed.iter().all(Option::is_none));
+    for _ in 0..10 {
+        read.send(Romeo, b"sixteen letters.");
+        read.run();
+        assert_eq!(read.received(Juliet), "sixteen letters.");
+    }
+    assert!(read.failed.iter().all(Option::is_none));
+
+    drop((hog, other, read));
+    assert_eq!(kept.bytes(), 0);
 }

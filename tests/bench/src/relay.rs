@@ -3,8 +3,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::mpsc,
     task::AbortHandle,
     time::Instant,
@@ -55,15 +58,12 @@ impl Drop for Relay {
 }
 
 /// One direction. An end of file is passed on as late as the bytes before it.
-fn pass(
-    mut from: impl AsyncRead + Send + Unpin + 'static,
-    mut to: impl AsyncWrite + Send + Unpin + 'static,
-    delay: Duration,
-) {
+fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
     let (sender, mut receiver) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS);
     tokio::spawn(async move {
         let mut buffer = vec![0; CHUNK];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            acknowledge_at_once(from.as_ref());
             let chunk = buffer.iter().take(length).copied().collect();
             if sender.send((Instant::now() + delay, chunk)).await.is_err() {
                 return;
@@ -80,6 +80,15 @@ fn pass(
         // The other end may be gone already.
         let _ = to.shutdown().await;
     });
+}
+
+/// A server that waits for acknowledgements before it writes on (Nagle) gets them as soon as from the library's own connector, so
+/// that a longer way is nothing but longer. Linux forgets it after a while.
+fn acknowledge_at_once(stream: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(stream).set_tcp_quickack(true);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = stream;
 }
 
 #[cfg(test)]

@@ -75,11 +75,11 @@ async fn hold_streams(arguments: &Arguments, config: Config) -> serde_json::Valu
     let idle_bytes = MEMORY.allocated().saturating_sub(empty);
     let before = cpu::used(mock::THREADS);
     tokio::time::sleep(watched).await;
-    let idle_cpu = cpu::used(mock::THREADS) - before;
+    let idle_cpu = cpu::since(before, mock::THREADS);
 
     let before = cpu::used(mock::THREADS);
     let stanzas = trickle(&mut streams, watched).await;
-    let trickle_cpu = cpu::used(mock::THREADS) - before;
+    let trickle_cpu = cpu::since(before, mock::THREADS);
     let trickle_bytes = MEMORY.allocated().saturating_sub(empty);
     drop(first);
     serde_json::json!({

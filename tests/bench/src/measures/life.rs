@@ -31,7 +31,7 @@ pub(super) async fn constant(effort: Effort) -> Result<Outcome, Skipped> {
     for part in 0..PARTS {
         let before = cpu::used(mock::THREADS);
         pair.goodput(&message, count).await;
-        let cost = (cpu::used(mock::THREADS) - before).as_secs_f64() * 1e6 / count as f64;
+        let cost = cpu::since(before, mock::THREADS).as_secs_f64() * 1e6 / count as f64;
         eprintln!("  stanzas {} to {}: {cost:.2} µs each", part * count, (part + 1) * count);
         costs.push(cost);
     }

@@ -79,6 +79,12 @@ pub(crate) const ALL: &[Measure] = &[
         run: |effort| Box::pin(set_up::time(effort)),
     },
     Measure {
+        name: "first-stanza",
+        about: "from connect to a stanza that need not wait for the stream, with 100 ms between the bots",
+        slow: false,
+        run: |effort| Box::pin(set_up::first(effort)),
+    },
+    Measure {
         name: "setup-cpu",
         about: "processor time of a set-up, both ends, against that of the TLS handshake",
         slow: false,

@@ -7,10 +7,21 @@ use bench_support::{
     mock::{self, Mock},
     tls::Configs,
 };
-use futures::SinkExt;
+use futures::{SinkExt, StreamExt};
 use jid::Jid;
-use jingle_xmlstream::{Config, Endpoint, Start, Transports};
-use xmpp_parsers::presence::Presence;
+use jingle_xmlstream::{Config, DiscoConfig, E2eStream, Endpoint, Start, Transports};
+use mock_server::Target;
+use tokio_xmpp::{Event, IqRequest};
+use xmpp_parsers::{
+    caps::{self, Caps},
+    disco::{DiscoInfoResult, Identity},
+    hashes::Algo,
+    iq::Iq,
+    minidom::Element,
+    ns,
+    presence::Presence,
+    stanza::Stanza,
+};
 
 use super::Outcome;
 use crate::{
@@ -28,12 +39,19 @@ const ROUND_TRIP_MS: f64 = 100.0;
 const IBB_GOAL: f64 = 3.5 * ALLOWANCE;
 const ALLOWANCE: f64 = 1.15;
 
+/// The same towards a program that takes data before its time, and says so by this.
+const EARLY_GOAL: f64 = 2.5 * ALLOWANCE;
+const EARLY_DATA: &str = "https://crates.io/crates/jingle-xmlstream#early-data";
+
 /// Timers and schedulers are not finer than some milliseconds.
 const NO_LATER: f64 = 1.05;
 
 /// Set-ups whose processor time is taken together.
 const SET_UPS: usize = 200;
 const CPU_GOAL: f64 = 3.0;
+
+/// Requests of an in-band set-up: session-initiate, session-accept, security-info, `<open/>`, and two blocks each way.
+const IQS: usize = 8;
 
 /// For what is left to do when the last stream is up, and for as long as nothing happens, to see what that takes.
 const CALM: Duration = Duration::from_millis(500);
@@ -55,7 +73,6 @@ pub(super) async fn time(effort: Effort) -> Result<Outcome, Skipped> {
     let ibb = pair("ibb", ibb_config).await;
     let fast = pair("fast", fast_config).await;
     let s5b = pair("s5b", bots::direct_config).await;
-    let round_trips = |name| Row::new(name, "ms", Goal::None).against("round trip");
     let mut ibb_row = Row { goal: Goal::AtMost(IBB_GOAL), ..round_trips("set-up, IBB") };
     let mut s5b_row = round_trips("set-up, S5B direct");
     let mut fast_row = Row::new("set-up, Start::Fast", "ms", Goal::AtMost(NO_LATER)).against("set-up, IBB");
@@ -68,6 +85,73 @@ pub(super) async fn time(effort: Effort) -> Result<Outcome, Skipped> {
     Ok(Outcome::of(vec![ibb_row, s5b_row, fast_row]))
 }
 
+/// What is said with [`Connecting::first`](jingle_xmlstream::Connecting::first), with the mock server in the middle and a round
+/// trip of 100 ms.
+pub(super) async fn first(effort: Effort) -> Result<Outcome, Skipped> {
+    let mock = Mock::start();
+    let bot = async |account: &str, config| {
+        bots::bot(account, mock_server::PASSWORD, mock.connector(), config).await
+    };
+    let mut letter_row = Row { goal: Goal::AtMost(IBB_GOAL), ..round_trips("first stanza, to the letter") };
+    let mut early_row = Row { goal: Goal::AtMost(EARLY_GOAL), ..round_trips("first stanza, early data") };
+    let mut fast_row = Row::new("first stanza, Start::Fast", "ms", Goal::AtMost(NO_LATER))
+        .against("first stanza, early data");
+    let romeo = async |config| bot(bots::ROMEO, config).await;
+    let juliet = async |config| bot(bots::JULIET, config).await;
+    let early = (romeo(ibb_config()).await, juliet(ibb_config()).await);
+    let fast = (romeo(fast_config()).await, juliet(fast_config()).await);
+    let letter = (romeo(ibb_config()).await, stickler(&mock).await);
+    for (romeo, juliet) in [&early, &fast] {
+        meet(romeo, juliet).await;
+    }
+    // He asks her program once, and remembers it.
+    drop(bots::streams(&letter.0, &letter.1).await);
+    mock.server.delay(Target::All, DELAY, DELAY);
+    for _ in 0..effort.rounds {
+        letter_row.push(first_words(&letter).await, ROUND_TRIP_MS);
+        let by_early = first_words(&early).await;
+        early_row.push(by_early, ROUND_TRIP_MS);
+        fast_row.push(first_words(&fast).await, by_early);
+    }
+    Ok(Outcome::of(vec![letter_row, early_row, fast_row]))
+}
+
+/// A bot whose program takes nothing before its time, and says so by service discovery.
+async fn stickler(mock: &Mock) -> Endpoint {
+    let mut disco = DiscoConfig::default();
+    disco.answer = false;
+    let config = ibb_config().disco(disco);
+    let jid: Jid = bots::JULIET.parse().expect("an address");
+    let (endpoint, mut events) = Endpoint::login(jid, mock_server::PASSWORD, mock.connector(), config);
+    let mut info = DiscoInfoResult {
+        node: None,
+        identities: vec![Identity::new_anonymous::<_, _, String, String>("client", "bot")],
+        features: endpoint.features().into_iter().filter(|feature| feature != EARLY_DATA).collect(),
+        extensions: Vec::new(),
+    };
+    let hash = caps::hash_caps(&caps::compute_disco(&info), Algo::Sha_1).expect("an algorithm of XEP-0115");
+    let answering = endpoint.clone();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            if let Event::Stanza(Stanza::Iq(Iq::Get { from, id, payload, .. })) = event
+                && payload.is("query", ns::DISCO_INFO)
+            {
+                info.node = payload.attr("node").map(str::to_owned);
+                let answer = Iq::Result { from: None, to: from, id, payload: Some(info.clone().into()) };
+                answering.send_stanza(answer).await.expect("it is sent");
+            }
+        }
+    });
+    endpoint.online().await.expect("the server takes the bot");
+    let there = Presence::available().with_payload(Caps::new("https://example.org/stickler", hash));
+    endpoint.send_stanza(there).await.expect("presence is sent");
+    endpoint
+}
+
+fn round_trips(name: &str) -> Row {
+    Row::new(name, "ms", Goal::None).against("round trip")
+}
+
 /// Makes both know the other's capabilities, and all that is asked only once.
 async fn meet(romeo: &Endpoint, juliet: &Endpoint) {
     for (one, other) in [(romeo, juliet), (juliet, romeo)] {
@@ -77,14 +161,26 @@ async fn meet(romeo: &Endpoint, juliet: &Endpoint) {
     drop(bots::streams(romeo, juliet).await);
 }
 
-/// Milliseconds until it is received.
-async fn first_stanza((romeo, juliet): &(Endpoint, Endpoint)) -> f64 {
-    let begun = Instant::now();
+/// Milliseconds until a stanza is received that is sent as soon as there is a stream.
+async fn first_stanza(bots: &(Endpoint, Endpoint)) -> f64 {
+    let (romeo, juliet) = bots;
     let initiating = async {
         let mut stream = romeo.connect(&bots::address(juliet)).await.expect("a stream, at the initiator");
         stream.send(bots::message(64).into()).await.expect("it is sent");
         stream
     };
+    received(initiating, juliet).await
+}
+
+/// The same for one that need not wait for it.
+async fn first_words((romeo, juliet): &(Endpoint, Endpoint)) -> f64 {
+    let connecting = romeo.connect(&bots::address(juliet)).first(bots::message(64));
+    let initiating = async { connecting.await.expect("a stream, at the initiator") };
+    received(initiating, juliet).await
+}
+
+async fn received(initiating: impl Future<Output = E2eStream>, juliet: &Endpoint) -> f64 {
+    let begun = Instant::now();
     let responding = async {
         let incoming = juliet.accept().await.expect("the endpoint is open");
         let mut stream = incoming.accept().await.expect("a stream, at the responder");
@@ -110,7 +206,30 @@ pub(super) async fn processor(effort: Effort) -> Result<Outcome, Skipped> {
         effort.by_turns(ours, handshake, |ours, handshake| row.push(ours, handshake)).await;
         rows.push(row);
     }
+    let mut row = Row::new("what its stanzas alone take", "ms", Goal::None).against("TLS handshake");
+    let count = effort.count(SET_UPS);
+    let stanzas = async || cpu_of_stanzas(count).await;
+    let handshake = async || cpu_of_handshakes(count);
+    effort.by_turns(stanzas, handshake, |stanzas, handshake| row.push(stanzas, handshake)).await;
+    rows.push(row);
     Ok(Outcome::of(rows))
+}
+
+/// Milliseconds for as many requests and answers as there are in an in-band set-up, with what tokio-xmpp and the XML take on
+/// their way. Nothing is negotiated.
+async fn cpu_of_stanzas(count: usize) -> f64 {
+    let mock = Mock::start();
+    let bot = |account| bots::bot(account, mock_server::PASSWORD, mock.connector(), ibb_config());
+    let (romeo, juliet) = tokio::join!(bot(bots::ROMEO), bot(bots::JULIET));
+    let to = Jid::from(bots::address(&juliet));
+    let before = cpu::used(mock::THREADS);
+    for _ in 0..count * IQS {
+        let question = IqRequest::Get(Element::bare("query", ns::DISCO_INFO));
+        romeo.send_iq(Some(to.clone()), question).await.expect("an answer");
+    }
+    let took = cpu::since(before, mock::THREADS);
+    futures::future::join_all([romeo.close(), juliet.close()]).await;
+    took.as_secs_f64() * 1e3 / count as f64
 }
 
 /// Milliseconds each.
@@ -125,7 +244,7 @@ async fn cpu_of_set_ups(config: fn() -> Config, count: usize) -> f64 {
         streams.push(bots::streams(&romeo, &juliet).await);
     }
     tokio::time::sleep(CALM).await;
-    let (lasted, busy) = (before.0.elapsed(), cpu::used(mock::THREADS) - before.1);
+    let (lasted, busy) = (before.0.elapsed(), cpu::since(before.1, mock::THREADS));
     let idle = idle_share(CALM).await;
     drop(streams);
     futures::future::join_all([romeo.close(), juliet.close()]).await;
@@ -136,7 +255,7 @@ async fn cpu_of_set_ups(config: fn() -> Config, count: usize) -> f64 {
 async fn idle_share(during: Duration) -> f64 {
     let before = cpu::used(mock::THREADS);
     tokio::time::sleep(during).await;
-    (cpu::used(mock::THREADS) - before).as_secs_f64() / during.as_secs_f64()
+    cpu::since(before, mock::THREADS).as_secs_f64() / during.as_secs_f64()
 }
 
 /// Milliseconds each, both ends together.
@@ -144,7 +263,7 @@ fn cpu_of_handshakes(count: usize) -> f64 {
     let configs = Configs::generate();
     let before = cpu::used(mock::THREADS);
     (0..count).for_each(|_| configs.handshake());
-    (cpu::used(mock::THREADS) - before).as_secs_f64() * 1e3 / count as f64
+    cpu::since(before, mock::THREADS).as_secs_f64() * 1e3 / count as f64
 }
 
 fn ibb_config() -> Config {

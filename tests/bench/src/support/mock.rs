@@ -1,6 +1,6 @@
 //! The mock server, on threads of its own, so that what it takes is not counted as the bots'.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use jingle_xmlstream::Connector;
 use mock_server::MockServer;
@@ -8,6 +8,9 @@ use tokio::runtime::Runtime;
 
 /// What the names of its threads begin with.
 pub const THREADS: &str = "mock-server";
+
+/// For what the mock server does at the moment.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running one.
 pub struct Mock {
@@ -41,9 +44,11 @@ impl Mock {
 
 impl Drop for Mock {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        let Some(runtime) = self.runtime.take() else { return };
+        // Processor time is counted without its threads', so none of them may end while that is measured again. A thread of
+        // its own may wait for them, the one here may be another runtime's.
+        let ending = std::thread::spawn(move || runtime.shutdown_timeout(PATIENCE));
+        let _ = ending.join();
     }
 }
 
