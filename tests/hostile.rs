@@ -13,8 +13,7 @@ mod support;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::{SinkExt, StreamExt, future};
 use jingle_xmlstream::{
-    Direction, E2eStream, Endpoint, Error, PeerMisbehaved, Reason, SignallingError, StreamEvent,
-    StreamFailure, TransportError,
+    Direction, E2eStream, Endpoint, Error, PeerMisbehaved, Reason, StreamEvent, StreamFailure, TransportError,
 };
 use mock_server::Verdict;
 use support::{
