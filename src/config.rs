@@ -403,10 +403,10 @@ pub struct IbbConfig {
     /// Received bytes that wait to be read before acknowledgements are held back. Default 256 KiB, four of the largest
     /// blocks. A peer that is held back may send 9 MiB beyond it, all of its window; one that sends more loses the stream.
     pub receive_buffer: usize,
-    /// Received bytes of all in-band bytestreams together that wait to be read. Default 256 MiB. Above a quarter of that, no
-    /// peer is acknowledged more than `receive_buffer` for a bot that does not read, so that those who wait too long give it up
-    /// sooner ([`Timeouts::block_ack`]). With all of it taken, a bytestream that is behind by more than `receive_buffer` loses
-    /// the next block, and with that its stream, which can be resumed. Streams that the bot reads go on as ever.
+    /// Received bytes of all in-band bytestreams together that wait to be read. Default 256 MiB, beside which each may keep
+    /// `receive_buffer`. Above a quarter of that, no peer is acknowledged more than `receive_buffer` for a bot that does not read,
+    /// so that those who wait too long give it up sooner ([`Timeouts::block_ack`]). With all of it taken, a bytestream that is behind
+    /// by more than `receive_buffer`, and be it for a moment, loses the next block, and with that its stream, which can be resumed.
     pub receive_total: usize,
 }
 

@@ -472,7 +472,7 @@
 //! minute, so that the peer does not take the bot for dead. It is kept until it is read. All in-band bytestreams of an endpoint together
 //! keep [`IbbConfig::receive_total`](crate::IbbConfig::receive_total), 256 MiB: above a quarter of that, what is beyond the receive
 //! buffers is not acknowledged any more, and with all of it taken, a bytestream whose reader is behind by more than its receive
-//! buffer ends with the next block. What the bot does read is acknowledged all the same, so no stream waits for another.
+//! buffer ends with the next block. What the bot does read is acknowledged all the same. The ids of the blocks' stanzas come on top.
 //!
 //! Goodput and what others wait for, in the simulation that the window is tested in (`cargo run --release -p bench -- simulate`), with the
 //! window of this crate and with fixed ones, in blocks × bytes:

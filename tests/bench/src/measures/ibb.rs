@@ -41,10 +41,10 @@ const PROBE: usize = 30;
 const PROBES: usize = 3;
 
 /// How long a single measurement takes, about.
-const SECONDS: f64 = 1.5;
+const SECONDS: f64 = 1.0;
 
 /// How often each fixed one is tried, to find the best.
-const TRIALS: usize = 3;
+const TRIALS: usize = 2;
 
 /// One setting, with a stream of its own.
 struct Variant {
