@@ -88,11 +88,10 @@ impl Purpose for First {
     where
         IO: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
     {
+        // Whoever loses a tie is the responder of a stream that it wanted to say something on.
+        let options = options.first(FirstStanzas { stanzas: self.first, responder: carried.early_data() });
         let stream = match role {
-            Role::Initiator => {
-                let first = FirstStanzas { stanzas: self.first, responder: carried.early_data() };
-                stream::initiate_on(Box::new(io), options.first(first)).await?
-            }
+            Role::Initiator => stream::initiate_on(Box::new(io), options).await?,
             Role::Responder => stream::accept_on(Box::new(io), options).await?,
         };
         self.endpoint.remember(stream.closer());

@@ -10,6 +10,7 @@ use std::{
 use futures::FutureExt as _;
 use tokio::{
     io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader},
+    task::coop,
     time::{Sleep, sleep_until},
 };
 
@@ -178,7 +179,10 @@ impl Outbound {
     ) -> Poll<io::Result<()>> {
         let progress = self.poll_progress(io, cx);
         self.taking = match (&progress, self.taking) {
-            (Poll::Pending, Taking::Freely) if !self.is_idle() => Taking::Blocked,
+            // Whoever has no budget left has not been told anything about the bytestream.
+            (Poll::Pending, Taking::Freely) if !self.is_idle() && coop::has_budget_remaining() => {
+                Taking::Blocked
+            }
             (Poll::Ready(Ok(())), Taking::Blocked) => Taking::Again,
             (_, taking) => taking,
         };

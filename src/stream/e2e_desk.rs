@@ -14,10 +14,16 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use tokio::{runtime::Handle, task::coop};
+
 use super::{e2e_shared::Shared, e2e_worker::Worker};
 
 /// See the module's documentation.
-pub(super) struct Desk(Mutex<Seat>);
+pub(super) struct Desk {
+    seat: Mutex<Seat>,
+    /// The task's, where what a visitor begins has to live. Visitors may be on another one, or on none.
+    runtime: Handle,
+}
 
 enum Seat {
     /// Between two bytestreams, before the first and behind the last there is nothing that others could do.
@@ -46,13 +52,14 @@ pub(super) enum Help {
 }
 
 impl Desk {
+    /// On the runtime of the task.
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Seat::Closed))
+        Self { seat: Mutex::new(Seat::Closed), runtime: Handle::current() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Seat> {
         // Nothing in here panics half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts the worker to work, if nobody else does.
@@ -74,7 +81,13 @@ impl Desk {
         };
         let mut borrowed = Borrowed { desk: self, worker: Some(worker), waker };
         if let Borrowed { worker: Some(worker), waker, .. } = &mut borrowed {
+            let _runtime = self.runtime.enter();
             work(worker, &mut Context::from_waker(waker));
+            // What had to wait because the visitor's own budget is used up would be woken when the visitor's scheduler gets to it, if
+            // it does.
+            if !coop::has_budget_remaining() {
+                waker.wake_by_ref();
+            }
         }
         Help::Done
     }
@@ -136,7 +149,7 @@ pub(super) struct Shift {
 
 impl Shift {
     pub(super) fn new(mut worker: Box<Worker>) -> Self {
-        worker.forget_bell();
+        worker.hang_bell();
         Self { shared: Arc::clone(&worker.shared), worker: Some(worker) }
     }
 

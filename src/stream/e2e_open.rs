@@ -218,7 +218,9 @@ impl Purpose {
 
     /// Says with the header what is to be said first, to a peer that [`settle`](Self::settle) found to be the right one.
     fn say_first(&self, worker: &Worker) -> Result<Said, Error> {
-        let Self::Begin(Some(first)) = self else { return Ok(Said::NotYet) };
+        let (Self::Begin(Some(first)), Role::Initiator) = (self, worker.role) else {
+            return Ok(Said::NotYet);
+        };
         if first.stanzas.is_empty() || !matches!(worker.options.protection, Protection::Settled(_)) {
             // That acknowledgements are wanted may be told to anybody.
             let enable = |machine: &mut Machine| machine.enable_early(now(), first.responder);

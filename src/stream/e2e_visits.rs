@@ -58,6 +58,11 @@ impl Visits {
         !mem::replace(&mut self.looking, true)
     }
 
+    /// Whether somebody relies on the task's looking.
+    pub(super) fn is_relied_on(&self) -> bool {
+        self.looking
+    }
+
     /// The task looks: whether somebody reads, and whether it has to look again.
     pub(super) fn look(&mut self) -> (bool, bool) {
         let Self { read, left, .. } = mem::take(self);

@@ -51,8 +51,7 @@ pub(super) struct Worker {
     look: Timer,
     readers: Readers,
     wakes: Wakes,
-    /// Of the task that it was made for; what is read wakes this.
-    bell: Option<(Waker, Waker)>,
+    bell: Bells,
     link: Link,
     /// As the machine was told.
     flow: Flow,
@@ -93,6 +92,14 @@ pub(super) struct Bare {
     pub(super) io: Box<dyn Bytes>,
     pub(super) session: Session,
     pub(super) options: StreamOptions,
+}
+
+/// Who is woken by what can be read.
+enum Bells {
+    /// The task: a stream that is being opened may have to give way to one that it carries on.
+    Off,
+    /// Whoever waits for it, by a bell that was made for a waker of the task.
+    On(Option<(Waker, Waker)>),
 }
 
 /// What one XML stream on the bytestream is for.
@@ -160,7 +167,7 @@ impl Worker {
             look: Timer::new(),
             readers: Readers::Task,
             wakes: Wakes::default(),
-            bell: None,
+            bell: Bells::Off,
             link: Link::Up,
             flow: Flow::Flowing,
             certificate,
@@ -286,8 +293,13 @@ impl Worker {
             Link::Up => self.session.path(),
             Link::Down { .. } => Path::Direct,
         };
+        let is_looking = self.patience.is_some();
         self.shared.with(|inner, _| {
             inner.register_worker(cx);
+            // Somebody has relied on it since it was last looked, and could not wake us then.
+            if !is_looking && inner.visits.is_relied_on() {
+                cx.waker().wake_by_ref();
+            }
             inner.machine.set_path(now, path);
             outbound.exchange(now, inner, wakes);
             if inner.machine.is_over() {
@@ -359,7 +371,8 @@ impl Worker {
     /// Ready when something was read, or the bytestream ended.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let bell = self.bell(cx.waker());
-        let read = ready!(self.poll_decode(&mut Context::from_waker(&bell)));
+        let cx = &mut bell.as_ref().map_or_else(|| Context::from_waker(cx.waker()), Context::from_waker);
+        let read = ready!(self.poll_decode(cx));
         match read {
             Ok(0) => self.end(cut_off()),
             Ok(_) => self.hand_over(),
@@ -371,19 +384,19 @@ impl Worker {
         Poll::Ready(())
     }
 
-    /// It is to work for another stream.
-    pub(super) fn forget_bell(&mut self) {
-        self.bell = None;
+    /// From now on, what comes is for those who wait for stanzas of this stream.
+    pub(super) fn hang_bell(&mut self) {
+        self.bell = Bells::On(None);
     }
 
     /// What wakes those who wait for what comes, of this task.
-    fn bell(&mut self, task: &Waker) -> Waker {
-        match &self.bell {
-            Some((made_for, bell)) if made_for.will_wake(task) => bell.clone(),
+    fn bell(&mut self, task: &Waker) -> Option<Waker> {
+        let Bells::On(bell) = &mut self.bell else { return None };
+        match bell {
+            Some((made_for, bell)) if made_for.will_wake(task) => Some(bell.clone()),
             _ => {
-                let bell = Bell::waker(&self.shared, task);
-                self.bell = Some((task.clone(), bell.clone()));
-                bell
+                let (_, made) = bell.insert((task.clone(), Bell::waker(&self.shared, task)));
+                Some(made.clone())
             }
         }
     }
