@@ -44,9 +44,8 @@ enum Call {
 /// What became of an offer to help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Help {
-    Done,
-    /// Others are at it; what there is will be seen to.
-    Busy,
+    /// What there is was seen to, or will be by those who are at it.
+    Taken,
     /// There is only the task.
     Closed,
 }
@@ -68,14 +67,17 @@ impl Desk {
             let mut seat = self.lock();
             match mem::replace(&mut *seat, Seat::Taken(Call::Nobody)) {
                 Seat::Free(worker, waker) => (worker, waker),
-                Seat::Taken(Call::Nobody) => {
+                Seat::Taken(Call::Nobody | Call::Anybody) => {
                     *seat = Seat::Taken(Call::Anybody);
-                    return Help::Busy;
+                    return Help::Taken;
                 }
-                other => {
-                    let help = if matches!(other, Seat::Closed) { Help::Closed } else { Help::Busy };
-                    *seat = other;
-                    return help;
+                Seat::Taken(task @ Call::Task(_)) => {
+                    *seat = Seat::Taken(task);
+                    return Help::Taken;
+                }
+                Seat::Closed => {
+                    *seat = Seat::Closed;
+                    return Help::Closed;
                 }
             }
         };
@@ -89,7 +91,7 @@ impl Desk {
                 waker.wake_by_ref();
             }
         }
-        Help::Done
+        Help::Taken
     }
 
     /// Gives the worker back. A call that came meanwhile is for the task.
