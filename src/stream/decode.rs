@@ -3,6 +3,7 @@
 //! Size and depth are counted here, before an event reaches a builder: builders recurse, and a stack
 //! overflow would end the process.
 
+mod message;
 mod stanza;
 
 use std::mem;
@@ -323,17 +324,14 @@ impl Child {
     fn begin_stanza(
         kind: Kind,
         name: QName,
-        mut attributes: AttrMap,
+        attributes: AttrMap,
         context: &Context<'_>,
     ) -> Result<Self, Violation> {
         let waiting = match kind {
             Kind::Iq => Waiting::for_iq(&attributes),
             Kind::Message | Kind::Presence => Waiting::Nobody,
         };
-        // The builder would refuse all of the stanza for an address that is none.
-        let mut take = |name: &str| attributes.remove(Namespace::none(), name);
-        let claims = Claims { from: take("from"), to: take("to") };
-        start(StanzaBuilder::begin(kind, name, attributes, context), |builder| Self::Stanza {
+        start(StanzaBuilder::begin(kind, name, attributes, context), |(builder, claims)| Self::Stanza {
             builder,
             name: kind.name(),
             waiting,

@@ -4,8 +4,13 @@
 //! text is plain, and that is found out here for a chunk at once. Whatever else there is remains the library's, and so does
 //! every error.
 
+use memchr::{memchr, memchr2, memchr3};
+
 /// Bytes that are looked at together: a few registers, so that the compiler can do without a loop.
 const CHUNK: usize = 32;
+
+/// Bytes behind a `]` that say what it means.
+const BEHIND: usize = 2;
 
 /// The longest reference that is resolved here, `&quot;`.
 const REFERENCE: usize = 6;
@@ -17,11 +22,14 @@ pub(super) fn read(bytes: &[u8]) -> (String, usize) {
     loop {
         let rest = bytes.get(used..).unwrap_or_default();
         let plain = plain(rest);
+        let reference = rest.get(plain.len()..).and_then(reference);
+        if reference.is_some() && used == 0 {
+            // Room for all of it at once. It takes no more than on the wire.
+            text.reserve(memchr(b'<', rest).unwrap_or(rest.len()));
+        }
         text.push_str(plain);
         used += plain.len();
-        let Some((character, length)) = rest.get(plain.len()..).and_then(reference) else {
-            return (text, used);
-        };
+        let Some((character, length)) = reference else { return (text, used) };
         text.push(character);
         used += length;
     }
@@ -41,19 +49,26 @@ pub(super) fn missing(bytes: &[u8]) -> Option<usize> {
 
 /// The front of a text that is written as it is.
 pub(super) fn unescaped(text: &str) -> &str {
-    let end = position(text.as_bytes(), |byte| byte == b'>' || is_special(byte), is_harmless);
-    text.get(..end).unwrap_or_default()
+    let end = memchr3(b'<', b'>', b'&', text.as_bytes()).unwrap_or(text.len());
+    let run = text.get(..end).unwrap_or_default();
+    if !contains(run.as_bytes(), is_special) {
+        return run;
+    }
+    let end = position(run.as_bytes(), is_special, is_harmless);
+    run.get(..end).unwrap_or_default()
 }
 
 /// The front of `bytes` that means itself.
 fn plain(bytes: &[u8]) -> &str {
-    let end = position(
-        bytes,
-        |byte| byte == b']' || is_special(byte),
-        |rest| {
-            is_harmless(rest) || matches!(rest, [b']', next, behind, ..] if (*next, *behind) != (b']', b'>'))
-        },
-    );
+    let is_special = |byte| byte == b']' || is_special(byte);
+    let is_harmless = |rest: &[u8]| {
+        is_harmless(rest) || matches!(rest, [b']', next, behind, ..] if (*next, *behind) != (b']', b'>'))
+    };
+    let mut end = memchr2(b'<', b'&', bytes).unwrap_or(bytes.len());
+    if contains(bytes.get(..end).unwrap_or_default(), is_special) {
+        let and_behind = bytes.get(..end + BEHIND).unwrap_or(bytes);
+        end = end.min(position(and_behind, is_special, is_harmless));
+    }
     let bytes = bytes.get(..end).unwrap_or_default();
     std::str::from_utf8(bytes).unwrap_or_else(|error| {
         let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -61,16 +76,25 @@ fn plain(bytes: &[u8]) -> &str {
     })
 }
 
-/// What is markup, or may be no character of XML, or is not read as it is written.
+/// What is no markup, and may be no character of XML, or is not read as it is written.
 fn is_special(byte: u8) -> bool {
     let is_control = (byte < 0x20) & (byte != b'\t') & (byte != b'\n');
     // U+FFFE and U+FFFF begin with 0xef.
-    is_control | (byte == b'<') | (byte == b'&') | (byte == 0xef)
+    is_control | (byte == 0xef)
 }
 
 /// Whether a character that begins with 0xef is not U+FFFE or U+FFFF.
 fn is_harmless(bytes: &[u8]) -> bool {
     matches!(bytes, [0xef, second, third, ..] if *second != 0xbf || *third < 0xbe)
+}
+
+/// Whether any byte is `suspicious`.
+fn contains(bytes: &[u8], suspicious: impl Fn(u8) -> bool) -> bool {
+    let any = |chunk: &[u8]| chunk.iter().fold(false, |any, &byte| any | suspicious(byte));
+    let (chunks, rest) = bytes.as_chunks::<CHUNK>();
+    // What is left behind the chunks is part of a last one, too, but where there is none.
+    chunks.iter().any(|chunk| any(chunk))
+        || bytes.last_chunk::<CHUNK>().map_or_else(|| any(rest), |last| any(last))
 }
 
 /// Where the first byte is that is `suspicious` and, with those behind it, not `harmless`.

@@ -3,12 +3,15 @@
 //! Each is used by itself: the one of [`Stanza`] would try one kind after the other, and move their states through one more
 //! layer for each event.
 
-use rxml::{AttrMap, Event, QName};
-use xmpp_parsers::{iq::Iq, message::Message, presence::Presence, stanza::Stanza};
+use rxml::{AttrMap, Event, Namespace, QName};
+use xmpp_parsers::{iq::Iq, presence::Presence, stanza::Stanza};
 use xso::{
     Context, FromEventsBuilder, FromXml,
     error::{Error, FromEventsError},
 };
+
+use super::message::MessageBuilder;
+use crate::stream::addressing::Claims;
 
 /// What a stanza is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,22 +39,33 @@ type Builder<T> = Box<<Result<T, Error> as FromXml>::Builder>;
 
 /// Builds a stanza, or an error that says how it breaks its schema.
 pub(super) enum StanzaBuilder {
-    Message(Builder<Message>),
+    Message(Box<MessageBuilder>),
     Presence(Builder<Presence>),
     Iq(Builder<Iq>),
 }
 
 impl StanzaBuilder {
+    /// The addresses come by themselves: a builder would refuse all of the stanza for one that is none.
     pub(super) fn begin(
         kind: Kind,
         name: QName,
-        attributes: AttrMap,
+        mut attributes: AttrMap,
         context: &Context<'_>,
-    ) -> Result<Self, FromEventsError> {
+    ) -> Result<(Self, Claims), FromEventsError> {
+        let mut take = |name: &str| attributes.remove(Namespace::none(), name);
         Ok(match kind {
-            Kind::Message => Self::Message(begin::<Message>(name, attributes, context)?),
-            Kind::Presence => Self::Presence(begin::<Presence>(name, attributes, context)?),
-            Kind::Iq => Self::Iq(begin::<Iq>(name, attributes, context)?),
+            Kind::Message => {
+                let (builder, claims) = MessageBuilder::begin(attributes);
+                (Self::Message(Box::new(builder)), claims)
+            }
+            Kind::Presence => {
+                let claims = Claims { from: take("from"), to: take("to") };
+                (Self::Presence(begin::<Presence>(name, attributes, context)?), claims)
+            }
+            Kind::Iq => {
+                let claims = Claims { from: take("from"), to: take("to") };
+                (Self::Iq(begin::<Iq>(name, attributes, context)?), claims)
+            }
         })
     }
 
@@ -61,7 +75,7 @@ impl StanzaBuilder {
         context: &Context<'_>,
     ) -> Result<Option<Result<Stanza, Error>>, Error> {
         Ok(match self {
-            Self::Message(builder) => builder.feed(event, context)?.map(|built| built.map(Stanza::Message)),
+            Self::Message(builder) => builder.feed(event, context).map(|built| built.map(Stanza::Message)),
             Self::Presence(builder) => builder.feed(event, context)?.map(|built| built.map(Stanza::Presence)),
             Self::Iq(builder) => builder.feed(event, context)?.map(|built| built.map(Stanza::Iq)),
         })
