@@ -34,6 +34,8 @@ pub(super) struct Inbound {
     early: Vec<u8>,
     /// Bytes in the last piece.
     last: usize,
+    /// And how many of these were not taken.
+    rest: usize,
 }
 
 /// Bytes in a read behind which more are likely to be there.
@@ -69,7 +71,7 @@ enum Taking {
 
 impl Inbound {
     pub(super) fn new(early: &[u8]) -> Self {
-        Self { early: early.to_vec(), last: 0 }
+        Self { early: early.to_vec(), last: 0, rest: 0 }
     }
 
     /// What was read before, and has not been taken. The bytestream has the rest.
@@ -77,9 +79,9 @@ impl Inbound {
         self.early
     }
 
-    /// Whether the last piece had so many bytes that there may be more behind it.
+    /// Whether there is more behind what was taken of the last piece, or may be, because it had so many bytes.
     pub(super) fn is_busy(&self) -> bool {
-        self.last >= BUSY
+        self.rest > 0 || self.last >= BUSY
     }
 
     /// The bytes that come next, none at the end. They come again until they are consumed.
@@ -98,6 +100,7 @@ impl Inbound {
 
     /// So many of these were taken.
     pub(super) fn consume(&mut self, io: &mut Box<dyn Bytes>, count: usize) {
+        self.rest = self.last.saturating_sub(count);
         if self.early.is_empty() {
             Pin::new(io).consume(count);
         } else {

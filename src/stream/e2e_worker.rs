@@ -35,6 +35,11 @@ const TURNS: usize = 32;
 /// The same for somebody who wants to send, and does not wait for what is read.
 const VISITED_TURNS: usize = 4;
 
+/// So many stanzas are read at most before somebody may take them. Whoever uses up a few and comes back for more finds their
+/// memory in the processor's cache, and gives it back where the allocator has the next from; with all of a TLS record at once,
+/// either costs more than to come back.
+const BATCH: usize = 8;
+
 pub(super) struct Worker {
     pub(super) io: Box<dyn Bytes>,
     pub(super) shared: Arc<Shared>,
@@ -416,7 +421,7 @@ impl Worker {
                     // What is behind them may be no part of this stream.
                     let may_be_last = matches!(decoded, Decoded::Footer | Decoded::Negotiation { .. });
                     all.push(Ok(decoded));
-                    if may_be_last {
+                    if may_be_last || all.len() >= BATCH {
                         break;
                     }
                 }

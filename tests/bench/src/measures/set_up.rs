@@ -7,10 +7,11 @@ use bench_support::{
     mock::{self, Mock},
     tls::Configs,
 };
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, StreamExt, channel::oneshot};
 use jid::Jid;
 use jingle_xmlstream::{Config, DiscoConfig, E2eStream, Endpoint, Start, Transports};
 use mock_server::Target;
+use tokio::runtime::Builder;
 use tokio_xmpp::{Event, IqRequest};
 use xmpp_parsers::{
     caps::{self, Caps},
@@ -193,26 +194,65 @@ async fn received(initiating: impl Future<Output = E2eStream>, juliet: &Endpoint
     took.as_secs_f64() * 1e3
 }
 
-/// Processor time of both ends, without the server's.
+/// Processor time of both ends, without the server's: on one thread, as the handshake has it that they are compared with; and
+/// where one thread has to wake the other for every stanza.
 pub(super) async fn processor(effort: Effort) -> Result<Outcome, Skipped> {
     let mut rows = Vec::new();
     for (name, config) in
         [("set-up, IBB", ibb_config as fn() -> Config), ("set-up, S5B direct", bots::direct_config)]
     {
-        let mut row = Row::new(format!("{name}, CPU"), "ms", Goal::AtMost(CPU_GOAL)).against("TLS handshake");
-        let count = effort.count(SET_UPS);
-        let ours = async || cpu_of_set_ups(config, count).await;
-        let handshake = async || cpu_of_handshakes(count);
-        effort.by_turns(ours, handshake, |ours, handshake| row.push(ours, handshake)).await;
-        rows.push(row);
+        for (threads, on, goal) in [(1, "one thread", Goal::AtMost(CPU_GOAL)), (2, "two threads", Goal::None)]
+        {
+            let name = format!("{name}, CPU, {on}");
+            let count = effort.count(SET_UPS);
+            let set_ups = move || cpu_of_set_ups(config, count);
+            rows.push(against_handshakes(effort, &name, goal, threads, set_ups).await);
+        }
     }
-    let mut row = Row::new("what its stanzas alone take", "ms", Goal::None).against("TLS handshake");
     let count = effort.count(SET_UPS);
-    let stanzas = async || cpu_of_stanzas(count).await;
-    let handshake = async || cpu_of_handshakes(count);
-    effort.by_turns(stanzas, handshake, |stanzas, handshake| row.push(stanzas, handshake)).await;
-    rows.push(row);
+    let stanzas = move || cpu_of_stanzas(count);
+    rows.push(against_handshakes(effort, "what its stanzas alone take", Goal::None, 1, stanzas).await);
     Ok(Outcome::of(rows))
+}
+
+async fn against_handshakes<F>(
+    effort: Effort,
+    name: &str,
+    goal: Goal,
+    threads: usize,
+    work: impl Fn() -> F + Clone + Send + 'static,
+) -> Row
+where
+    F: Future<Output = f64>,
+{
+    let mut row = Row::new(name, "ms", goal).against("TLS handshake");
+    let handshakes = effort.count(SET_UPS);
+    effort
+        .by_turns(
+            async || on_threads(threads, work.clone()).await,
+            async || cpu_of_handshakes(handshakes),
+            |ours, handshake| row.push(ours, handshake),
+        )
+        .await;
+    row
+}
+
+/// Does it on so many threads of its own, which go on until it is done: what they took is counted.
+async fn on_threads<F>(threads: usize, work: impl FnOnce() -> F + Send + 'static) -> f64
+where
+    F: Future<Output = f64>,
+{
+    let (told, took) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut builder = match threads {
+            1 => Builder::new_current_thread(),
+            _ => Builder::new_multi_thread(),
+        };
+        let runtime = builder.worker_threads(threads).enable_all().build().expect("a runtime");
+        // Whoever waits for it is there as long as it takes.
+        let _ = told.send(runtime.block_on(work()));
+    });
+    took.await.expect("it comes to an end")
 }
 
 /// Milliseconds for as many requests and answers as there are in an in-band set-up, with what tokio-xmpp and the XML take on
