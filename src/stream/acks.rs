@@ -171,6 +171,11 @@ impl Outgoing {
         self.asking = Asking { uncovered: 0, due: None, again: None, question: Question::Open };
     }
 
+    /// Gives memory back that is not needed for so many stanzas.
+    pub(super) fn release(&mut self, stanzas: usize) {
+        self.entries.shrink_to(stanzas);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

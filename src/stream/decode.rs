@@ -137,6 +137,13 @@ impl Decoder {
         result
     }
 
+    /// Gives memory back that is not needed while nothing comes.
+    pub(crate) fn release(&mut self) {
+        if let State::Stream(content) = &mut self.state {
+            content.source.release();
+        }
+    }
+
     fn enter_stream(&mut self) {
         if let State::Header(reader) = mem::replace(&mut self.state, State::Ended) {
             self.state = State::Stream(Box::new(Content::new(reader.into_source())));

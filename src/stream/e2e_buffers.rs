@@ -41,6 +41,9 @@ pub(super) struct Inbound {
 /// Bytes in a read behind which more are likely to be there.
 const BUSY: usize = 4 * 1024;
 
+/// Bytes of an empty buffer that are kept while nothing is said: room for a few stanzas.
+pub(super) const IDLE_BYTES: usize = 1024;
+
 /// Bytes that are being written.
 pub(super) struct Outbound {
     buffer: Vec<u8>,
@@ -160,6 +163,11 @@ impl Outbound {
         }
         inner.unwritten = self.unwritten().len();
         inner.wake_senders(wakes);
+    }
+
+    /// Gives memory back that is not needed while nothing is said.
+    pub(super) fn release(&mut self) {
+        self.buffer.shrink_to(IDLE_BYTES);
     }
 
     /// What is here was queued by another machine than the one that goes on. Of hers, so many were flushed, and nothing of the

@@ -167,3 +167,28 @@ fn a_stream_whose_runtime_is_gone_lets_go_of_its_bytestream() {
     assert!(gone.is_none(), "both ends were there: {gone:?}");
     drop(stream);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_burst_has_taken_is_given_back_once_nobody_comes_back() {
+    let (mut stream, mut theirs) = stream().await;
+    let sender = stream.sender();
+    let capacities = || sender.handle.shared.with(|inner, _| inner.machine.capacities());
+    for _ in 0..3 {
+        theirs.write_all("<message><body>soft</body></message>".repeat(1000).as_bytes()).await.unwrap();
+        for _ in 0..1000 {
+            stream.feed(message("what")).await.unwrap();
+        }
+        // The task reads for a bot that takes nothing yet.
+        sleep(Duration::from_millis(1)).await;
+        let [bytes, stanzas] = capacities();
+        assert!(bytes >= 16 * 1024 && stanzas >= 1000, "{bytes}, {stanzas}");
+
+        for _ in 0..1000 {
+            stream.next().await.unwrap().unwrap();
+        }
+        written(&mut theirs);
+        sleep(10 * PATIENCE).await;
+        let [bytes, stanzas] = capacities();
+        assert!(bytes <= 1024 && stanzas <= 4, "{bytes}, {stanzas}");
+    }
+}

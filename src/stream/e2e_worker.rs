@@ -18,7 +18,7 @@ use super::{
     Flow, Path,
     addressing::Introduction,
     decode::{Decoded, Decoder},
-    e2e_buffers::{Bytes, Inbound, Outbound, Timer},
+    e2e_buffers::{Bytes, IDLE_BYTES, Inbound, Outbound, Timer},
     e2e_revive::{Recovery, Registered},
     e2e_shared::{Reading, Shared, Wakes, now},
     e2e_visits::{Bell, PATIENCE},
@@ -39,6 +39,9 @@ const VISITED_TURNS: usize = 4;
 /// memory in the processor's cache, and gives it back where the allocator has the next from; with all of a TLS record at once,
 /// either costs more than to come back.
 const BATCH: usize = 8;
+
+/// Stanzas that there is room for while nothing happens.
+const IDLE_STANZAS: usize = 1;
 
 pub(super) struct Worker {
     pub(super) io: Box<dyn Bytes>,
@@ -217,10 +220,22 @@ impl Worker {
         }
         let (is_read, is_to_be_continued) = self.shared.with(|inner, _| inner.visits.look());
         self.readers = if is_read { Readers::Visitor } else { Readers::Task };
+        let before = self.patience;
         self.patience = is_to_be_continued.then(|| now() + PATIENCE);
         if self.patience.is_some() && self.look.poll(cx, self.patience).is_ready() {
             cx.waker().wake_by_ref();
         }
+        if before.is_some() && self.patience.is_none() {
+            self.release();
+        }
+    }
+
+    /// Nobody came back: what a burst has taken is given back.
+    fn release(&mut self) {
+        self.decoder.release();
+        self.decoded.shrink_to(IDLE_STANZAS);
+        self.outbound.release();
+        self.shared.with(|inner, _| inner.machine.release(IDLE_BYTES, IDLE_STANZAS));
     }
 
     /// Whom the work has to wake, once others can put the worker to work.
@@ -391,6 +406,7 @@ impl Worker {
 
     /// From now on, what comes is for those who wait for stanzas of this stream.
     pub(super) fn hang_bell(&mut self) {
+        self.release();
         self.bell = Bells::On(None);
     }
 

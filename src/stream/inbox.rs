@@ -77,6 +77,16 @@ impl Inbox {
         self.bytes <= self.limit / 2
     }
 
+    /// Gives memory back that is not needed for so many stanzas.
+    pub(super) fn release(&mut self, stanzas: usize) {
+        self.stanzas.shrink_to(stanzas);
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.stanzas.capacity()
+    }
+
     pub(super) fn clear(&mut self) {
         self.stanzas.clear();
         self.uncounted = 0;

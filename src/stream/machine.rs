@@ -350,6 +350,19 @@ impl Machine {
         stanza
     }
 
+    /// Gives memory back that a burst has taken, and keeps room for so much.
+    pub(crate) fn release(&mut self, bytes: usize, stanzas: usize) {
+        self.outbox.release(bytes);
+        self.inbox.release(stanzas);
+        self.management.release(stanzas);
+    }
+
+    /// Room for bytes to write, and for stanzas that were read.
+    #[cfg(test)]
+    pub(crate) fn capacities(&self) -> [usize; 2] {
+        [self.outbox.capacity(), self.inbox.capacity()]
+    }
+
     // What goes out.
 
     /// Swaps the outgoing bytes with an empty buffer.

@@ -120,6 +120,16 @@ impl Outbox {
         self.stanzas_end = other.stanzas_end;
     }
 
+    /// Gives memory back that is not needed while nothing is said.
+    pub(super) fn release(&mut self, bytes: usize) {
+        self.bytes.shrink_to(bytes);
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }

@@ -59,6 +59,11 @@ impl Source {
         self.taken = 0;
     }
 
+    /// Nothing is expected for a while.
+    pub(super) fn release(&mut self) {
+        self.parser.release_temporaries();
+    }
+
     /// Whether text is collected into larger pieces.
     pub(super) fn collect_text(&mut self, collect: bool) {
         self.parser.set_text_buffering(collect);

@@ -22,6 +22,9 @@ static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
 const TRICKLE: Duration = Duration::from_secs(1);
 const TOGETHER: usize = 10;
 
+/// Stanzas of a talk.
+const MUCH: usize = 500;
+
 /// Such a part of the time they are watched is enough for what was begun to end: acknowledgements, and buffers that are given
 /// back.
 const CALM: u32 = 10;
@@ -81,6 +84,9 @@ async fn hold_streams(arguments: &Arguments, config: Config) -> serde_json::Valu
     let stanzas = trickle(&mut streams, watched).await;
     let trickle_cpu = cpu::since(before, mock::THREADS);
     let trickle_bytes = MEMORY.allocated().saturating_sub(empty);
+    talk(&mut streams).await;
+    tokio::time::sleep(watched / CALM).await;
+    let talked_bytes = MEMORY.allocated().saturating_sub(empty);
     drop(first);
     serde_json::json!({
         "opened": streams.len(),
@@ -91,6 +97,7 @@ async fn hold_streams(arguments: &Arguments, config: Config) -> serde_json::Valu
         "trickle_bytes": trickle_bytes,
         "trickle_cpu_seconds": trickle_cpu.as_secs_f64(),
         "trickle_stanzas": stanzas,
+        "talked_bytes": talked_bytes,
     })
 }
 
@@ -139,6 +146,17 @@ async fn trickle(streams: &mut [(E2eStream, E2eStream)], during: Duration) -> us
         }
     }
     sent
+}
+
+/// Much on each stream, and nothing more.
+async fn talk(streams: &mut [(E2eStream, E2eStream)]) {
+    let message = bots::message(64);
+    for (sender, _) in streams.iter_mut() {
+        bots::send(sender, &message, MUCH).await;
+    }
+    for (_, receiver) in streams.iter_mut() {
+        bots::receive(receiver, MUCH).await;
+    }
 }
 
 /// The same connections with nothing above TLS.

@@ -65,7 +65,9 @@ pub(super) async fn thousand(effort: Effort) -> Result<Outcome, Skipped> {
     for (name, found) in [("S5B direct", many), ("IBB", &ibb)] {
         rows.push(opened(name, found, most));
         // In-band bytestreams have no sockets of their own, and the same TLS.
-        for (when, key) in [("idle", "idle_bytes"), ("with a trickle", "trickle_bytes")] {
+        for (when, key) in
+            [("idle", "idle_bytes"), ("with a trickle", "trickle_bytes"), ("after a talk", "talked_bytes")]
+        {
             let beyond = found.kib(key) - tls.kib("idle_bytes");
             rows.push(memory(&format!("memory of an end, {name}, {when}"), beyond));
         }
