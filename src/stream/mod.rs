@@ -50,6 +50,8 @@ mod violation;
 #[cfg(test)]
 mod e2e_batch_tests;
 #[cfg(test)]
+mod e2e_piece_tests;
+#[cfg(test)]
 mod e2e_relayed_tests;
 #[cfg(test)]
 mod e2e_revive_tests;

@@ -9,7 +9,11 @@ use memchr::{memchr, memchr2, memchr3};
 /// Bytes that are looked at together: a few registers, so that the compiler can do without a loop.
 const CHUNK: usize = 32;
 
-/// Bytes behind a `]` that say what it means.
+/// Bytes of a text that is written that are searched at a time. Of a carriage return in each line, each would otherwise be
+/// searched for through all of the rest.
+const WINDOW: usize = 512;
+
+/// Bytes behind a `]`, or behind 0xef, that say what it means.
 const BEHIND: usize = 2;
 
 /// The longest reference that is resolved here, `&quot;`.
@@ -49,13 +53,25 @@ pub(super) fn missing(bytes: &[u8]) -> Option<usize> {
 
 /// The front of a text that is written as it is.
 pub(super) fn unescaped(text: &str) -> &str {
-    let end = memchr3(b'<', b'>', b'&', text.as_bytes()).unwrap_or(text.len());
-    let run = text.get(..end).unwrap_or_default();
-    if !contains(run.as_bytes(), is_special) {
-        return run;
+    let bytes = text.as_bytes();
+    let mut clean = 0;
+    // What is behind the end is searched again next time: so it must not be much.
+    for window in bytes.chunks(WINDOW) {
+        let end = memchr3(b'<', b'>', b'&', window).unwrap_or(window.len());
+        let run = window.get(..end).unwrap_or_default();
+        let harmless = match contains(run, is_special) {
+            true => {
+                let and_behind = bytes.get(clean..clean + end + BEHIND).or(bytes.get(clean..));
+                position(and_behind.unwrap_or_default(), is_special, is_harmless).min(end)
+            }
+            false => end,
+        };
+        clean += harmless;
+        if harmless < window.len() {
+            break;
+        }
     }
-    let end = position(run.as_bytes(), is_special, is_harmless);
-    run.get(..end).unwrap_or_default()
+    text.get(..clean).unwrap_or_default()
 }
 
 /// The front of `bytes` that means itself.
@@ -215,5 +231,38 @@ mod tests {
         }
         let plain = "]] 'quoted' \"twice\"\t\n，\u{fffd}";
         assert_eq!(unescaped(plain), plain);
+    }
+
+    #[test]
+    fn what_lies_across_two_windows_is_written_like_the_rest() {
+        for before in WINDOW - 3..=WINDOW + 1 {
+            let before = "w".repeat(before);
+            for harmless in ["，", "\u{fffd}", "🌹", "é"] {
+                let text = format!("{before}{harmless}").repeat(3);
+                assert_eq!(unescaped(&text), text, "{}", before.len());
+                assert_eq!(unescaped(&format!("{text}&{text}")), text, "{}", before.len());
+            }
+            for special in ["<", "\r", "\u{fffe}", "\u{ffff}"] {
+                assert_eq!(unescaped(&format!("{before}{special}window")), before, "{special:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_that_have_to_be_escaped_take_no_longer_each_than_a_few() {
+        let time = |lines: usize| {
+            let text = "\r\n".repeat(lines);
+            let write = || {
+                let (begun, mut rest) = (std::time::Instant::now(), text.as_str());
+                while let Some((_, behind)) = rest.split_at(unescaped(rest).len()).1.split_at_checked(1) {
+                    rest = behind;
+                }
+                begun.elapsed()
+            };
+            // Whatever else runs only makes it longer.
+            (0..5).map(|_| write()).min().unwrap()
+        };
+        let (few, many) = (time(2_000), time(32_000));
+        assert!(many < few * 16 * 4, "{few:?}, and for 16 times as many {many:?}");
     }
 }
