@@ -346,7 +346,7 @@ fn queue(rate: f64) -> f64 {
 }
 
 /// What there may be at this rate beyond what travels on a path of so many seconds.
-fn spare(rate: f64, path: f64) -> f64 {
+pub(super) fn spare(rate: f64, path: f64) -> f64 {
     let least = (LEAST_SPARE * rate.powf(0.75)).min(QUEUE_TIME * rate);
     (TOLERANCE * rate * path + queue(rate)).max(least)
 }
