@@ -30,8 +30,8 @@
 //!   allows 4 MB/s. With half of it, a stream through such a Prosody stood still at 0.7 MB/s.
 //! - **The 11 %** of the path are there because paths vary: what is a bit longer than the shortest delay is no queue. More would be
 //!   more robust, and less fair: it is in proportion to the rate.
-//! - **At least 2.16 × rate^¾** to spare is what keeps a fast server busy. From sender to reader and back a block is in the hands of five programs, and
-//!   each of them does nothing for some milliseconds when another one has its processor. What they lack then grows with the rate:
+//! - **At least 2.16 × rate^¾** to spare is what keeps a fast server busy. A block and its acknowledgement pass the sender, the server, the reader and the server again, and
+//!   each does nothing for some milliseconds when another one has its processor. What they lack then grows with the rate:
 //!   through an ejabberd that takes 40 MB/s, with 0.6 MB in flight an eighth of two processors was idle and 80 % of the best
 //!   fixed window's rate was reached; with twice as much, 95 %. It exceeds the rest from 3 MB/s on, on short paths only: on a long one, the 11 %
 //!   are more. In proportion to the rate it would not be fair, and added to the rest it would be less so on long paths.
