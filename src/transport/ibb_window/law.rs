@@ -33,7 +33,7 @@
 //! - **At least 2.16 × rate^¾** to spare is what keeps a fast server busy. A block and its acknowledgement pass the sender, the server, the reader and the server again, and
 //!   each does nothing for some milliseconds when another one has its processor. What they lack then grows with the rate:
 //!   through an ejabberd that takes 40 MB/s, with 0.6 MB in flight an eighth of two processors was idle and 80 % of the best
-//!   fixed window's rate was reached; with twice as much, 95 %. It exceeds the rest from 3 MB/s on, on short paths only: on a long one, the 11 %
+//!   fixed window's rate was reached; with not quite twice as much, 90 to 97 %. It exceeds the rest from 3 MB/s on, on short paths only: on a long one, the 11 %
 //!   are more. In proportion to the rate it would not be fair, and added to the rest it would be less so on long paths.
 //! - **Blocks** are a third of the queue at most, in powers of two from 4096 on: a server that takes 7 kB/s gets 1920 bytes, which it
 //!   needs 0.3 s for. Larger ones than 4096 grow with the square of the rate. Servers that are slow by the byte have no use for them: Prosody
