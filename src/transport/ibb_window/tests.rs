@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::*;
+use super::{law::spare, *};
 
 const MOST: usize = MAX_IN_FLIGHT;
 
@@ -205,4 +205,25 @@ fn acknowledgements_without_any_delay_do_no_harm() {
     let mut path = Path::new(Window::adaptive(65535, MOST), ms(0));
     let sent = path.round_trips(40);
     assert!(sent.iter().all(|bytes| *bytes > 0 && *bytes <= MOST), "{sent:?}");
+}
+
+#[test]
+fn on_a_short_path_a_fast_server_has_enough_for_25_ms_and_a_slow_one_no_more_than_for_150() {
+    for rate in [10e6, 30e6, 50e6] {
+        let seconds = spare(rate, 0.001) / rate;
+        assert!((0.025..0.05).contains(&seconds), "{seconds} s at {rate} B/s");
+    }
+    for rate in [100.0, 3e3, 40e3, 300e3] {
+        let seconds = spare(rate, 0.0) / rate;
+        assert!(seconds <= 0.150_001, "{seconds} s at {rate} B/s");
+    }
+}
+
+/// There, that the path may vary is enough.
+#[test]
+fn a_long_path_and_a_slow_server_have_a_queue_by_the_root_of_the_rate_and_no_more() {
+    for (rate, path) in [(1e6, 0.0), (2.9e6, 0.0), (50e6, 0.4), (10e6, 0.2)] {
+        let beyond = spare(rate, path) - 0.11 * rate * path;
+        assert!((beyond / (90.0 * rate.sqrt()) - 1.0).abs() < 1e-9, "{beyond} at {rate} B/s");
+    }
 }

@@ -37,8 +37,12 @@ const BYTES: usize = 4096;
 /// Enough to begin to learn the rate of a path with.
 const PROBE: usize = 30;
 
-/// How often what a path carries is learned from what it carried: a window that adapts starts small.
-const PROBES: usize = 3;
+/// How often at least, and at most, what a path carries is learned from what it carried. A window that adapts starts small: with 200 ms
+/// it takes seconds until it is large, and what passes in less than a round trip says nothing about the rate.
+const PROBES: [usize; 2] = [3, 12];
+
+/// By how much more than before has to pass for another probe.
+const MORE: f64 = 1.25;
 
 /// How long a single measurement takes, about.
 const SECONDS: f64 = 1.0;
@@ -58,10 +62,14 @@ struct Variant {
 impl Variant {
     async fn connect(name: String, server: &Server, at: SocketAddr, config: Config, effort: Effort) -> Self {
         let mut pair = Pair::connect(|| server.connector_at(at), PASSWORD, || config.clone()).await;
-        let (mut count, probes, seconds) =
-            if effort.is_quick() { (5, 1, 0.1) } else { (PROBE, PROBES, SECONDS) };
-        for _ in 0..probes {
-            count = (pair.goodput(&bots::message(BYTES), count).await * seconds) as usize + 1;
+        let (mut count, [least, most], seconds) =
+            if effort.is_quick() { (5, [1, 1], 0.1) } else { (PROBE, PROBES, SECONDS) };
+        for probe in 1..=most {
+            let before = count;
+            count = (pair.goodput(&bots::message(BYTES), before).await * seconds) as usize + 1;
+            if probe >= least && (count as f64) < MORE * before as f64 {
+                break;
+            }
         }
         Self { name, pair, count, megabytes: Vec::new() }
     }
