@@ -74,9 +74,9 @@ impl Variant {
         Self { name, pair, count, megabytes: Vec::new() }
     }
 
-    /// What is carried by a stream that is busy: each was idle while the others were measured, so half as much goes ahead.
+    /// What is carried by a stream that is busy: each was idle while the others were measured, so as much goes ahead.
     async fn measure(&mut self) -> f64 {
-        self.pair.goodput(&bots::message(BYTES), self.count / 2).await;
+        self.pair.goodput(&bots::message(BYTES), self.count).await;
         let rate = self.pair.goodput(&bots::message(BYTES), self.count).await;
         let megabytes = rate * BYTES as f64 / 1e6;
         self.megabytes.push(megabytes);
