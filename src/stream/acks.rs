@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use xmpp_parsers::stanza::Stanza;
 
-use super::machine::management::ReceiptSender;
+use super::{inbox::IDLE_STANZAS, machine::management::ReceiptSender};
 use crate::{Error, SmConfig};
 
 /// Whose a stanza is.
@@ -123,6 +123,7 @@ impl Outgoing {
         }
         self.asking.question = Question::Answered;
         if self.entries.is_empty() {
+            self.entries.shrink_to(IDLE_STANZAS);
             self.asking.uncovered = 0;
             (self.asking.due, self.asking.again) = (None, None);
         }
@@ -169,11 +170,6 @@ impl Outgoing {
     /// `<r/>` was queued.
     pub(super) fn handle_requested(&mut self) {
         self.asking = Asking { uncovered: 0, due: None, again: None, question: Question::Open };
-    }
-
-    /// Gives memory back that is not needed for so many stanzas.
-    pub(super) fn release(&mut self, stanzas: usize) {
-        self.entries.shrink_to(stanzas);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -35,13 +35,8 @@ const TURNS: usize = 32;
 /// The same for somebody who wants to send, and does not wait for what is read.
 const VISITED_TURNS: usize = 4;
 
-/// So many stanzas are read at most before somebody may take them. Whoever uses up a few and comes back for more finds their
-/// memory in the processor's cache, and gives it back where the allocator has the next from; with all of a TLS record at once,
-/// either costs more than to come back.
+/// So many stanzas are read at most before somebody may take them. More at once is no faster, and needs room for all of them.
 const BATCH: usize = 8;
-
-/// Stanzas that there is room for while nothing happens.
-const IDLE_STANZAS: usize = 1;
 
 pub(super) struct Worker {
     pub(super) io: Box<dyn Bytes>,
@@ -233,9 +228,9 @@ impl Worker {
     /// Nobody came back: what a burst has taken is given back.
     fn release(&mut self) {
         self.decoder.release();
-        self.decoded.shrink_to(IDLE_STANZAS);
+        self.decoded.shrink_to_fit();
         self.outbound.release();
-        self.shared.with(|inner, _| inner.machine.release(IDLE_BYTES, IDLE_STANZAS));
+        self.shared.with(|inner, _| inner.machine.release(IDLE_BYTES));
     }
 
     /// Whom the work has to wake, once others can put the worker to work.

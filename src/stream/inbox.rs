@@ -6,6 +6,9 @@ use xmpp_parsers::stanza::Stanza;
 
 use super::acks::Number;
 
+/// Stanzas that an empty queue keeps room for: as many as come and go together, where nobody is behind.
+pub(super) const IDLE_STANZAS: usize = 16;
+
 /// A queue that knows the size of what it holds: bytes as they were on the wire, and what every stanza takes however
 /// small it is.
 #[derive(Debug)]
@@ -41,6 +44,9 @@ impl Inbox {
 
     pub(super) fn pop(&mut self) -> Option<Stanza> {
         let Received { stanza, bytes, .. } = self.stanzas.pop_front()?;
+        if self.stanzas.is_empty() {
+            self.stanzas.shrink_to(IDLE_STANZAS);
+        }
         self.bytes -= bytes;
         self.uncounted = self.uncounted.saturating_sub(1);
         Some(stanza)
@@ -75,11 +81,6 @@ impl Inbox {
     /// Reading should go on: not for each stanza that leaves, but when there is room for some.
     pub(super) fn has_room(&self) -> bool {
         self.bytes <= self.limit / 2
-    }
-
-    /// Gives memory back that is not needed for so many stanzas.
-    pub(super) fn release(&mut self, stanzas: usize) {
-        self.stanzas.shrink_to(stanzas);
     }
 
     #[cfg(test)]

@@ -350,11 +350,9 @@ impl Machine {
         stanza
     }
 
-    /// Gives memory back that a burst has taken, and keeps room for so much.
-    pub(crate) fn release(&mut self, bytes: usize, stanzas: usize) {
+    /// Gives memory back that a burst has taken, and keeps room for so many bytes.
+    pub(crate) fn release(&mut self, bytes: usize) {
         self.outbox.release(bytes);
-        self.inbox.release(stanzas);
-        self.management.release(stanzas);
     }
 
     /// Room for bytes to write, and for stanzas that were read.

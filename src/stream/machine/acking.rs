@@ -132,13 +132,6 @@ impl Management {
         }
     }
 
-    /// Gives memory back that is not needed for so many stanzas.
-    pub(super) fn release(&mut self, stanzas: usize) {
-        if let Self::Active(active) = self {
-            active.out.release(stanzas);
-        }
-    }
-
     pub(super) fn active(&self) -> Option<&Active> {
         match self {
             Self::Active(active) => Some(active),
