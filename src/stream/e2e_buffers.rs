@@ -112,7 +112,7 @@ impl Inbound {
     }
 
     pub(super) fn discard(&mut self) {
-        self.early = Vec::new();
+        (self.early, self.rest) = (Vec::new(), 0);
     }
 }
 

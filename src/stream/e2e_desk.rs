@@ -151,6 +151,8 @@ pub(super) struct Shift {
 
 impl Shift {
     pub(super) fn new(mut worker: Box<Worker>) -> Self {
+        // What the negotiation has taken, many streams never need again.
+        worker.release();
         worker.hang_bell();
         Self { shared: Arc::clone(&worker.shared), worker: Some(worker) }
     }

@@ -35,7 +35,7 @@ const TURNS: usize = 32;
 /// The same for somebody who wants to send, and does not wait for what is read.
 const VISITED_TURNS: usize = 4;
 
-/// So many stanzas are read at most before somebody may take them. More at once is no faster, and needs room for all of them.
+/// So many stanzas are read at most before somebody may take them: each needs room meanwhile.
 const BATCH: usize = 8;
 
 pub(super) struct Worker {
@@ -226,9 +226,8 @@ impl Worker {
     }
 
     /// Nobody came back: what a burst has taken is given back.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.decoder.release();
-        self.decoded.shrink_to_fit();
         self.outbound.release();
         self.shared.with(|inner, _| inner.machine.release(IDLE_BYTES));
     }
@@ -401,7 +400,6 @@ impl Worker {
 
     /// From now on, what comes is for those who wait for stanzas of this stream.
     pub(super) fn hang_bell(&mut self) {
-        self.release();
         self.bell = Bells::On(None);
     }
 

@@ -59,7 +59,7 @@ impl Source {
         self.taken = 0;
     }
 
-    /// Nothing is expected for a while.
+    /// Gives back what it does not need before the next byte.
     pub(super) fn release(&mut self) {
         self.parser.release_temporaries();
     }

@@ -247,22 +247,4 @@ mod tests {
             }
         }
     }
-
-    #[test]
-    fn many_that_have_to_be_escaped_take_no_longer_each_than_a_few() {
-        let time = |lines: usize| {
-            let text = "\r\n".repeat(lines);
-            let write = || {
-                let (begun, mut rest) = (std::time::Instant::now(), text.as_str());
-                while let Some((_, behind)) = rest.split_at(unescaped(rest).len()).1.split_at_checked(1) {
-                    rest = behind;
-                }
-                begun.elapsed()
-            };
-            // Whatever else runs only makes it longer.
-            (0..5).map(|_| write()).min().unwrap()
-        };
-        let (few, many) = (time(2_000), time(32_000));
-        assert!(many < few * 16 * 4, "{few:?}, and for 16 times as many {many:?}");
-    }
 }

@@ -52,18 +52,21 @@ impl StanzaBuilder {
         mut attributes: AttrMap,
         context: &Context<'_>,
     ) -> Result<(Self, Claims), FromEventsError> {
-        let mut take = |name: &str| attributes.remove(Namespace::none(), name);
+        let mut claims = || {
+            let mut take = |name: &str| attributes.remove(Namespace::none(), name);
+            Claims { from: take("from"), to: take("to") }
+        };
         Ok(match kind {
             Kind::Message => {
                 let (builder, claims) = MessageBuilder::begin(attributes);
                 (Self::Message(Box::new(builder)), claims)
             }
             Kind::Presence => {
-                let claims = Claims { from: take("from"), to: take("to") };
+                let claims = claims();
                 (Self::Presence(begin::<Presence>(name, attributes, context)?), claims)
             }
             Kind::Iq => {
-                let claims = Claims { from: take("from"), to: take("to") };
+                let claims = claims();
                 (Self::Iq(begin::<Iq>(name, attributes, context)?), claims)
             }
         })

@@ -30,11 +30,12 @@
 //!   allows 4 MB/s. With half of it, a stream through such a Prosody stood still at 0.7 MB/s.
 //! - **The 11 %** of the path are there because paths vary: what is a bit longer than the shortest delay is no queue. More would be
 //!   more robust, and less fair: it is in proportion to the rate.
-//! - **At least 2.16 × rate^¾** to spare is what keeps a fast server busy. A block and its acknowledgement pass the sender, the server, the reader and the server again, and
-//!   each does nothing for some milliseconds when another one has its processor. What they lack then grows with the rate:
-//!   through an ejabberd that takes 40 MB/s, with 0.6 MB in flight an eighth of two processors was idle and 80 % of the best
-//!   fixed window's rate was reached; with not quite twice as much, 90 to 97 %. It exceeds the rest from 3 MB/s on, on short paths only: on a long one, the 11 %
-//!   are more. In proportion to the rate it would not be fair, and added to the rest it would be less so on long paths.
+//! - **At least 2.16 × rate^¾** to spare is what keeps a fast server busy. A block and its acknowledgement pass the sender, the
+//!   server, the reader and the server again, and each does nothing for some milliseconds when another one has its processor. What
+//!   they lack then grows with the rate: through an ejabberd that takes 40 MB/s, with 0.6 MB in flight an eighth of two processors
+//!   was idle and 80 % of the best fixed window's rate was reached; with not quite twice as much, 82 to 97 %. It exceeds the rest
+//!   from 3 MB/s on, on short paths only: on a long one, the 11 % are more. In proportion to the rate it would not be fair, and
+//!   added to the rest it would be less so on long paths.
 //! - **Blocks** are a third of the queue at most, in powers of two from 4096 on: a server that takes 7 kB/s gets 1920 bytes, which it
 //!   needs 0.3 s for. Larger ones than 4096 grow with the square of the rate. Servers that are slow by the byte have no use for them: Prosody
 //!   takes 4.7 MB/s in blocks of 4096 and 2.3 in such of 65535, because it puts a long stanza together from pieces. One that takes
@@ -45,10 +46,11 @@
 //!   path's delay begins anew.
 //! - **The path is measured again** when nothing has confirmed it for some seconds: the window is half of what the path holds, or
 //!   one block, until a block that was sent so is acknowledged. A stream that came later, and has never seen the path without the
-//!   queue of the first one, sees it then. What it finds counts if it is shorter, or so much longer that no other stream's queue can
-//!   be the reason, and a block that was alone in flight has found it, too; two streams that took each other's queues for the path
-//!   would outbid each other by turns. The price: a path that becomes longer by less than 0.15 s is never believed to be longer, and
-//!   carries less than it could.
+//!   queue of the first one, sees it then. What it finds counts if it is shorter, or longer by more than the queue by the root of the
+//!   rate, and a block that was alone in flight has found it, too: two streams that took each other's queues for the path would
+//!   outbid each other by turns. On a short path to a server that takes 50 MB/s one other stream's queue is just below that, and
+//!   two others' are not. The price: behind a slow server a path that becomes longer by less than 0.15 s is
+//!   never believed to be longer, and carries less than it could.
 //! - **A reader that pauses** looks like a server that has become very slow. The window shrinks; if what is sent in the
 //!   smaller one comes back without a queue, it was a pause, and the window is what it was before.
 //!
@@ -68,14 +70,15 @@ use std::time::{Duration, Instant};
 use super::{STANZA, base::Base};
 
 /// The sizes of blocks. The smallest is the largest of which two in flight make another stanza of the bot wait less than 1.5
-/// times as long as one of 4096 bytes does; doubling keeps the size steady while the rate is not.
+/// times as long as one of 4096 bytes does in the simulation, and 1.8 times through a real Prosody, which reads by fits and starts;
+/// doubling keeps the size steady while the rate is not.
 const BLOCKS: [usize; 6] = [1920, 4096, 8192, 16384, 32768, 65535];
 
 /// The least that may be in flight: two of the smallest blocks, so that the server has one while the other's acknowledgement is
 /// on its way.
 const LEAST: usize = 2 * (BLOCKS[0] + STANZA);
 
-/// The queue that we want in the server, as a multiple of the square root of the rate in bytes per second: 90 kB at 1 MB/s,
+/// The queue that we want in the server, but for what [`LEAST_SPARE`] adds to it, as a multiple of the square root of the rate in bytes per second: 90 kB at 1 MB/s,
 /// 636 kB at 50 MB/s. It grows slower than the rate, so that of two streams the slower one gains on the faster one.
 const QUEUE: f64 = 90.0;
 
@@ -83,7 +86,7 @@ const QUEUE: f64 = 90.0;
 const QUEUE_TIME: f64 = 0.15;
 
 /// What there has to be at least beyond what travels, as a multiple of the rate's power of ¾: 0.9 MB at 30 MB/s, 1.3 MB at
-/// 50 MB/s. At 3 MB/s it is the same as the queue, and below that less.
+/// 50 MB/s. At 3 MB/s it is the same as the queue, and below that not more.
 const LEAST_SPARE: f64 = 2.16;
 
 /// The square of the rate by which a larger block begins to be worth it: 8192 at 6 MB/s, 65535 at 17 MB/s.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use bench_support::bots;
 use jingle_xmlstream::internals::{codec::Codec, ibb, session::Ends, socks5};
-use xmpp_parsers::stanza::Stanza;
+use xmpp_parsers::{message::Message, stanza::Stanza};
 
 pub(crate) struct Workload {
     pub(crate) name: String,
@@ -35,8 +35,9 @@ pub(crate) fn all() -> Vec<Workload> {
             BYTES
         })
     });
+    let lines = workload("encode, 64 KiB of lines".to_owned(), 20, lines);
     let handshake = workload("socks5 handshake".to_owned(), 1000, || socks5::handshake(DST_ADDR, 256));
-    bodies.chain(blocks).chain([handshake, negotiation()]).collect()
+    bodies.chain(blocks).chain([lines, handshake, negotiation()]).collect()
 }
 
 fn encode(bytes: usize) -> Workload {
@@ -49,6 +50,14 @@ fn encode(bytes: usize) -> Workload {
         codec.encode(message, out).expect("it is XML");
         out.len()
     })
+}
+
+/// Each line ends in a character that has to be escaped, and none may be looked for from the beginning.
+fn lines() -> usize {
+    let message = Message::chat(None).with_body("".into(), "soft\r\n".repeat(11_000));
+    let mut out = Vec::new();
+    Codec::new().encode(&message.into(), &mut out).expect("it is XML");
+    out.len()
 }
 
 fn decode(bytes: usize) -> Workload {

@@ -74,7 +74,8 @@ impl Variant {
         Self { name, pair, count, megabytes: Vec::new() }
     }
 
-    /// What is carried by a stream that is busy: each was idle while the others were measured, so as much goes ahead.
+    /// What is carried by a stream that is busy: each was idle while the others were measured, so as much goes ahead, and how long a
+    /// window takes to grow is not in it.
     async fn measure(&mut self) -> f64 {
         self.pair.goodput(&bots::message(BYTES), self.count).await;
         let rate = self.pair.goodput(&bots::message(BYTES), self.count).await;

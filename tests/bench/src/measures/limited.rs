@@ -35,9 +35,9 @@ const ROUNDS: usize = 3;
 const GOODPUT_GOAL: f64 = 0.95;
 const WAIT_GOAL: f64 = 1.5;
 
-/// From one question of the bot's own to the next, at least and at most. Blocks come and go at a steady pace, and with a pause as
-/// steady each question would find them at the same place.
-const PAUSES: [f64; 2] = [0.3, 0.9];
+/// From the answer to one question of the bot's own to the next question, at least and at most. Answers come behind blocks, so with a
+/// pause that is always the same, or shorter than a block, questions would find the blocks at the same place.
+const PAUSES: [f64; 2] = [0.3, 2.3];
 
 /// Its multiples, without what is before the point, fill the way from 0 to 1 evenly.
 const GOLDEN: f64 = 0.618_033_988_749_895;
