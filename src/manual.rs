@@ -464,7 +464,7 @@
 //! [`IbbConfig::in_flight`](crate::IbbConfig::in_flight), in blocks of at most
 //! [`IbbConfig::block_size`](crate::IbbConfig::block_size). Behind a slow one it stays at two blocks of 2 KiB, which together are as
 //! much as the one block of 4096 bytes that other programs have in flight. Another stanza of the bot waits for one to two of them, where it
-//! waits for none to one of those: through a default Prosody 0.5 s in place of 0.3. Two streams through
+//! waits for none to one of those: through a default Prosody 0.4 s in place of 0.26. Two streams through
 //! the same server share it, neither with less than half of what the other one has; one that comes late may wait some minutes for
 //! that where a path is long and the server is not fast.
 //!

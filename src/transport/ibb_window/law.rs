@@ -70,7 +70,7 @@ use std::time::{Duration, Instant};
 use super::{STANZA, base::Base};
 
 /// The sizes of blocks. The smallest is the largest of which two in flight make another stanza of the bot wait less than 1.5
-/// times as long as one of 4096 bytes does in the simulation, and 1.8 times through a real Prosody, which reads by fits and starts;
+/// times as long as one of 4096 bytes does in the simulation, and 1.6 to 1.7 times through a real Prosody, which reads by fits and starts;
 /// doubling keeps the size steady while the rate is not.
 const BLOCKS: [usize; 6] = [1920, 4096, 8192, 16384, 32768, 65535];
 
