@@ -463,8 +463,8 @@
 //! stream begins with two blocks of 2 KiB, and has within some ten round trips as much in flight as the path holds, at most
 //! [`IbbConfig::in_flight`](crate::IbbConfig::in_flight), in blocks of at most
 //! [`IbbConfig::block_size`](crate::IbbConfig::block_size). Behind a slow one it stays at two blocks of 2 KiB, which together are as
-//! much as the one block of 4096 bytes that other programs have in flight. Another stanza of the bot waits for one to two of them, where it
-//! waits for none to one of those: through a default Prosody 0.4 s in place of 0.26. Two streams through
+//! much as the one block of 4096 bytes that other programs have in flight. Another stanza of the bot waits for one to two of them,
+//! where it waits for none to one of those: through a default Prosody 0.4 s in place of 0.26. Two streams through
 //! the same server share it, neither with less than half of what the other one has; one that comes late may wait some minutes for
 //! that where a path is long and the server is not fast.
 //!
@@ -487,7 +487,7 @@
 //!
 //! # Many streams
 //!
-//! Beside its own, an endpoint has one task for each stream that is open, which sleeps while nothing happens, and none for timers. Memory of both ends of so many
-//! streams over SOCKS5 in one process (`cargo run --release -p bench -- run --only scale --plots src/manual`):
+//! Beside its own, an endpoint has one task for each stream that is open, which sleeps while nothing happens, and none for
+//! timers. Memory of both ends of so many streams over SOCKS5 in one process (`cargo run --release -p bench -- run --only scale --plots src/manual`):
 //!
 #![doc = include_str!("manual/memory-by-streams.svg")]

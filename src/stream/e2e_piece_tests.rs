@@ -4,47 +4,24 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    io::{AsyncWriteExt as _, DuplexStream, duplex},
     time::{Instant, sleep, timeout},
 };
 use xmpp_parsers::{stanza::Stanza, stream_error::DefinedCondition};
 
-use super::{E2eStream, StreamOptions, e2e_visits::PATIENCE, initiate};
+use super::{
+    E2eStream, StreamOptions,
+    e2e_visits::PATIENCE,
+    e2e_visits_tests::{HEADER, ROOM, stream, written_and_ended},
+    initiate,
+};
 use crate::Error;
-
-/// More than any of this takes.
-const ROOM: usize = 1024 * 1024;
 
 /// Stanzas in a piece: a few times what is read at once, and not a multiple of it.
 const MANY: usize = 20;
 
-/// What the peer says first.
-const HEADER: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
-                      version='1.0'><stream:features/>";
-
 /// How long what is left may take to be seen to: that, and the tick of a timer.
 const BEFORE_LONG: Duration = Duration::from_millis(PATIENCE.as_millis() as u64 + 1);
-
-/// A stream, and the other end of its bytestream, whose task has nothing more to do.
-async fn stream() -> (E2eStream, DuplexStream) {
-    let (ours, mut theirs) = duplex(ROOM);
-    theirs.write_all(HEADER.as_bytes()).await.unwrap();
-    let stream = initiate(ours, StreamOptions::new()).await.unwrap();
-    sleep(Duration::from_millis(10)).await;
-    written(&mut theirs);
-    (stream, theirs)
-}
-
-/// What is written by now. Nobody else runs meanwhile.
-fn written(theirs: &mut DuplexStream) -> String {
-    let mut bytes = Vec::new();
-    while let Some(count) = theirs.read_buf(&mut bytes).now_or_never() {
-        if count.unwrap() == 0 {
-            break;
-        }
-    }
-    String::from_utf8(bytes).unwrap()
-}
 
 /// Messages with these bodies, and what comes behind them.
 fn piece(bodies: std::ops::Range<usize>, behind: &str) -> String {
@@ -122,7 +99,7 @@ async fn what_is_wrong_behind_many_stanzas_comes_behind_them() {
             }
         } else {
             sleep(BEFORE_LONG).await;
-            assert!(written(&mut theirs).contains("bad-format"), "it is noticed without anybody");
+            assert!(written_and_ended(&mut theirs).0.contains("bad-format"), "it is noticed without anybody");
             for place in 0..MANY {
                 assert_eq!(hear(&mut stream).await, place);
             }
@@ -144,7 +121,7 @@ async fn a_footer_behind_many_stanzas_is_answered_whether_or_not_anybody_receive
             assert_eq!(hear(&mut stream).await, place);
         }
         sleep(BEFORE_LONG).await;
-        assert!(written(&mut theirs).ends_with("</stream:stream>"), "{taken} were received");
+        assert!(written_and_ended(&mut theirs).0.ends_with("</stream:stream>"), "{taken} were received");
         for place in taken..MANY {
             assert_eq!(hear(&mut stream).await, place);
         }

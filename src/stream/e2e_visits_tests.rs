@@ -15,14 +15,17 @@ use xmpp_parsers::ping::Ping;
 use super::{E2eStream, StreamOptions, accept, e2e_visits::PATIENCE, initiate, tests::message};
 
 /// More than any of this takes.
-const ROOM: usize = 1024 * 1024;
+pub(super) const ROOM: usize = 1024 * 1024;
+
+/// What the peer says first.
+pub(super) const HEADER: &str = "<stream:stream xmlns='jabber:client' \
+                                 xmlns:stream='http://etherx.jabber.org/streams' \
+                                 version='1.0'><stream:features/>";
 
 /// A stream, and the other end of its bytestream, on which all was said that there is to say at the beginning.
-async fn stream() -> (E2eStream, DuplexStream) {
+pub(super) async fn stream() -> (E2eStream, DuplexStream) {
     let (ours, mut theirs) = duplex(ROOM);
-    let header = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
-                   version='1.0'><stream:features/>";
-    theirs.write_all(header).await.unwrap();
+    theirs.write_all(HEADER.as_bytes()).await.unwrap();
     let stream = initiate(ours, StreamOptions::new()).await.unwrap();
     sleep(Duration::from_millis(10)).await;
     written(&mut theirs);
@@ -31,11 +34,18 @@ async fn stream() -> (E2eStream, DuplexStream) {
 
 /// What is written by now. Nobody else runs meanwhile.
 fn written(theirs: &mut DuplexStream) -> String {
-    let mut bytes = Vec::new();
-    while let Some(count) = theirs.read_buf(&mut bytes).now_or_never() {
-        assert_ne!(count.unwrap(), 0, "the bytestream ended");
+    let (xml, ended) = written_and_ended(theirs);
+    assert!(!ended, "the bytestream ended");
+    xml
+}
+
+/// The same, and whether nothing can come behind it.
+pub(super) fn written_and_ended(theirs: &mut DuplexStream) -> (String, bool) {
+    let (mut bytes, mut ended) = (Vec::new(), false);
+    while !ended && let Some(count) = theirs.read_buf(&mut bytes).now_or_never() {
+        ended = count.unwrap() == 0;
     }
-    String::from_utf8(bytes).unwrap()
+    (String::from_utf8(bytes).unwrap(), ended)
 }
 
 fn count(xml: &str) -> usize {

@@ -58,14 +58,8 @@ pub(super) fn unescaped(text: &str) -> &str {
     // What is behind the end is searched again next time: so it must not be much.
     for window in bytes.chunks(WINDOW) {
         let end = memchr3(b'<', b'>', b'&', window).unwrap_or(window.len());
-        let run = window.get(..end).unwrap_or_default();
-        let harmless = match contains(run, is_special) {
-            true => {
-                let and_behind = bytes.get(clean..clean + end + BEHIND).or(bytes.get(clean..));
-                position(and_behind.unwrap_or_default(), is_special, is_harmless).min(end)
-            }
-            false => end,
-        };
+        let rest = bytes.get(clean..).unwrap_or_default();
+        let harmless = position(rest, end, is_special, is_harmless);
         clean += harmless;
         if harmless < window.len() {
             break;
@@ -80,12 +74,8 @@ fn plain(bytes: &[u8]) -> &str {
     let is_harmless = |rest: &[u8]| {
         is_harmless(rest) || matches!(rest, [b']', next, behind, ..] if (*next, *behind) != (b']', b'>'))
     };
-    let mut end = memchr2(b'<', b'&', bytes).unwrap_or(bytes.len());
-    if contains(bytes.get(..end).unwrap_or_default(), is_special) {
-        let and_behind = bytes.get(..end + BEHIND).unwrap_or(bytes);
-        end = end.min(position(and_behind, is_special, is_harmless));
-    }
-    let bytes = bytes.get(..end).unwrap_or_default();
+    let end = memchr2(b'<', b'&', bytes).unwrap_or(bytes.len());
+    let bytes = bytes.get(..position(bytes, end, is_special, is_harmless)).unwrap_or_default();
     std::str::from_utf8(bytes).unwrap_or_else(|error| {
         let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
         std::str::from_utf8(valid).unwrap_or_default()
@@ -113,8 +103,18 @@ fn contains(bytes: &[u8], suspicious: impl Fn(u8) -> bool) -> bool {
         || bytes.last_chunk::<CHUNK>().map_or_else(|| any(rest), |last| any(last))
 }
 
-/// Where the first byte is that is `suspicious` and, with those behind it, not `harmless`.
-fn position(bytes: &[u8], suspicious: impl Fn(u8) -> bool, harmless: impl Fn(&[u8]) -> bool) -> usize {
+/// Where before `end` the first byte is that is `suspicious` and, with those behind it, not `harmless`; `end` if there is none.
+fn position(
+    bytes: &[u8],
+    end: usize,
+    suspicious: impl Fn(u8) -> bool,
+    harmless: impl Fn(&[u8]) -> bool,
+) -> usize {
+    // Nearly always, and quicker than to look for the place.
+    if !contains(bytes.get(..end).unwrap_or_default(), &suspicious) {
+        return end;
+    }
+    let bytes = bytes.get(..end + BEHIND).unwrap_or(bytes);
     let mut start = 0;
     loop {
         let rest = bytes.get(start..).unwrap_or_default();
@@ -123,11 +123,11 @@ fn position(bytes: &[u8], suspicious: impl Fn(u8) -> bool, harmless: impl Fn(&[u
         let clean = chunks.iter().take_while(is_clean).count() * CHUNK;
         let tail = rest.get(clean..).unwrap_or_default();
         let Some(found) = tail.iter().position(|&byte| suspicious(byte)) else {
-            return bytes.len();
+            return end;
         };
         let place = start + clean + found;
         if !bytes.get(place..).is_some_and(&harmless) {
-            return place;
+            return place.min(end);
         }
         start = place + 1;
     }

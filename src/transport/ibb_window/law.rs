@@ -70,16 +70,17 @@ use std::time::{Duration, Instant};
 use super::{STANZA, base::Base};
 
 /// The sizes of blocks. The smallest is the largest of which two in flight make another stanza of the bot wait less than 1.5
-/// times as long as one of 4096 bytes does in the simulation, and 1.6 to 1.7 times through a real Prosody, which reads by fits and starts;
-/// doubling keeps the size steady while the rate is not.
+/// times as long as one of 4096 bytes does in the simulation, and 1.6 to 1.7 times through a real Prosody, which reads by fits and
+/// starts; doubling keeps the size steady while the rate is not.
 const BLOCKS: [usize; 6] = [1920, 4096, 8192, 16384, 32768, 65535];
 
 /// The least that may be in flight: two of the smallest blocks, so that the server has one while the other's acknowledgement is
 /// on its way.
 const LEAST: usize = 2 * (BLOCKS[0] + STANZA);
 
-/// The queue that we want in the server, but for what [`LEAST_SPARE`] adds to it, as a multiple of the square root of the rate in bytes per second: 90 kB at 1 MB/s,
-/// 636 kB at 50 MB/s. It grows slower than the rate, so that of two streams the slower one gains on the faster one.
+/// The queue that we want in the server, but for what [`LEAST_SPARE`] adds to it, as a multiple of the square root of the rate in
+/// bytes per second: 90 kB at 1 MB/s, 636 kB at 50 MB/s. It grows slower than the rate, so that of two streams the slower one gains
+/// on the faster one.
 const QUEUE: f64 = 90.0;
 
 /// And at most what the server takes in so many seconds.

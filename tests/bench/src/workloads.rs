@@ -28,36 +28,35 @@ const DST_ADDR: &str = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
 
 /// All work that is counted. What it needs is made when it is first done, so that it is part of what is not counted.
 pub(crate) fn all() -> Vec<Workload> {
-    let bodies = BODIES.into_iter().flat_map(|bytes| [encode(bytes), decode(bytes)]);
+    let encode_body =
+        |bytes| encode(format!("encode, {bytes} B"), times(bytes), move || bots::message(bytes));
+    let bodies = BODIES.into_iter().flat_map(|bytes| [encode_body(bytes), decode(bytes)]);
     let blocks = BLOCKS.into_iter().map(|block| {
         workload(format!("ibb, blocks of {block}"), 5, move || {
             assert_eq!(ibb::transfer(BYTES, block), BYTES, "all of it arrives");
             BYTES
         })
     });
-    let lines = workload("encode, 64 KiB of lines".to_owned(), 20, lines);
+    let lines = encode("encode, 64 KiB of lines".to_owned(), 20, lines);
     let handshake = workload("socks5 handshake".to_owned(), 1000, || socks5::handshake(DST_ADDR, 256));
     bodies.chain(blocks).chain([lines, handshake, negotiation()]).collect()
 }
 
-fn encode(bytes: usize) -> Workload {
+fn encode(name: String, times: usize, message: impl Fn() -> Message + 'static) -> Workload {
     let made = RefCell::new(None);
-    workload(format!("encode, {bytes} B"), times(bytes), move || {
+    workload(name, times, move || {
         let mut made = made.borrow_mut();
         let (codec, message, out) =
-            made.get_or_insert_with(|| (Codec::new(), Stanza::from(bots::message(bytes)), Vec::new()));
+            made.get_or_insert_with(|| (Codec::new(), Stanza::from(message()), Vec::new()));
         out.clear();
         codec.encode(message, out).expect("it is XML");
         out.len()
     })
 }
 
-/// Each line ends in a character that has to be escaped, and none may be looked for from the beginning.
-fn lines() -> usize {
-    let message = Message::chat(None).with_body("".into(), "soft\r\n".repeat(11_000));
-    let mut out = Vec::new();
-    Codec::new().encode(&message.into(), &mut out).expect("it is XML");
-    out.len()
+/// Each line ends in a character that has to be escaped, and none may be looked for through all of the rest.
+fn lines() -> Message {
+    Message::chat(None).with_body("".into(), "soft\r\n".repeat(11_000))
 }
 
 fn decode(bytes: usize) -> Workload {

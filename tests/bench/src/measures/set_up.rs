@@ -197,19 +197,17 @@ async fn received(initiating: impl Future<Output = E2eStream>, juliet: &Endpoint
 /// Processor time of both ends, without the server's: on one thread, as the handshake has it that they are compared with; and
 /// where one thread has to wake the other for every stanza.
 pub(super) async fn processor(effort: Effort) -> Result<Outcome, Skipped> {
-    let mut rows = Vec::new();
+    let (count, mut rows) = (effort.count(SET_UPS), Vec::new());
     for (name, config) in
         [("set-up, IBB", ibb_config as fn() -> Config), ("set-up, S5B direct", bots::direct_config)]
     {
         for (threads, on) in [(1, "one thread"), (2, "two threads")] {
-            let goal = Goal::AtMost(CPU_GOAL);
             let name = format!("{name}, CPU, {on}");
-            let count = effort.count(SET_UPS);
             let set_ups = move || cpu_of_set_ups(config, count);
+            let goal = Goal::AtMost(CPU_GOAL);
             rows.push(against_handshakes(effort, &name, goal, threads, set_ups).await);
         }
     }
-    let count = effort.count(SET_UPS);
     let stanzas = move || cpu_of_stanzas(count);
     rows.push(against_handshakes(effort, "what its stanzas alone take", Goal::None, 1, stanzas).await);
     Ok(Outcome::of(rows))
