@@ -37,8 +37,8 @@ const BYTES: usize = 4096;
 /// Enough to begin to learn the rate of a path with.
 const PROBE: usize = 30;
 
-/// How often at least, and at most, what a path carries is learned from what it carried. A window that adapts starts small: with 200 ms
-/// it takes seconds until it is large, and what passes in less than a round trip says nothing about the rate.
+/// How often at least, and at most, what a path carries is learned from what it carried. A window that adapts starts small: with
+/// 200 ms it takes seconds until it is large, and what passes in less than a round trip says nothing about the rate.
 const PROBES: [usize; 2] = [3, 12];
 
 /// By how much more than before has to pass for another probe.
@@ -53,6 +53,7 @@ const TRIALS: usize = 2;
 /// One setting, with a stream of its own.
 struct Variant {
     name: String,
+    adapts: bool,
     pair: Pair,
     /// As much as passes in the time of a measurement.
     count: usize,
@@ -60,8 +61,9 @@ struct Variant {
 }
 
 impl Variant {
-    async fn connect(name: String, server: &Server, at: SocketAddr, config: Config, effort: Effort) -> Self {
-        let mut pair = Pair::connect(|| server.connector_at(at), PASSWORD, || config.clone()).await;
+    async fn connect(server: &Server, at: SocketAddr, fixed: Option<(u16, usize)>, effort: Effort) -> Self {
+        let mut pair = Pair::connect(|| server.connector_at(at), PASSWORD, || config(fixed)).await;
+        let name = fixed.map_or("adaptive".to_owned(), |(block, window)| format!("{block} x {window}"));
         let (mut count, [least, most], seconds) =
             if effort.is_quick() { (5, [1, 1], 0.1) } else { (PROBE, PROBES, SECONDS) };
         for probe in 1..=most {
@@ -71,13 +73,14 @@ impl Variant {
                 break;
             }
         }
-        Self { name, pair, count, megabytes: Vec::new() }
+        Self { name, adapts: fixed.is_none(), pair, count, megabytes: Vec::new() }
     }
 
-    /// What is carried by a stream that is busy: each was idle while the others were measured, so as much goes ahead, and how long a
-    /// window takes to grow is not in it.
+    /// What is carried by a stream that is busy: each was idle while the others were measured. How long a window takes to grow is
+    /// not in it, so as much goes ahead of one that adapts; a fixed one has nothing to learn but what TCP has forgotten.
     async fn measure(&mut self) -> f64 {
-        self.pair.goodput(&bots::message(BYTES), self.count).await;
+        let ahead = if self.adapts { self.count } else { self.count / 4 };
+        self.pair.goodput(&bots::message(BYTES), ahead).await;
         let rate = self.pair.goodput(&bots::message(BYTES), self.count).await;
         let megabytes = rate * BYTES as f64 / 1e6;
         self.megabytes.push(megabytes);
@@ -112,11 +115,10 @@ impl Path {
         // Each bot's way is delayed in both directions.
         let relay = Relay::start(server.address(), Duration::from_millis(round_trip) / 4).await;
         let at = if round_trip == 0 { server.address() } else { relay.address() };
-        let connect = |name, ibb| Variant::connect(name, server, at, config(ibb), effort);
-        let mut adaptive = connect("adaptive".to_owned(), None).await;
+        let mut adaptive = Variant::connect(server, at, None, effort).await;
         let mut fixed = Vec::new();
-        for (block, window) in FIXED {
-            fixed.push(connect(format!("{block} x {window}"), Some((block, window))).await);
+        for setting in FIXED {
+            fixed.push(Variant::connect(server, at, Some(setting), effort).await);
         }
         // The best one is found before it is compared: the luckiest of many is not the best.
         for _ in 0..TRIALS.min(effort.rounds) {
