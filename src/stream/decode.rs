@@ -116,21 +116,16 @@ impl Decoder {
     ///
     /// How the bytes are cut into pieces makes no difference to what comes out.
     pub(crate) fn decode(&mut self, bytes: &mut &[u8]) -> Result<Option<Decoded>, Violation> {
-        let result = match &mut self.state {
+        let mut result = match &mut self.state {
             State::Header(reader) => reader.read(bytes).map(|header| header.map(Decoded::Header)),
             State::Stream(content) => content.read(bytes, self.max_bytes, self.max_depth),
             State::Ended => Ok(None),
             State::Broken(violation) => Err(violation.clone()),
         };
-        let result = match result {
-            Ok(Some(Decoded::Negotiation { element, .. })) => {
-                Ok(Some(Decoded::Negotiation { element, behind: bytes.len() }))
-            }
-            other => other,
-        };
-        match &result {
+        match &mut result {
             Ok(Some(Decoded::Header(_))) => self.enter_stream(),
             Ok(Some(Decoded::Footer)) => self.state = State::Ended,
+            Ok(Some(Decoded::Negotiation { behind, .. })) => *behind = bytes.len(),
             Err(violation) => self.state = State::Broken(violation.clone()),
             Ok(_) => {}
         }
@@ -224,37 +219,12 @@ impl Content {
             if self.source.taken() > max_bytes {
                 return Err(source::too_large(what, max_bytes));
             }
-            let event = match event {
-                Event::Text(metrics, text) => {
-                    self.hold(metrics, text);
-                    continue;
-                }
-                event => event,
-            };
-            self.feed_text()?;
-            match &event {
-                Event::StartElement(_, _, attributes) => {
-                    if self.depth >= max_depth {
-                        let text = format!("a stanza is nested deeper than {max_depth} elements");
-                        return Err(Violation::policy(text));
-                    }
-                    self.depth += 1;
-                    self.lang.push_from_attrs(attributes);
-                }
-                Event::EndElement(_) => {
-                    self.depth -= 1;
-                    self.lang.pop();
-                }
-                _ => {}
-            }
-            let decoded = self.child.feed(event, self.depth, self.lang.current(), self.source.taken())?;
-            if self.depth == 0 {
-                self.child = Child::None;
-                self.source.collect_text(false);
-                self.source.count_anew();
-            }
-            if decoded.is_some() {
-                return Ok(decoded);
+            match event {
+                Event::Text(metrics, text) => self.hold(metrics, text),
+                Event::StartElement(..) => self.enter(event, max_depth)?,
+                Event::EndElement(_) if self.depth > 1 => self.leave(event)?,
+                Event::EndElement(_) => return self.end(event).map(Some),
+                Event::XmlDeclaration(..) => {}
             }
         }
     }
@@ -268,11 +238,12 @@ impl Content {
 
     /// The text is complete: a tag follows.
     fn feed_text(&mut self) -> Result<(), Violation> {
-        if let Some((metrics, text)) = self.text.take() {
-            let text = Event::Text(metrics, text);
-            self.child.feed(text, self.depth, self.lang.current(), self.source.taken())?;
+        match self.text.take() {
+            Some((metrics, text)) => {
+                self.child.feed(Event::Text(metrics, text), self.depth, self.lang.current())
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// A child of the stream begins.
@@ -283,6 +254,39 @@ impl Content {
         let context = Context::empty().with_language(self.lang.current());
         self.child = Child::begin(name, attributes, &context)?;
         Ok(())
+    }
+
+    /// An element in it begins.
+    fn enter(&mut self, event: Event, max_depth: usize) -> Result<(), Violation> {
+        self.feed_text()?;
+        if self.depth >= max_depth {
+            let text = format!("a stanza is nested deeper than {max_depth} elements");
+            return Err(Violation::policy(text));
+        }
+        self.depth += 1;
+        if let Event::StartElement(_, _, attributes) = &event {
+            self.lang.push_from_attrs(attributes);
+        }
+        self.child.feed(event, self.depth, self.lang.current())
+    }
+
+    /// An element in it ends.
+    fn leave(&mut self, event: Event) -> Result<(), Violation> {
+        self.feed_text()?;
+        self.depth -= 1;
+        self.lang.pop();
+        self.child.feed(event, self.depth, self.lang.current())
+    }
+
+    /// It ends itself.
+    fn end(&mut self, event: Event) -> Result<Decoded, Violation> {
+        self.feed_text()?;
+        self.depth = 0;
+        self.lang.pop();
+        let bytes = self.source.taken();
+        self.source.collect_text(false);
+        self.source.count_anew();
+        mem::replace(&mut self.child, Child::None).end(event, self.lang.current(), bytes)
     }
 }
 
@@ -351,56 +355,61 @@ impl Child {
         Self::Skipped { namespace: namespace.to_string(), name: name.to_string() }
     }
 
-    /// Takes an event after which elements are open to this depth.
-    fn feed(
-        &mut self,
-        event: Event,
-        depth: usize,
-        lang: Option<&str>,
-        bytes: usize,
-    ) -> Result<Option<Decoded>, Violation> {
+    /// Takes an event after which elements are open to this depth, its own among them.
+    fn feed(&mut self, event: Event, depth: usize, lang: Option<&str>) -> Result<(), Violation> {
         let context = Context::empty().with_language(lang);
-        let invalid =
-            |error: xso::error::Error| Violation::new(DefinedCondition::InvalidXml, error.to_string());
         match self {
-            Self::Stanza { builder, name, waiting, claims, children } => {
+            Self::Stanza { builder, children, .. } => {
                 if depth == 2 && matches!(event, Event::StartElement(..)) {
                     *children += 1;
                 }
-                let built = builder.feed(event, &context).map_err(invalid)?;
-                Ok(built.map(|result| {
-                    let error = match result {
-                        Ok(stanza) if *children > 1 && takes_one_child(&stanza) => {
-                            "it has more than one child".to_owned()
-                        }
-                        Ok(stanza) => return Decoded::Stanza { stanza, claims: mem::take(claims), bytes },
-                        Err(error) => error.to_string(),
-                    };
-                    let waiting = mem::replace(waiting, Waiting::Nobody);
-                    Decoded::BadStanza(BadStanza { name, waiting, error })
-                }))
+                builder.feed(event, &context)
             }
-            Self::Features(builder) => {
-                Ok(builder.feed(event, &context).map_err(invalid)?.map(Decoded::Features))
+            Self::Features(builder) | Self::Negotiation(builder) | Self::Management(builder) => {
+                builder.feed(event, &context).map(drop)
             }
-            Self::Negotiation(builder) => {
-                let built = builder.feed(event, &context).map_err(invalid)?;
-                Ok(built.map(|element| Decoded::Negotiation { element, behind: 0 }))
+            Self::StreamError(builder) => builder.feed(event, &context).map(drop),
+            Self::Skipped { .. } | Self::None => Ok(()),
+        }
+        .map_err(invalid)
+    }
+
+    /// Takes its end.
+    fn end(self, event: Event, lang: Option<&str>, bytes: usize) -> Result<Decoded, Violation> {
+        let context = Context::empty().with_language(lang);
+        match self {
+            Self::Stanza { builder, name, waiting, claims, children } => {
+                let error = match complete(builder.end(event, &context))? {
+                    Ok(stanza) if children > 1 && takes_one_child(&stanza) => {
+                        "it has more than one child".to_owned()
+                    }
+                    Ok(stanza) => return Ok(Decoded::Stanza { stanza, claims, bytes }),
+                    Err(error) => error.to_string(),
+                };
+                Ok(Decoded::BadStanza(BadStanza { name, waiting, error }))
             }
-            Self::Management(builder) => {
-                let built = builder.feed(event, &context).map_err(invalid)?;
-                Ok(built.map(|element| Decoded::Management(Nonza::parse(&element))))
-            }
-            Self::StreamError(builder) => {
-                let built = builder.feed(event, &context).map_err(invalid)?;
-                Ok(built.map(|result| Decoded::StreamError(result.unwrap_or_else(|_| undefined()))))
-            }
-            Self::Skipped { namespace, name } if depth == 0 => {
-                Ok(Some(Decoded::Unknown { namespace: mem::take(namespace), name: mem::take(name) }))
-            }
-            Self::Skipped { .. } | Self::None => Ok(None),
+            Self::Features(mut builder) => complete(builder.feed(event, &context)).map(Decoded::Features),
+            Self::Negotiation(mut builder) => complete(builder.feed(event, &context))
+                .map(|element| Decoded::Negotiation { element, behind: 0 }),
+            Self::Management(mut builder) => complete(builder.feed(event, &context))
+                .map(|element| Decoded::Management(Nonza::parse(&element))),
+            Self::StreamError(mut builder) => complete(builder.feed(event, &context))
+                .map(|result| Decoded::StreamError(result.unwrap_or_else(|_| undefined()))),
+            Self::Skipped { namespace, name } => Ok(Decoded::Unknown { namespace, name }),
+            Self::None => complete(Ok(None)),
         }
     }
+}
+
+fn invalid(error: xso::error::Error) -> Violation {
+    Violation::new(DefinedCondition::InvalidXml, error.to_string())
+}
+
+/// What a builder has made, which has got the end of its element.
+fn complete<T>(built: Result<Option<T>, xso::error::Error>) -> Result<T, Violation> {
+    built
+        .map_err(invalid)?
+        .ok_or_else(|| Violation::new(DefinedCondition::InvalidXml, "an element is incomplete"))
 }
 
 impl Waiting {

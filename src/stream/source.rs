@@ -116,7 +116,8 @@ impl Source {
 
     /// Text that is read without the parser, if it is such that comes next.
     fn text(&mut self, bytes: &mut &[u8], limit: usize) -> Option<Event> {
-        if !matches!(self.place, Place::Text) || !self.parser.text_buffering() {
+        let is_tag = bytes.first() == Some(&b'<');
+        if is_tag || !matches!(self.place, Place::Text) || !self.parser.text_buffering() {
             return None;
         }
         let most = limit.saturating_sub(self.taken).saturating_add(1);

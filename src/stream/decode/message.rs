@@ -43,9 +43,10 @@ enum Field {
 
 impl MessageBuilder {
     /// What else the start tag says does not matter.
-    pub(super) fn begin(attributes: AttrMap) -> (Self, Claims) {
-        let (mut message, mut claims) = (Message::normal(None), Claims::default());
-        let mut error = None;
+    pub(super) fn begin(attributes: AttrMap) -> (Box<Self>, Claims) {
+        let mut builder =
+            Box::new(Self { message: Message::normal(None), error: None, child: Child::None, depth: 0 });
+        let (Self { message, error, .. }, mut claims) = (&mut *builder, Claims::default());
         // There are few, and to look one up takes as long as to look at all.
         for ((_, name), value) in attributes.into_iter().filter(|((namespace, _), _)| namespace.is_none()) {
             match name.as_str() {
@@ -54,59 +55,62 @@ impl MessageBuilder {
                 "id" => message.id = Some(Id(value)),
                 "type" => match MessageType::from_xml_text(value) {
                     Ok(type_) => message.type_ = type_,
-                    Err(wrong) => error = Some(wrong),
+                    Err(wrong) => *error = Some(wrong),
                 },
                 _ => {}
             }
         }
-        (Self { message, error, child: Child::None, depth: 0 }, claims)
+        (builder, claims)
     }
 
-    /// Gives the message with its end.
-    pub(super) fn feed(&mut self, event: Event, context: &Context<'_>) -> Option<Result<Message, Error>> {
+    /// Takes an event in the message.
+    pub(super) fn feed(&mut self, event: Event, context: &Context<'_>) {
         match &event {
             Event::StartElement(..) => self.depth += 1,
-            Event::EndElement(_) if self.depth == 0 => return Some(self.finish()),
-            Event::EndElement(_) => self.depth -= 1,
+            Event::EndElement(_) => self.depth = self.depth.saturating_sub(1),
             Event::Text(..) | Event::XmlDeclaration(..) => {}
         }
-        if self.error.is_none() {
-            self.error = self.take(event, context).err();
+        if self.error.is_none()
+            && let Err(error) = self.take(event, context)
+        {
+            self.error = Some(error);
         }
-        None
     }
 
-    fn finish(&mut self) -> Result<Message, Error> {
-        match self.error.take() {
-            Some(error) => Err(error),
-            None => Ok(std::mem::replace(&mut self.message, Message::new(None))),
-        }
+    /// Gives the message, which ends here.
+    pub(super) fn end(self: Box<Self>) -> Result<Message, Error> {
+        let Self { message, error, .. } = *self;
+        error.map_or(Ok(message), Err)
     }
 
     /// Takes an event after which elements are open to this depth.
     fn take(&mut self, event: Event, context: &Context<'_>) -> Result<(), Error> {
-        match (&mut self.child, event) {
-            (Child::None, Event::StartElement(_, name, attributes)) => {
-                self.child = self.begin_child(name, attributes, context)?;
-            }
-            (Child::None, Event::Text(_, text)) if !is_xml_whitespace(&text) => {
-                return Err(Error::Other("Unexpected text content"));
-            }
-            (Child::None, _) => {}
-            // What is marked up in a text is left out.
-            (Child::Text(_, _, text), Event::Text(_, more)) if self.depth == 1 => match text.is_empty() {
-                true => *text = more,
-                false => text.push_str(&more),
+        match &mut self.child {
+            Child::None => match event {
+                Event::StartElement(_, name, attributes) => {
+                    self.child = self.begin_child(name, attributes, context)?;
+                }
+                Event::Text(_, text) if !is_xml_whitespace(&text) => {
+                    return Err(Error::Other("Unexpected text content"));
+                }
+                _ => {}
             },
-            (Child::Text(..), Event::EndElement(_)) if self.depth == 0 => self.end_text(),
-            (Child::Text(..), _) => {}
-            (Child::Thread(builder), event) => {
+            Child::Text(_, _, text) => match event {
+                // What is marked up in a text is left out.
+                Event::Text(_, more) if self.depth == 1 => match text.is_empty() {
+                    true => *text = more,
+                    false => text.push_str(&more),
+                },
+                Event::EndElement(_) if self.depth == 0 => self.end_text(),
+                _ => {}
+            },
+            Child::Thread(builder) => {
                 if let Some(thread) = builder.feed(event, context)? {
                     self.message.thread = Some(thread);
                     self.child = Child::None;
                 }
             }
-            (Child::Payload(builder), event) => {
+            Child::Payload(builder) => {
                 if let Some(payload) = builder.feed(event, context)? {
                     self.message.payloads.push(payload);
                     self.child = Child::None;
@@ -176,33 +180,34 @@ mod tests {
         events
     }
 
-    type Feed<'a> = &'a mut dyn FnMut(Event, &Context<'_>) -> Option<Result<Message, Error>>;
-
-    fn feed_all(
-        events: impl Iterator<Item = (Event, Option<String>)>,
-        feed: Feed<'_>,
-    ) -> Result<Message, String> {
+    /// What ours makes of it.
+    fn ours(xml: &str) -> Result<Message, String> {
+        let mut events = events(xml).into_iter();
+        let Some((Event::StartElement(_, _, attributes), _)) = events.next() else { panic!("no element") };
+        let (mut builder, _) = MessageBuilder::begin(attributes);
+        let Some((Event::EndElement(_), _)) = events.next_back() else { panic!("the message does not end") };
         for (event, lang) in events {
-            if let Some(result) = feed(event, &Context::empty().with_language(lang.as_deref())) {
+            builder.feed(event, &Context::empty().with_language(lang.as_deref()));
+        }
+        builder.end().map_err(|error| error.to_string())
+    }
+
+    /// What the derived builder makes of it.
+    fn derived(xml: &str) -> Result<Message, String> {
+        let mut events = events(xml).into_iter();
+        let Some((Event::StartElement(_, name, attributes), _)) = events.next() else { panic!("no element") };
+        let mut builder = Result::<Message, Error>::from_events(name, attributes, &Context::empty()).unwrap();
+        for (event, lang) in events {
+            let context = Context::empty().with_language(lang.as_deref());
+            if let Some(result) = builder.feed(event, &context).unwrap() {
                 return result.map_err(|error| error.to_string());
             }
         }
         panic!("the message does not end");
     }
 
-    /// What ours and the derived builder make of it.
     fn both(xml: &str) -> [Result<Message, String>; 2] {
-        let mut ours = events(xml).into_iter();
-        let mut derived = events(xml).into_iter();
-        let Some((Event::StartElement(_, _, attributes), _)) = ours.next() else { panic!("no element") };
-        let (mut builder, _) = MessageBuilder::begin(attributes);
-        let ours = feed_all(ours, &mut |event, context| builder.feed(event, context));
-        let Some((Event::StartElement(_, name, attributes), _)) = derived.next() else {
-            panic!("no element")
-        };
-        let mut builder = Result::<Message, Error>::from_events(name, attributes, &Context::empty()).unwrap();
-        let derived = feed_all(derived, &mut |event, context| builder.feed(event, context).unwrap());
-        [ours, derived]
+        [ours(xml), derived(xml)]
     }
 
     #[test]

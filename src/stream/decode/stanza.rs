@@ -59,7 +59,7 @@ impl StanzaBuilder {
         Ok(match kind {
             Kind::Message => {
                 let (builder, claims) = MessageBuilder::begin(attributes);
-                (Self::Message(Box::new(builder)), claims)
+                (Self::Message(builder), claims)
             }
             Kind::Presence => {
                 let claims = claims();
@@ -72,15 +72,30 @@ impl StanzaBuilder {
         })
     }
 
-    pub(super) fn feed(
-        &mut self,
+    /// Takes an event in the stanza. That nothing is given back until the end spares a move of room for a stanza with each.
+    pub(super) fn feed(&mut self, event: Event, context: &Context<'_>) -> Result<(), Error> {
+        match self {
+            Self::Message(builder) => {
+                builder.feed(event, context);
+                Ok(())
+            }
+            Self::Presence(builder) => builder.feed(event, context).map(drop),
+            Self::Iq(builder) => builder.feed(event, context).map(drop),
+        }
+    }
+
+    /// Takes the end of the stanza.
+    pub(super) fn end(
+        self,
         event: Event,
         context: &Context<'_>,
     ) -> Result<Option<Result<Stanza, Error>>, Error> {
         Ok(match self {
-            Self::Message(builder) => builder.feed(event, context).map(|built| built.map(Stanza::Message)),
-            Self::Presence(builder) => builder.feed(event, context)?.map(|built| built.map(Stanza::Presence)),
-            Self::Iq(builder) => builder.feed(event, context)?.map(|built| built.map(Stanza::Iq)),
+            Self::Message(builder) => Some(builder.end().map(Stanza::Message)),
+            Self::Presence(mut builder) => {
+                builder.feed(event, context)?.map(|built| built.map(Stanza::Presence))
+            }
+            Self::Iq(mut builder) => builder.feed(event, context)?.map(|built| built.map(Stanza::Iq)),
         })
     }
 }
