@@ -7,6 +7,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use self::law::{Law, Sample};
 
+mod alone;
 mod base;
 pub(crate) mod law;
 #[cfg(test)]
