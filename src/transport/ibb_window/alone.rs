@@ -1,21 +1,21 @@
-//! One block alone in flight, tried where the law comes down to two small ones, and kept where it carries as much.
+//! One block alone in flight: tried where the law comes down to two small ones, and kept where it carries as much.
 //!
 //! Delays do not tell a slow server from a long path: behind both, little is in flight and takes long. They want different things.
-//! A server that limits a rate pauses behind what it has read, so one block is enough to keep it busy even on a path of some hundred
-//! milliseconds; it leaves a whole pause for another stanza to come next, and has the XML of one stanza where two small ones have that
-//! of two. Behind a path that is slow itself, nothing travels while the acknowledgement does. So both are compared:
+//! A server that limits a rate pauses behind what it has read, so one block is enough to keep it busy, even on a path of some hundred
+//! milliseconds; and it has the XML of one stanza where two small ones have that of two. Where the path itself is slow, it carries
+//! nothing while the acknowledgement travels. So nothing is inferred, both are compared:
 //!
 //! ```text
-//!                 a round of two small blocks         a round of one block alone
-//!        ┌─────► Few ─────────────────────────► Tried ─────────────────────────► Kept ─────┐
-//!        │        ▲                               │ carried less                            │ after some rounds,
-//!        │        └─────────── for some rounds ───┘                                         │ or when it is slower
-//!        └──────────────────────────────────────────────────────────────────────────────────┘
+//!            a round of two            a round of one          it carried as much
+//!   ┌──► Few ───────────────► Tried ─────────────────────────────────────────────► Kept ──┐
+//!   │     ▲                     │ it carried less: for some rounds                        │ after some rounds, or
+//!   │     └─────────────────────┘                                                         │ when the rate is another one
+//!   └─────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A verdict holds for some [`ROUNDS`], and when it is the same again, for twice as many. An acknowledgement that comes in half the time
-//! shows a faster server, for which the law is there. The price: on a path where one block alone is less, one round in nine is
-//! slower at first, and one in 33 later.
+//! The price: on a path where one block alone carries less, one round in nine is slower at first, and one in 33 later; and where
+//! it is kept, a server that becomes faster is seen at the end of a round, if that shows in the delay of one block: on a path that is as long as
+//! the server took for a block, only when two are compared again.
 
 use std::time::Instant;
 
@@ -24,23 +24,24 @@ use super::{STANZA, law::Sample};
 /// The block that is alone: what most other programs have in flight.
 const BLOCK: usize = 4096;
 
-/// What is carried before it is believed: twelve blocks of 1920, or six of 4096. Servers that limit rates read by fits and starts, so there
-/// have to be several, and where each fit is two small blocks, an even number of them.
+/// What is carried before it is believed: twelve blocks of 1920, or six of 4096. Servers that limit rates read by fits and
+/// starts, so there have to be several, and where each fit is two small blocks, an even number of them.
 const ROUND: usize = 23_000;
 
-/// The share of what two small blocks carried, from which on one block alone is kept. Rounds differ by two or three per cent from
-/// each other, and behind a rate limit one block alone carries 4 % more: it has the XML of one stanza.
+/// The share of what two small blocks carried, from which on one block alone is kept. Rounds differ by two or three per cent
+/// from each other, and behind a rate limit one block alone carries 3 to 4 % more, as there is less XML around it.
 const SHARE: f64 = 0.97;
 
-/// What carries so many times as much as before, or as little, has changed: the path or the server is another one. Rounds of
-/// one block alone carry up to a tenth more than those of two.
+/// Where so many times as much is carried as before, or as little, the path or the server is another one. Between two and one
+/// alone there is less.
 const CHANGED: f64 = 1.15;
 
-/// Payload per second from which on it is not tried: a default Prosody lets 7 kB/s pass. Where another stream fills a faster server,
-/// this one has two small blocks at first, and as long a delay as behind a slow one; but it is to grow.
+/// Payload per second from which on it is not tried: a default Prosody lets 7 kB/s pass. A stream that comes late to a fast
+/// server, and finds it full, has two small blocks at first and delays as behind a slow one; but it is to grow.
 const SLOW: f64 = 12e3;
 
-/// How many rounds a verdict holds, at first and at most: 27 s at 10 kB/s and 90 s at 3 kB/s, and four times as long.
+/// How many rounds a verdict holds: so many at first, each time twice as many, and no more than that. At 10 kB/s it is half a minute
+/// at first, at 3 kB/s a minute and a half.
 const ROUNDS: [u32; 2] = [8, 32];
 
 /// What has to be in flight on average, as a share of what may be: else the sender has too little to send, and nothing is
@@ -68,7 +69,7 @@ enum State {
     Kept { rate: f64, left: u32, round: Round },
 }
 
-/// What is carried by blocks that were sent in the same way.
+/// What is carried by blocks that were sent one way.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     /// The first of them.
@@ -90,7 +91,8 @@ enum Shows {
 }
 
 impl Alone {
-    /// With blocks of at most that size, and so many bytes in flight. None if there is nothing to choose from.
+    /// With blocks of at most that size, and so many bytes in flight, where the small ones have that size. None if no block may be
+    /// larger than those.
     pub(super) fn new(largest_block: usize, most: usize, small: usize) -> Option<Self> {
         let block = BLOCK.min(largest_block).min(most.saturating_sub(STANZA));
         let [rounds, _] = ROUNDS;
@@ -105,7 +107,7 @@ impl Alone {
         }
     }
 
-    /// The law wants more than two small blocks; `next` is the number of the next one to be sent.
+    /// The law wants another window than two small blocks; `next` is the number of the next one to be sent.
     pub(super) fn wait(&mut self, next: u64) {
         if let State::Few { round, .. } = &mut self.state {
             *round = Round::new(next);
@@ -132,7 +134,8 @@ impl Alone {
 
     /// A block was acknowledged while one is alone in flight.
     pub(super) fn acknowledged(&mut self, now: Instant, next: u64, sample: &Sample) {
-        let (State::Few { round, .. } | State::Tried { round, .. } | State::Kept { round, .. }) = &mut self.state;
+        let (State::Few { round, .. } | State::Tried { round, .. } | State::Kept { round, .. }) =
+            &mut self.state;
         let shows = round.add(now, sample, self.block, 1);
         self.state = match (&self.state, shows) {
             (_, Shows::Nothing) => return,
@@ -140,11 +143,15 @@ impl Alone {
             (&State::Kept { rate, left, .. }, Shows::Carried(now)) if left > 1 && !has_changed(rate, now) => {
                 State::kept(rate, left - 1, next)
             }
-            (&State::Tried { few, .. }, Shows::Carried(rate)) if rate < CHANGED * few => self.verdict(few, rate, next),
+            (&State::Tried { few, .. }, Shows::Carried(rate)) if rate < CHANGED * few => {
+                self.verdict(few, rate, next)
+            }
+            // It is time to look again, or the sender paused within what was to be compared.
             (State::Tried { .. } | State::Kept { .. } | State::Few { .. }, _) => State::few(0, next),
         };
     }
 
+    /// Two small blocks carried that much in a second, and one alone that.
     fn verdict(&mut self, few: f64, alone: f64, next: u64) -> State {
         let [_, longest] = ROUNDS;
         let left = self.rounds;
@@ -172,7 +179,7 @@ impl Round {
         Self { from, begun: None, bytes: 0, flight: 0.0 }
     }
 
-    /// Another acknowledgement, where there may be so many blocks of that size in flight.
+    /// Another acknowledgement, where so many blocks of that size may be in flight.
     fn add(&mut self, now: Instant, sample: &Sample, block: usize, blocks: usize) -> Shows {
         if sample.number < self.from {
             return Shows::Nothing;
@@ -194,5 +201,149 @@ impl Round {
             return Shows::Pauses;
         }
         Shows::Carried(self.bytes as f64 / seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SMALL: usize = 1920;
+
+    /// A sender that always has something to send.
+    struct Sender {
+        alone: Alone,
+        now: Instant,
+        next: u64,
+    }
+
+    impl Sender {
+        fn new() -> Self {
+            let alone = Alone::new(65535, 1_000_000, SMALL).expect("there is something to choose from");
+            Self { alone, now: Instant::now(), next: 0 }
+        }
+
+        /// A block is acknowledged where two carry so many bytes in a second, and one alone that many.
+        fn acknowledge(&mut self, two: f64, one: f64) {
+            let block = self.alone.block();
+            let seconds = block.map_or(SMALL as f64 / two, |block| block as f64 / one);
+            self.now += Duration::from_secs_f64(seconds);
+            let delay = Duration::from_secs_f64(if block.is_some() { seconds } else { 2.0 * seconds });
+            self.acknowledged(block.unwrap_or(SMALL), delay);
+        }
+
+        fn acknowledged(&mut self, bytes: usize, delay: Duration) {
+            let cost = bytes + STANZA;
+            let sample = Sample::new(self.next, cost, cost, delay);
+            self.next += 1;
+            if self.alone.block().is_some() {
+                self.alone.acknowledged(self.now, self.next, &sample);
+            } else {
+                self.alone.few_acknowledged(self.now, self.next, &sample);
+            }
+        }
+
+        /// Blocks until it is the other way, or more than ever should be.
+        fn until_changed(&mut self, two: f64, one: f64) -> usize {
+            let before = self.alone.block();
+            let is_same = |sender: &mut Self| {
+                sender.acknowledge(two, one);
+                sender.alone.block() == before
+            };
+            1 + (0..1000).take_while(|_| is_same(self)).count()
+        }
+    }
+
+    /// Blocks in a round, with the one that it is counted from.
+    const TWO: usize = 13;
+    const ONE: usize = 7;
+
+    #[test]
+    fn one_block_alone_that_carries_as_much_is_kept_for_longer_and_longer() {
+        let mut sender = Sender::new();
+        for rounds in [8, 16, 32, 32] {
+            assert_eq!(sender.until_changed(7000.0, 7000.0), TWO);
+            assert_eq!(sender.until_changed(7000.0, 7000.0), ONE + rounds * ONE);
+        }
+    }
+
+    #[test]
+    fn one_block_alone_that_carries_less_is_tried_ever_more_seldom() {
+        let mut sender = Sender::new();
+        assert_eq!(sender.until_changed(7000.0, 6600.0), TWO);
+        for rounds in [8, 16, 32, 32] {
+            assert_eq!(sender.until_changed(7000.0, 6600.0), ONE);
+            assert_eq!(sender.until_changed(7000.0, 6600.0), rounds * TWO);
+        }
+    }
+
+    #[test]
+    fn where_it_is_kept_another_rate_ends_it_with_the_round() {
+        for now in [5000.0, 9000.0] {
+            let mut sender = Sender::new();
+            sender.until_changed(7000.0, 7000.0);
+            (0..3 * ONE).for_each(|_| sender.acknowledge(7000.0, 7000.0));
+            assert_eq!(sender.until_changed(7000.0, now), ONE, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_became_faster_meanwhile_is_no_merit_of_it() {
+        let mut sender = Sender::new();
+        sender.until_changed(7000.0, 7000.0);
+        assert_eq!(sender.until_changed(9000.0, 9000.0), ONE, "not kept");
+        assert_eq!(sender.until_changed(9000.0, 9000.0), TWO, "but tried again");
+    }
+
+    #[test]
+    fn where_two_small_blocks_are_fast_it_is_not_tried() {
+        let mut sender = Sender::new();
+        (0..1000).for_each(|_| sender.acknowledge(12_500.0, 12_500.0));
+        assert_eq!(sender.alone.block(), None);
+    }
+
+    /// 1 kB at a time, or a full block and then nothing for a while.
+    #[test]
+    fn who_has_too_little_to_send_shows_nothing() {
+        for (bytes, pause) in [(1000, 0), (SMALL, 1000)] {
+            let mut sender = Sender::new();
+            for _ in 0..1000 {
+                sender.now += Duration::from_millis(500 + pause);
+                sender.acknowledged(bytes, Duration::from_millis(500));
+            }
+            assert_eq!(sender.alone.block(), None, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_trial_with_a_short_block_in_it_begins_anew_with_two() {
+        let mut sender = Sender::new();
+        sender.until_changed(7000.0, 7000.0);
+        sender.acknowledged(1000, Duration::from_millis(500));
+        assert_eq!(sender.alone.block(), None);
+    }
+
+    #[test]
+    fn a_short_block_does_not_end_what_is_kept() {
+        let mut sender = Sender::new();
+        sender.until_changed(7000.0, 7000.0);
+        (0..2 * ONE).for_each(|_| sender.acknowledge(7000.0, 7000.0));
+        sender.acknowledged(1000, Duration::from_millis(500));
+        assert_eq!(sender.alone.block(), Some(BLOCK));
+    }
+
+    #[test]
+    fn it_is_no_larger_than_agreed_and_than_may_be_in_flight() {
+        for (largest, most, size) in
+            [(65535, 1_000_000, 4096), (4096, 4246, 4096), (3000, 1_000_000, 3000), (65535, 4000, 3850)]
+        {
+            let block = Alone::new(largest, most, SMALL).map(|alone| alone.block);
+            assert_eq!(block, Some(size), "{largest}, {most}");
+        }
+        for (largest, most) in [(SMALL, 1_000_000), (100, 1_000_000), (65535, 2000), (65535, 1)] {
+            assert!(Alone::new(largest, most, SMALL).is_none(), "{largest}, {most}");
+        }
     }
 }
