@@ -13,9 +13,9 @@
 //!   └─────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The price: on a path where one block alone carries less, one round in nine is slower at first, and one in 33 later; and where
-//! it is kept, a server that becomes faster is seen at the end of a round, if that shows in the delay of one block: on a path that is as long as
-//! the server took for a block, only when two are compared again.
+//! The price: on a path where one block alone carries less, one round in nine is slower at first, and one in 33 later. And a
+//! server that becomes faster is seen at the end of a round, if the delay of one block shows it; on a path as long as the server
+//! took for a block it does not, and is seen when two are in flight again.
 
 use std::time::Instant;
 
