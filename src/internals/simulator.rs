@@ -76,8 +76,8 @@ impl Stream {
 pub enum Reading {
     /// A stanza is read when the limit has room for all of it.
     Evenly,
-    /// What is in the socket is read, up to some kilobytes, and behind it comes the pause that it costs. Prosody's way
-    /// (`net/server_epoll.lua`): no burst, and what is sent within the pause finds it no longer than it is.
+    /// What is in the socket is read, up to some kilobytes, and then nothing for as long as the limit wants for that. It is
+    /// Prosody's way (`net/server_epoll.lua`): there is no burst, and what arrives before the pause is over is in time.
     ThenPausing,
 }
 

@@ -203,7 +203,7 @@ fn behind_a_server_that_pauses_one_block_alone_is_in_flight_most_of_the_time() {
     }
 }
 
-/// Nothing passes while the acknowledgement travels, so one block alone carries a tenth to a half less.
+/// Nothing passes while the acknowledgement travels, so one block alone carries less.
 #[test]
 fn on_a_path_that_is_slow_itself_two_small_blocks_remain() {
     const TWO_SMALL: Rule = Rule::Fixed { window: 2, block: 1920 };

@@ -32,8 +32,8 @@ const ROUND: usize = 23_000;
 /// from each other, and behind a rate limit one block alone carries 3 to 4 % more, as there is less XML around it.
 const SHARE: f64 = 0.97;
 
-/// One block alone that carries so many times as much as two did a moment ago owes it to a server that became faster. Without
-/// one, up to 1.13 times were seen, through an ejabberd that read one of the two more in the next round.
+/// One block alone that carries so many times as much as two did a moment ago owes it to a server that became faster. With one
+/// that did not, an ejabberd, up to 1.13 times were seen.
 const FASTER: f64 = 1.3;
 
 /// Where a round carries so many times as much as the one it was kept for, or as little, the path or the server is another one.
