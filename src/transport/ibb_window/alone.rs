@@ -24,9 +24,9 @@ use super::{STANZA, law::Sample};
 /// The block that is alone: what most other programs have in flight.
 const BLOCK: usize = 4096;
 
-/// What is carried before it is believed: twelve blocks of 1920, or six of 4096. Servers that limit rates read by fits and
+/// What is carried before it is believed: ten blocks of 1920, or five of 4096. Servers that limit rates read by fits and
 /// starts, so there have to be several, and where each fit is two small blocks, an even number of them.
-const ROUND: usize = 23_000;
+const ROUND: usize = 19_000;
 
 /// The share of what two small blocks carried, from which on one block alone is kept. Rounds differ by two or three per cent
 /// from each other, and behind a rate limit one block alone carries 3 to 4 % more, as there is less XML around it.
@@ -261,8 +261,8 @@ mod tests {
     }
 
     /// Blocks in a round, with the one that it is counted from.
-    const TWO: usize = 13;
-    const ONE: usize = 7;
+    const TWO: usize = 11;
+    const ONE: usize = 6;
 
     #[test]
     fn one_block_alone_that_carries_as_much_is_kept_for_longer_and_longer() {
