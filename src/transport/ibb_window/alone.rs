@@ -45,7 +45,7 @@ const CHANGED: f64 = 1.15;
 const SLOW: f64 = 12e3;
 
 /// How many rounds a verdict holds: so many at first, each time twice as many, and no more than that. At 10 kB/s it is half a minute
-/// at first, at 3 kB/s a minute and a half.
+/// at first, at 3 kB/s somewhat more than a minute.
 const ROUNDS: [u32; 2] = [8, 32];
 
 /// What has to be in flight on average, as a share of what may be: else the sender has too little to send, and nothing is
