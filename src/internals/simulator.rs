@@ -9,12 +9,13 @@
 //!      └──────────── a quarter of the round trip ────────┘ └── rate limit ◄── a quarter
 //! ```
 //!
-//! The limit is a token bucket. A server that enforces one only pauses its reading: nothing is lost and nothing refused, so
-//! what waits is in the socket, whose buffer has no end here. Rates are in bytes per second on the wire.
+//! The limit is a token bucket, or a server that reads what there is and then pauses ([`Reading`]). A server that enforces one only
+//! pauses its reading: nothing is lost and nothing refused, so what waits is in the socket, whose buffer has no end here. Rates are in
+//! bytes per second on the wire.
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::BinaryHeap,
     time::{Duration, Instant},
 };
 
@@ -70,6 +71,16 @@ impl Stream {
     }
 }
 
+/// How a server keeps to its rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// A stanza is read when the limit has room for all of it.
+    Evenly,
+    /// What is in the socket is read, up to some kilobytes, and then nothing for as long as the limit wants for that. It is
+    /// Prosody's way (`net/server_epoll.lua`): there is no burst, and what arrives before the pause is over is in time.
+    ThenPausing,
+}
+
 /// What is simulated.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -81,6 +92,8 @@ pub struct Scenario {
     pub rate: f64,
     /// Bytes that it takes at once after a while of silence.
     pub burst: f64,
+    /// How the server keeps to that.
+    pub reading: Reading,
     /// Later rates, and since when.
     pub changes: Vec<(Duration, f64)>,
     /// What each stanza costs the server.
@@ -105,6 +118,7 @@ impl Scenario {
             rate,
             // What a default Prosody and a default ejabberd let pass; rates beyond theirs stand for how fast a server is.
             burst: if rate < 100_000.0 { 20_000.0 } else { 0.0 },
+            reading: Reading::Evenly,
             changes: Vec::new(),
             per_stanza: Duration::from_micros(100),
             streams: vec![Stream::new(rule)],
@@ -174,7 +188,7 @@ enum Event {
     SendOther,
     /// A stanza is in the server's socket.
     Arrive(Stanza),
-    /// The rate limit of a session lets its oldest stanza pass.
+    /// The rate limit of a session lets something pass.
     Pass(Session),
     /// The server is through with a stanza.
     Routed(Stanza),
@@ -210,8 +224,7 @@ struct Simulation<'a> {
 impl<'a> Simulation<'a> {
     fn new(scenario: &'a Scenario) -> Self {
         let streams = scenario.streams.len();
-        let limit =
-            || Limit { rate: scenario.rate, burst: scenario.burst, spent: f64::MIN, queue: VecDeque::new() };
+        let limit = || Limit::new(scenario.rate, scenario.burst, scenario.reading);
         let mut simulation = Self {
             scenario,
             epoch: Instant::now(),
@@ -336,24 +349,21 @@ impl<'a> Simulation<'a> {
             Stanza::Block { .. } | Stanza::Other { .. } => Session::Sender,
         };
         let now = self.now;
-        let limit = self.limit(session);
-        limit.queue.push_back(stanza);
-        if limit.queue.len() == 1 {
-            let at = limit.passes(now, stanza.length());
+        if let Some(at) = self.limit(session).arrives(now, stanza) {
             self.at(at, Event::Pass(session));
         }
     }
 
     fn pass(&mut self, session: Session) {
         let now = self.now;
-        let limit = self.limit(session);
-        let Some(stanza) = limit.queue.pop_front() else { return };
-        if let Some(next) = limit.queue.front().copied() {
-            let at = limit.passes(now, next.length());
+        let (passed, again) = self.limit(session).passes(now);
+        if let Some(at) = again {
             self.at(at, Event::Pass(session));
         }
-        self.busy = self.busy.max(now) + self.scenario.per_stanza;
-        self.at(self.busy, Event::Routed(stanza));
+        for stanza in passed {
+            self.busy = self.busy.max(now) + self.scenario.per_stanza;
+            self.at(self.busy, Event::Routed(stanza));
+        }
     }
 
     fn routed(&mut self, stanza: Stanza) {

@@ -7,6 +7,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use self::law::{Law, Sample};
 
+mod alone;
 mod base;
 pub(crate) mod law;
 #[cfg(test)]
@@ -41,7 +42,7 @@ pub(crate) struct Window {
 
 #[derive(Debug)]
 enum Rule {
-    Adaptive(Law),
+    Adaptive(Box<Law>),
     Fixed { blocks: usize, size: usize },
 }
 
@@ -66,7 +67,8 @@ enum Timing {
 impl Window {
     /// A window that adapts to the path, with blocks of at most that size, and so many bytes in flight.
     pub(crate) fn adaptive(block_size: u16, in_flight: usize) -> Self {
-        Self::new(Rule::Adaptive(Law::new(block_size.into(), in_flight.min(MAX_IN_FLIGHT))))
+        let law = Law::new(block_size.into(), in_flight.min(MAX_IN_FLIGHT));
+        Self::new(Rule::Adaptive(Box::new(law)))
     }
 
     /// A window of so many blocks, all of that size.

@@ -51,6 +51,9 @@
 //!   outbid each other by turns. On a short path to a server that takes 50 MB/s one other stream's queue is just below that, and
 //!   two others' are not. The price: behind a slow server a path that becomes longer by less than 0.15 s is
 //!   never believed to be longer, and carries less than it could.
+//! - **One block alone** takes the place of two small ones where those are all there may be, and it carries as much ([`super::alone`]):
+//!   behind a rate limit it does, and is what most other programs have in flight, for the bot's other stanzas as for the stream.
+//!   The law stands still meanwhile, and what it knows about the path is of small blocks only.
 //! - **A reader that pauses** looks like a server that has become very slow. The window shrinks; if what is sent in the
 //!   smaller one comes back without a queue, it was a pause, and the window is what it was before.
 //!
@@ -67,16 +70,20 @@
 
 use std::time::{Duration, Instant};
 
-use super::{STANZA, base::Base};
+use super::{STANZA, alone::Alone, base::Base};
 
 /// The sizes of blocks. The smallest is the largest of which two in flight make another stanza of the bot wait less than 1.5
-/// times as long as one of 4096 bytes does in the simulation, and 1.6 to 1.7 times through a real Prosody, which reads by fits and
-/// starts; doubling keeps the size steady while the rate is not.
+/// times as long as one of 4096 bytes does in the simulation. Through a real Prosody it is 1.6 to 1.7 times as long, as long as
+/// they are not replaced by one alone; the first 40 s with that included, 1.1 times. Doubling keeps the size steady while the
+/// rate is not.
 const BLOCKS: [usize; 6] = [1920, 4096, 8192, 16384, 32768, 65535];
 
 /// The least that may be in flight: two of the smallest blocks, so that the server has one while the other's acknowledgement is
 /// on its way.
 const LEAST: usize = 2 * (BLOCKS[0] + STANZA);
+
+/// With less, two of them are all there may be.
+const THREE_BLOCKS: usize = 3 * (BLOCKS[0] + STANZA);
 
 /// The queue that we want in the server, but for what [`LEAST_SPARE`] adds to it, as a multiple of the square root of the rate in
 /// bytes per second: 90 kB at 1 MB/s, 636 kB at 50 MB/s. It grows slower than the rate, so that of two streams the slower one gains
@@ -125,17 +132,22 @@ const IDLE: Duration = Duration::from_secs(5);
 /// What the acknowledgement of a block shows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
-    number: u64,
+    pub(super) number: u64,
     cost: usize,
     flight: usize,
     /// In seconds.
-    delay: f64,
+    pub(super) delay: f64,
 }
 
 impl Sample {
     pub(super) fn new(number: u64, cost: usize, flight: usize, delay: Duration) -> Self {
         // No clock tells less apart, and nothing is divided by zero.
         Self { number, cost, flight, delay: delay.as_secs_f64().max(1e-6) }
+    }
+
+    /// Bytes in the block.
+    pub(super) fn payload(&self) -> usize {
+        self.cost.saturating_sub(STANZA)
     }
 
     /// Bytes per second while it was in flight.
@@ -167,6 +179,8 @@ pub(super) struct Law {
     restored: Option<Instant>,
     /// After how long the delay without queue is measured again.
     base_age: Duration,
+    /// What has its say where two small blocks are all there may be.
+    alone: Option<Alone>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -198,15 +212,21 @@ impl Law {
             phase: Phase::Steady,
             restored: None,
             base_age,
+            alone: Alone::new(largest_block, most, BLOCKS[0]),
         }
     }
 
     pub(super) fn window(&self) -> usize {
-        self.window.min(self.most)
+        self.alone().map_or(self.window, |block| block + STANZA).min(self.most)
     }
 
     pub(super) fn block(&self) -> usize {
-        self.block
+        self.alone().unwrap_or(self.block)
+    }
+
+    /// The size of the block that is alone in flight, where one is.
+    fn alone(&self) -> Option<usize> {
+        self.alone.as_ref()?.block()
     }
 
     /// A block is sent with nothing in flight, so long after the last acknowledgement.
@@ -221,6 +241,11 @@ impl Law {
     /// A block was acknowledged; `next` is the number of the next one to be sent.
     pub(super) fn acknowledged(&mut self, now: Instant, next: u64, sample: Sample) {
         self.proved = self.proved.saturating_add(sample.cost);
+        if let Some(alone) = self.alone.as_mut().filter(|alone| alone.block().is_some()) {
+            // The law keeps what it knows about small blocks: a larger one's delay is another one.
+            alone.acknowledged(now, next, &sample);
+            return;
+        }
         if self.window < self.goal {
             self.window = self.goal.min(self.window + self.growth() * sample.cost);
         }
@@ -243,6 +268,22 @@ impl Law {
             && let Some(best) = self.best
         {
             self.decide(now, next, &best);
+        }
+        self.compare(now, next, &sample);
+    }
+
+    /// Where the window is as small as it gets, one block alone may be better.
+    fn compare(&mut self, now: Instant, next: u64, sample: &Sample) {
+        let Some(alone) = &mut self.alone else { return };
+        match self.phase {
+            _ if self.goal >= FEW => alone.forget(next),
+            Phase::Steady if self.goal < THREE_BLOCKS && self.proved >= PROOF => {
+                alone.few_acknowledged(now, next, sample);
+            }
+            Phase::Steady | Phase::Measuring { .. } | Phase::Stalled { .. } => alone.wait(next),
+        }
+        if alone.block().is_some() {
+            self.begin(Phase::Steady);
         }
     }
 
