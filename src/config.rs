@@ -386,7 +386,7 @@ impl Default for Limits {
 #[non_exhaustive]
 pub struct IbbConfig {
     /// The largest block to offer or accept, in bytes before base64, 1 to 65535. Default 65535: how much of it is used,
-    /// the path decides. A rate-limited server gets blocks of 2 KiB, a fast one such as fit its speed.
+    /// the path decides. A rate-limited server gets blocks of 2 or 4 KiB, a fast one such as fit its speed.
     ///
     /// A block of 65535 bytes is a stanza of 88 kB. RFC 6120 §13.12 lets a server refuse stanzas over 10,000 bytes, which ends the bot's session
     /// with it (`policy-violation`) and the stream on it, again and again where the stream is resumed in band. Prosody and

@@ -464,10 +464,10 @@
 //! [`IbbConfig::in_flight`](crate::IbbConfig::in_flight), in blocks of at most
 //! [`IbbConfig::block_size`](crate::IbbConfig::block_size). Behind a slow one it stays at two blocks of 2 KiB, and tries one
 //! of 4096 bytes alone, which is what other programs have in flight. Where that carries as much, as it does behind a rate limit, it
-//! stays with it, and compares the two again after half a minute at first, and after some minutes later. So another stanza of the
-//! bot waits as long as with other programs, but for the beginning: in the first 40 s of a stream through a default Prosody 0.29 s on
-//! average, in place of 0.27. Two streams through the same server share it, neither with less than half of what the other one has; one
-//! that comes late may wait some minutes for that where a path is long and the server is not fast.
+//! stays with it, and compares the two again: through a default Prosody after 22 s at first, and every minute and a half later. So
+//! another stanza of the bot waits as long as with other programs, but for the beginning: in the first 40 s of a stream through a
+//! default Prosody 0.29 s on average, in place of 0.27. Two streams through the same server share it, neither with less than half of
+//! what the other one has; one that comes late may wait some minutes for that where a path is long and the server is not fast.
 //!
 //! A receiver whose bot does not read holds its acknowledgements back. It may be sent [`IbbConfig::receive_buffer`](crate::IbbConfig::receive_buffer)
 //! and some 9 MiB: 8 MiB that a peer of this kind may have in flight, and 1 MiB that is acknowledged bit by bit, every half

@@ -8,8 +8,9 @@
 //! ```text
 //!            a round of two            a round of one          it carried as much
 //!   ┌──► Few ───────────────► Tried ─────────────────────────────────────────────► Kept ──┐
-//!   │     ▲                     │ it carried less: for some rounds                        │ after some rounds, or
-//!   │     └─────────────────────┘                                                         │ when the rate is another one
+//!   │     ▲                     │ it carried less, or the sender paused:                  │ after as much as some
+//!   │     │                     │ for some rounds; much more: anew                        │ rounds are, or when the
+//!   │     └─────────────────────┘                                                         │ rate is another one
 //!   └─────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -44,8 +45,9 @@ const CHANGED: f64 = 1.15;
 /// server, and finds it full, has two small blocks at first and delays as behind a slow one; but it is to grow.
 const SLOW: f64 = 12e3;
 
-/// How many rounds a verdict holds: so many at first, each time twice as many, and no more than that. At 10 kB/s it is half a minute
-/// at first, at 3 kB/s somewhat more than a minute.
+/// How many rounds a verdict holds, or as much as they are: so many at first, each time twice as many, and no more than that. With
+/// the 7 kB/s that a default Prosody lets pass it is 22 s at first and a minute and a half later, with an ejabberd's 2 kB/s over
+/// a minute and five.
 const ROUNDS: [u32; 2] = [8, 32];
 
 /// What has to be in flight on average, as a share of what may be: else the sender has too little to send, and nothing is
@@ -69,8 +71,8 @@ enum State {
     Few { left: u32, round: Round },
     /// One block is alone in flight. Two small ones carried so many bytes in a second.
     Tried { few: f64, round: Round },
-    /// The same, for so many rounds more, because it carried that much.
-    Kept { rate: f64, left: u32, round: Round },
+    /// The same, for so many bytes more, because it carried that much in a second.
+    Kept { rate: f64, left: usize, round: Round },
 }
 
 /// What is carried by blocks that were sent one way.
@@ -96,11 +98,12 @@ enum Shows {
 
 impl Alone {
     /// With blocks of at most that size, and so many bytes in flight, where the small ones have that size. None if no block may be
-    /// larger than those.
+    /// larger than those, or only one of them in flight.
     pub(super) fn new(largest_block: usize, most: usize, small: usize) -> Option<Self> {
         let block = BLOCK.min(largest_block).min(most.saturating_sub(STANZA));
         let [rounds, _] = ROUNDS;
-        (block > small).then(|| Self { block, small, rounds, state: State::few(0, 0) })
+        let is_choice = block > small && most >= 2 * (small + STANZA);
+        is_choice.then(|| Self { block, small, rounds, state: State::few(0, 0) })
     }
 
     /// Its size, where one is alone in flight.
@@ -141,16 +144,23 @@ impl Alone {
         let (State::Few { round, .. } | State::Tried { round, .. } | State::Kept { round, .. }) =
             &mut self.state;
         let shows = round.add(now, sample, self.block, 1);
+        let bytes = sample.payload();
         self.state = match (&self.state, shows) {
+            // It is time to look again, also where a sender that pauses has shown nothing.
+            (&State::Kept { left, .. }, _) if left <= bytes => State::few(0, next),
+            (&State::Kept { rate, left, round }, Shows::Nothing) => {
+                State::Kept { rate, left: left - bytes, round }
+            }
+            (&State::Kept { rate, left, .. }, Shows::Pauses) => State::kept(rate, left - bytes, next),
+            (&State::Kept { rate, left, .. }, Shows::Carried(carried)) if !has_changed(rate, carried) => {
+                State::kept(rate, left - bytes, next)
+            }
             (_, Shows::Nothing) => return,
-            (&State::Kept { rate, left, .. }, Shows::Pauses) => State::kept(rate, left, next),
-            (&State::Kept { rate, left, .. }, Shows::Carried(now)) if left > 1 && !has_changed(rate, now) => {
-                State::kept(rate, left - 1, next)
+            (&State::Tried { few, .. }, Shows::Carried(alone)) if alone < FASTER * few => {
+                self.verdict(few, alone, next)
             }
-            (&State::Tried { few, .. }, Shows::Carried(rate)) if rate < FASTER * few => {
-                self.verdict(few, rate, next)
-            }
-            // It is time to look again, or the sender paused within what was to be compared.
+            // Who pauses is in no hurry, and would only be tried in vain again.
+            (State::Tried { .. }, Shows::Pauses) => State::few(self.rounds, next),
             (State::Tried { .. } | State::Kept { .. } | State::Few { .. }, _) => State::few(0, next),
         };
     }
@@ -160,7 +170,11 @@ impl Alone {
         let [_, longest] = ROUNDS;
         let left = self.rounds;
         self.rounds = longest.min(2 * left);
-        if alone < SHARE * few { State::few(left, next) } else { State::kept(alone, left, next) }
+        if alone < SHARE * few {
+            State::few(left, next)
+        } else {
+            State::kept(alone, left as usize * ROUND, next)
+        }
     }
 }
 
@@ -173,7 +187,7 @@ impl State {
         Self::Few { left, round: Round::new(next) }
     }
 
-    fn kept(rate: f64, left: u32, next: u64) -> Self {
+    fn kept(rate: f64, left: usize, next: u64) -> Self {
         Self::Kept { rate, left, round: Round::new(next) }
     }
 }
@@ -269,7 +283,7 @@ mod tests {
         let mut sender = Sender::new();
         for rounds in [8, 16, 32, 32] {
             assert_eq!(sender.until_changed(7000.0, 7000.0), TWO);
-            assert_eq!(sender.until_changed(7000.0, 7000.0), ONE + rounds * ONE);
+            assert_eq!(sender.until_changed(7000.0, 7000.0), ONE + (rounds * ROUND).div_ceil(BLOCK));
         }
     }
 
@@ -327,6 +341,7 @@ mod tests {
         sender.until_changed(7000.0, 7000.0);
         sender.acknowledged(1000, Duration::from_millis(500));
         assert_eq!(sender.alone.block(), None);
+        assert_eq!(sender.until_changed(7000.0, 7000.0), 8 * TWO, "and not at once");
     }
 
     #[test]
@@ -339,14 +354,27 @@ mod tests {
     }
 
     #[test]
+    fn short_blocks_alone_end_what_is_kept_at_last() {
+        let mut sender = Sender::new();
+        while sender.alone.block().is_none() || matches!(sender.alone.state, State::Tried { .. }) {
+            sender.acknowledge(7000.0, 7000.0);
+        }
+        let is_kept = |sender: &mut Sender| {
+            sender.acknowledged(1000, Duration::from_millis(500));
+            sender.alone.block().is_some()
+        };
+        assert_eq!(1 + (0..1000).take_while(|_| is_kept(&mut sender)).count(), 8 * ROUND / 1000);
+    }
+
+    #[test]
     fn it_is_no_larger_than_agreed_and_than_may_be_in_flight() {
         for (largest, most, size) in
-            [(65535, 1_000_000, 4096), (4096, 4246, 4096), (3000, 1_000_000, 3000), (65535, 4000, 3850)]
+            [(65535, 1_000_000, 4096), (4096, 4246, 4096), (3000, 1_000_000, 3000), (65535, 4200, 4050)]
         {
             let block = Alone::new(largest, most, SMALL).map(|alone| alone.block);
             assert_eq!(block, Some(size), "{largest}, {most}");
         }
-        for (largest, most) in [(SMALL, 1_000_000), (100, 1_000_000), (65535, 2000), (65535, 1)] {
+        for (largest, most) in [(SMALL, 1_000_000), (100, 1_000_000), (65535, 4139), (65535, 1)] {
             assert!(Alone::new(largest, most, SMALL).is_none(), "{largest}, {most}");
         }
     }

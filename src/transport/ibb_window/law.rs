@@ -37,7 +37,7 @@
 //!   from 3 MB/s on, on short paths only: on a long one, the 11 % are more. In proportion to the rate it would not be fair, and
 //!   added to the rest it would be less so on long paths.
 //! - **Blocks** are a third of the queue at most, in powers of two from 4096 on: a server that takes 7 kB/s gets 1920 bytes, which it
-//!   needs 0.3 s for. Larger ones than 4096 grow with the square of the rate. Servers that are slow by the byte have no use for them: Prosody
+//!   needs 0.3 s for, where it does not get one larger block alone. Larger ones than 4096 grow with the square of the rate. Servers that are slow by the byte have no use for them: Prosody
 //!   takes 4.7 MB/s in blocks of 4096 and 2.3 in such of 65535, because it puts a long stanza together from pieces. One that takes
 //!   20 MB/s is slowed down by the number of stanzas, and ejabberd takes half as much again with the largest ones.
 //! - **What is proved** bounds all of it: the window grows on what was in flight, not on what might have been, so a sender that has
@@ -51,8 +51,8 @@
 //!   outbid each other by turns. On a short path to a server that takes 50 MB/s one other stream's queue is just below that, and
 //!   two others' are not. The price: behind a slow server a path that becomes longer by less than 0.15 s is
 //!   never believed to be longer, and carries less than it could.
-//! - **One block alone** takes the place of two small ones where those are all there may be, and it carries as much ([`super::alone`]):
-//!   behind a rate limit it does, and is what most other programs have in flight, for the bot's other stanzas as for the stream.
+//! - **One block alone** takes the place of two small ones where those are all there may be, they carry less than 12 kB/s, and it
+//!   carries as much ([`super::alone`]): behind a rate limit it does, and is what most other programs have in flight, for the bot's other stanzas as for the stream.
 //!   The law stands still meanwhile, and what it knows about the path is of small blocks only.
 //! - **A reader that pauses** looks like a server that has become very slow. The window shrinks; if what is sent in the
 //!   smaller one comes back without a queue, it was a pause, and the window is what it was before.
@@ -160,6 +160,7 @@ impl Sample {
 #[derive(Debug)]
 pub(super) struct Law {
     largest_block: usize,
+    smallest_block: usize,
     most: usize,
     window: usize,
     /// What the window grows to, by no more than what is acknowledged.
@@ -197,12 +198,16 @@ enum Phase {
 impl Law {
     pub(super) fn new(largest_block: usize, most: usize) -> Self {
         let [base_age, _] = BASE_AGE;
+        // Where two of the smallest do not fit, one is as large as may be.
+        let room = if most < LEAST { most.saturating_sub(STANZA) } else { 0 };
+        let smallest_block = BLOCKS[0].max(room).min(largest_block);
         Self {
             largest_block,
+            smallest_block,
             most: most.max(1),
             window: LEAST,
             goal: LEAST,
-            block: BLOCKS[0].min(largest_block),
+            block: smallest_block,
             proved: 0,
             rate: 0.0,
             usual_rate: 0.0,
@@ -376,7 +381,7 @@ impl Law {
         let useful = (self.usual_rate.powi(2) / BLOCK_RATE).max((usual + STANZA) as f64);
         let part = (queue(self.rate).min(self.window as f64) / 3.0).min(useful);
         let fits = |size: &&usize| (**size + STANZA) as f64 <= part;
-        let size = BLOCKS.iter().rev().find(fits).unwrap_or(&BLOCKS[0]);
+        let size = BLOCKS.iter().rev().find(fits).unwrap_or(&self.smallest_block);
         // A rate that varies does not change the size back and forth.
         let steady = *size < self.block && (self.block + STANZA) as f64 * 0.75 <= part;
         if !steady {
