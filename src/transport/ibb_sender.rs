@@ -1,6 +1,6 @@
 //! The sending direction of an in-band bytestream: blocks, sequence numbers, the window.
 
-use std::time::Instant;
+use std::{mem, time::Instant};
 
 use bytes::BytesMut;
 
@@ -79,7 +79,7 @@ impl Sender {
         if !due || !self.window.admits(length) {
             return None;
         }
-        let bytes = self.buffer.split_to(length);
+        let bytes = self.cut(length);
         let seq = self.next_seq;
         // XEP-0047 #send: after 65535 the counter starts again at 0.
         self.next_seq = self.next_seq.wrapping_add(1);
@@ -87,9 +87,14 @@ impl Sender {
         Some(Block { seq, bytes })
     }
 
+    /// The front of the buffer. With the last of it goes the memory that it had grown to.
+    fn cut(&mut self, length: usize) -> BytesMut {
+        if length < self.buffer.len() { self.buffer.split_to(length) } else { self.take_uncut() }
+    }
+
     /// Gives back what was written and is in no block yet.
     pub(super) fn take_uncut(&mut self) -> BytesMut {
-        self.buffer.split()
+        mem::take(&mut self.buffer)
     }
 
     /// A block was acknowledged.
@@ -128,6 +133,18 @@ mod tests {
     use std::{collections::VecDeque, time::Duration};
 
     use super::*;
+
+    #[test]
+    fn a_buffer_that_is_empty_keeps_no_memory() {
+        let (mut sender, now) = (Sender::new(4096, &IbbConfig::default()), Instant::now());
+        sender.write(&[0; 50_000]);
+        sender.flush();
+        while !sender.is_idle() {
+            while sender.next_block(now).is_some() {}
+            sender.acknowledged(now);
+        }
+        assert_eq!(sender.buffer.capacity(), 0);
+    }
 
     /// A writer that waits is told, whatever the window has become meanwhile: what is kept ready grows with it.
     #[test]
