@@ -36,10 +36,11 @@
 //!   was idle and 80 % of the best fixed window's rate was reached; with not quite twice as much, 82 to 97 %. It exceeds the rest
 //!   from 3 MB/s on, on short paths only: on a long one, the 11 % are more. In proportion to the rate it would not be fair, and
 //!   added to the rest it would be less so on long paths.
-//! - **Blocks** are a third of the queue at most, in powers of two from 4096 on: a server that takes 7 kB/s gets 1920 bytes, which it
-//!   needs 0.3 s for, where it does not get one larger block alone. Larger ones than 4096 grow with the square of the rate. Servers that are slow by the byte have no use for them: Prosody
-//!   takes 4.7 MB/s in blocks of 4096 and 2.3 in such of 65535, because it puts a long stanza together from pieces. One that takes
-//!   20 MB/s is slowed down by the number of stanzas, and ejabberd takes half as much again with the largest ones.
+//! - **Blocks** are a third of the queue at most, in powers of two from 4096 on: a server that takes 7 kB/s gets 1920 bytes,
+//!   which it needs 0.3 s for, where it does not get one larger block alone. Larger ones than 4096 grow with the square of the
+//!   rate. Servers that are slow by the byte have no use for them: Prosody takes 4.7 MB/s in blocks of 4096 and 2.3 in such of
+//!   65535, because it puts a long stanza together from pieces. One that takes 20 MB/s is slowed down by the number of stanzas,
+//!   and ejabberd takes half as much again with the largest ones.
 //! - **What is proved** bounds all of it: the window grows on what was in flight, not on what might have been, so a sender that has
 //!   little to send gets no larger one. Until 16 KiB were acknowledged it does not grow at all: a rate limit lets a burst of that
 //!   size pass first. After five idle seconds everything but the
@@ -51,9 +52,10 @@
 //!   outbid each other by turns. On a short path to a server that takes 50 MB/s one other stream's queue is just below that, and
 //!   two others' are not. The price: behind a slow server a path that becomes longer by less than 0.15 s is
 //!   never believed to be longer, and carries less than it could.
-//! - **One block alone** takes the place of two small ones where those are all there may be, they carry less than 12 kB/s, and it
-//!   carries as much ([`super::alone`]): behind a rate limit it does, and is what most other programs have in flight, for the bot's other stanzas as for the stream.
-//!   The law stands still meanwhile, and what it knows about the path is of small blocks only.
+//! - **One block alone** takes the place of two small ones where those are all there may be, they carry less than 12 kB/s, and
+//!   it carries as much ([`super::alone`]): behind a rate limit it does, and is what most other programs have in flight, for
+//!   the bot's other stanzas as for the stream. The law stands still meanwhile, and what it knows about the path is of small
+//!   blocks only.
 //! - **A reader that pauses** looks like a server that has become very slow. The window shrinks; if what is sent in the
 //!   smaller one comes back without a queue, it was a pause, and the window is what it was before.
 //!
