@@ -36,12 +36,20 @@ impl Pair {
 
     /// Messages a second, in one direction.
     pub(crate) async fn goodput(&mut self, message: &Message, count: usize) -> f64 {
-        let begun = Instant::now();
+        self.goodput_within(message, count, 0).await
+    }
+
+    /// The same of a stream that goes on: so many go ahead and as many come behind that are not counted.
+    pub(crate) async fn goodput_within(&mut self, message: &Message, count: usize, around: usize) -> f64 {
         let mut sender = self.initiator.sender();
         let message = message.clone();
-        let sending = tokio::spawn(async move { bots::send(&mut sender, &message, count).await });
+        let all = around + count + around;
+        let sending = tokio::spawn(async move { bots::send(&mut sender, &message, all).await });
+        bots::receive(&mut self.responder, around).await;
+        let begun = Instant::now();
         bots::receive(&mut self.responder, count).await;
         let rate = rounds::rate(count, begun);
+        bots::receive(&mut self.responder, around).await;
         sending.await.expect("everything is sent");
         rate
     }
